@@ -1,0 +1,33 @@
+# make test: the suite. make check: what a commit must pass.
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+
+.PHONY: setup test check check-static clean
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml setup.py constraints.txt
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo 'error: Python 3.11 or newer is needed; name one: make setup PYTHON=/path/to/python3.11' >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	@echo 'installing the versions of constraints.txt; torch with CUDA takes several GB'
+	$(PIP) setuptools wheel
+	$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+test: setup
+	$(BIN)/python -m pytest
+
+check-static: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+check: check-static test
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	find darts_hpc tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,169 @@
+"""Flags stay the original scripts' own; a config that can't work is refused with the flag, its value and a way out."""
+
+from pathlib import Path
+
+import pytest
+
+from darts_hpc.config.schema import (
+    ArchOptimConfig,
+    EvaluateConfig,
+    ReportConfig,
+    RunConfig,
+    SearchConfig,
+    SearchDataConfig,
+    SearchModelConfig,
+    SearchOptimConfig,
+    TrainConfig,
+    TrainDataConfig,
+    TrainModelConfig,
+    TrainOptimConfig,
+    VisualizeConfig,
+    flat,
+)
+
+ORIGINAL_DEFAULTS = {  # train_search.py, train.py and test.py of the original repository
+    SearchConfig: {
+        "data": "../data",
+        "batch_size": 64,
+        "learning_rate": 0.025,
+        "learning_rate_min": 0.001,
+        "momentum": 0.9,
+        "weight_decay": 3e-4,
+        "report_freq": 50,
+        "gpu": 0,
+        "epochs": 50,
+        "init_channels": 16,
+        "layers": 8,
+        "model_path": "saved_models",
+        "cutout": False,
+        "cutout_length": 16,
+        "drop_path_prob": 0.3,
+        "save": "EXP",
+        "seed": 2,
+        "grad_clip": 5,
+        "train_portion": 0.5,
+        "unrolled": False,
+        "arch_learning_rate": 3e-4,
+        "arch_weight_decay": 1e-3,
+    },
+    TrainConfig: {
+        "data": "../data",
+        "batch_size": 96,
+        "learning_rate": 0.025,
+        "momentum": 0.9,
+        "weight_decay": 3e-4,
+        "report_freq": 50,
+        "gpu": 0,
+        "epochs": 600,
+        "init_channels": 36,
+        "layers": 20,
+        "model_path": "saved_models",
+        "auxiliary": False,
+        "auxiliary_weight": 0.4,
+        "cutout": False,
+        "cutout_length": 16,
+        "drop_path_prob": 0.2,
+        "save": "EXP",
+        "seed": 0,
+        "arch": "DARTS",
+        "grad_clip": 5,
+    },
+    EvaluateConfig: {
+        "data": "../data",
+        "batch_size": 96,
+        "report_freq": 50,
+        "gpu": 0,
+        "init_channels": 36,
+        "layers": 20,
+        "model_path": "EXP/model.pt",
+        "auxiliary": False,
+        "cutout": False,
+        "cutout_length": 16,
+        "drop_path_prob": 0.2,
+        "seed": 0,
+        "arch": "DARTS",
+    },
+}
+OURS = {
+    SearchConfig: {
+        "dataset": "cifar10",
+        "image_size": None,
+        "split": "stratified",
+        "unrolled_method": "finite_difference",
+        "resume": "none",
+        "device": "auto",
+        "checkpoint_freq": 0,
+        "tensorboard": True,
+        "deterministic": False,
+    },
+    TrainConfig: {
+        "dataset": "cifar10",
+        "image_size": None,
+        "resume": "none",
+        "device": "auto",
+        "checkpoint_freq": 0,
+        "tensorboard": True,
+        "deterministic": False,
+    },
+    EvaluateConfig: {"dataset": "cifar10", "image_size": None, "device": "auto"},
+}
+
+
+@pytest.mark.parametrize("cls", ORIGINAL_DEFAULTS)
+def test_flags_and_defaults_are_the_original_ones_and_our_few(cls):
+    assert flat(cls()) == ORIGINAL_DEFAULTS[cls] | OURS[cls]
+
+
+REFUSED = [
+    (SearchModelConfig, {"init_channels": 15}, "--init_channels 15"),
+    (TrainModelConfig, {"init_channels": 0}, "--init_channels 0"),
+    (SearchModelConfig, {"layers": 2}, "--layers 2"),
+    (TrainModelConfig, {"drop_path_prob": 1.0}, "--drop_path_prob 1.0"),
+    (TrainModelConfig, {"drop_path_prob": -0.1}, "--drop_path_prob -0.1"),
+    (TrainModelConfig, {"auxiliary_weight": -1.0}, "--auxiliary_weight -1.0"),
+    (SearchDataConfig, {"train_portion": 0.0}, "--train_portion 0.0"),
+    (SearchDataConfig, {"train_portion": 1.0}, "--train_portion 1.0"),
+    (SearchDataConfig, {"train_portion": float("nan")}, "--train_portion nan"),
+    (SearchDataConfig, {"batch_size": 0}, "--batch_size 0"),
+    (SearchDataConfig, {"split": "random"}, "--split 'random'"),
+    (TrainDataConfig, {"batch_size": -1}, "--batch_size -1"),
+    (TrainDataConfig, {"dataset": "mnist"}, "--dataset 'mnist'"),
+    (TrainDataConfig, {"dataset": "folder"}, "--image_size 32"),
+    (TrainDataConfig, {"image_size": 2}, "--image_size 2"),
+    (TrainDataConfig, {"cutout_length": 0}, "--cutout_length 0"),
+    (SearchOptimConfig, {"learning_rate": -0.1}, "--learning_rate -0.1"),
+    (SearchOptimConfig, {"learning_rate_min": -0.1}, "--learning_rate_min -0.1"),
+    (TrainOptimConfig, {"weight_decay": float("inf")}, "--weight_decay inf"),
+    (TrainOptimConfig, {"grad_clip": 0.0}, "--grad_clip 0.0"),
+    (ArchOptimConfig, {"arch_learning_rate": -1.0}, "--arch_learning_rate -1.0"),
+    (ArchOptimConfig, {"unrolled_method": "magic"}, "--unrolled_method 'magic'"),
+    (RunConfig, {"epochs": 0}, "--epochs 0"),
+    (RunConfig, {"report_freq": 0}, "--report_freq 0"),
+    (RunConfig, {"checkpoint_freq": -1}, "--checkpoint_freq -1"),
+    (RunConfig, {"seed": -1}, "--seed -1"),
+    (RunConfig, {"device": "gpu"}, "--device 'gpu'"),
+    (RunConfig, {"gpu": -1}, "--gpu -1"),
+    (EvaluateConfig, {"dataset": "folder"}, "--image_size 32"),
+    (EvaluateConfig, {"layers": 1}, "--layers 1"),
+    (VisualizeConfig, {"genotype": "DARTS", "format": ()}, "--format"),
+    (ReportConfig, {"runs": ()}, "no run"),
+]
+
+
+@pytest.mark.parametrize(("cls", "values", "named"), REFUSED, ids=[named for _, _, named in REFUSED])
+def test_a_config_that_cannot_work_is_refused_in_one_line(cls, values, named):
+    with pytest.raises(ValueError) as refusal:
+        cls(**values)
+    assert named in str(refusal.value)
+    assert "expected" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_smallest_network_has_a_normal_cell_and_two_reduction_cells():
+    layers = SearchModelConfig(layers=3).layers
+    assert len({0, layers // 3, 2 * layers // 3}) == 3
+
+
+def test_flat_spells_every_value_plainly():
+    values = flat(ReportConfig(runs=(Path("a"), Path("b"))))
+    assert values == {"runs": ["a", "b"], "output": "report"}

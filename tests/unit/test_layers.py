@@ -1,0 +1,50 @@
+"""Imports point down the layers only: entries -> engine -> search -> models -> space, with helpers beside them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "darts_hpc"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+ANYONE = {"distributed", "counter_rng"}
+MAY_IMPORT = {
+    "entry": {"engine", "search", "models", "space", "data", "config", "reporting"} | ANYONE,
+    "engine": {"search", "models", "space", "data", "config", "reporting"} | ANYONE,
+    "search": {"models", "space", "config"} | ANYONE,
+    "models": {"space"} | ANYONE,
+    "data": {"config"} | ANYONE,
+    "space": ANYONE,
+    "distributed": ANYONE,
+    "reporting": {"space"},
+    "config": set(),
+    "counter_rng": set(),
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Dotted names of everything a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_point_down_the_layers(path: Path):
+    layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    layer = layer if layer in MAY_IMPORT else "entry"
+    names = imported_modules(path)
+    inside = {name.split(".")[1] for name in names if name.startswith("darts_hpc.")} - {"__version__"}
+    assert inside <= MAY_IMPORT[layer] | {layer}
+    outside = {name.split(".")[0] for name in names}
+    if path.name in ("genotypes.py", "schema.py"):
+        assert "torch" not in outside
+    if path != PACKAGE / "config" / "cli.py":
+        assert not outside & {"tyro", "yaml"}
+    if layer != "entry":
+        assert not any(name.startswith("darts_hpc.config.cli") for name in names)
