@@ -1,0 +1,232 @@
+"""A genotype is two cells as lists of (operation, input state). JSON and the original's text are read and written."""
+
+import ast
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+PRIMITIVES = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+"""Candidate operations of an edge in the search (paper, section 3.1), in the order of alpha's columns."""
+
+OPERATION_NAMES = (*PRIMITIVES, "sep_conv_7x7", "conv_7x1_1x7")
+"""Every operation a genotype may name; NASNet and AmoebaNet need the last two."""
+
+FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+
+Edges = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """Two derived cells. States 0 and 1 are the two previous cells; edges 2i and 2i+1 enter node i, which is state i+2.
+
+    Raises ValueError, naming the field, where an operation, an input or a concatenated state can't exist.
+    """
+
+    normal: Edges
+    normal_concat: tuple[int, ...]
+    reduce: Edges
+    reduce_concat: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for cell in ("normal", "reduce"):
+            _check_edges(cell, getattr(self, cell))
+            _check_concat(f"{cell}_concat", getattr(self, f"{cell}_concat"), 2 + len(getattr(self, cell)) // 2)
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the normal cell."""
+        return len(self.normal) // 2
+
+    @property
+    def num_skip_connects(self) -> int:
+        """Skip connections in the normal cell: many of them are the sign of a collapsed search."""
+        return sum(operation == "skip_connect" for operation, _ in self.normal)
+
+    def to_dict(self) -> dict[str, list]:
+        """Plain lists, as JSON holds them."""
+        return json.loads(json.dumps(asdict(self)))
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_dict())
+
+    def __str__(self) -> str:
+        """Return the original's text, as its logs and forks print it."""
+        concat = [_range_text(self.normal_concat), _range_text(self.reduce_concat)]
+        return (
+            f"Genotype(normal={list(self.normal)}, normal_concat={concat[0]}, "
+            f"reduce={list(self.reduce)}, reduce_concat={concat[1]})"
+        )
+
+
+def parse_genotype(source: str | Mapping) -> Genotype:
+    """Read a genotype from a mapping, JSON text or the original's `Genotype(normal=[...], ...)` text.
+
+    Text is parsed, never evaluated. Nested pairs per node, as pt.darts prints them, are accepted.
+    Raises ValueError with one line that says what is wrong.
+    """
+    fields = _fields_of_text(source) if isinstance(source, str) else source
+    if not isinstance(fields, Mapping):
+        raise ValueError(f"genotype must be a mapping with {', '.join(FIELDS)}, got {fields!r}")
+    missing = [name for name in FIELDS if name not in fields]
+    if missing:
+        raise ValueError(f"genotype has no {missing[0]!r}; it needs {', '.join(FIELDS)}")
+    return Genotype(
+        normal=_edges("normal", fields["normal"]),
+        normal_concat=_states("normal_concat", fields["normal_concat"]),
+        reduce=_edges("reduce", fields["reduce"]),
+        reduce_concat=_states("reduce_concat", fields["reduce_concat"]),
+    )
+
+
+def load_genotype(name_or_path: str) -> Genotype:
+    """Return a published cell by name, or the cell in a genotype file, a run folder, or the text itself.
+
+    A run folder gives the last line of its genotypes.jsonl, which is the final cell.
+    Raises ValueError for anything else, with the nearest name.
+    """
+    if name_or_path in GENOTYPES:
+        return GENOTYPES[name_or_path]
+    if name_or_path.lstrip().startswith(("Genotype(", "{")):
+        return parse_genotype(name_or_path)
+    path = Path(name_or_path)
+    if path.is_dir():
+        return _genotype_of_run(path)
+    if path.is_file():
+        try:
+            return parse_genotype(path.read_text())
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path}: {error}") from None
+    near = difflib.get_close_matches(name_or_path, GENOTYPES, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(GENOTYPES)}"
+    raise ValueError(f"--arch {name_or_path!r} is no published cell, genotype file or run folder; {hint}")
+
+
+def _genotype_of_run(run: Path) -> Genotype:
+    history = run / "genotypes.jsonl"
+    try:
+        lines = history.read_text().splitlines()
+    except OSError:
+        raise ValueError(
+            f"{run} holds no genotypes.jsonl; give the run folder of a search, or a genotype file"
+        ) from None
+    if not lines:
+        raise ValueError(f"{history} is empty: the search has not finished an epoch yet")
+    try:
+        return parse_genotype(json.loads(lines[-1])["genotype"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{history} line {len(lines)}: {error}") from None
+
+
+def _fields_of_text(text: str) -> Mapping:
+    text = text.strip()
+    if text.startswith("{"):
+        return _mapping_of_text(text)
+    try:
+        call = ast.parse(text, mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        reason = getattr(error, "msg", None) or error
+        raise ValueError(f"genotype is neither JSON nor Genotype(...) text: {reason}") from None
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
+        raise ValueError(
+            "genotype text must read Genotype(normal=..., normal_concat=..., reduce=..., reduce_concat=...)"
+        )
+    named = dict(zip(FIELDS, call.args, strict=False)) | {
+        keyword.arg or "**": keyword.value for keyword in call.keywords
+    }
+    return {name: _literal(name, node) for name, node in named.items()}
+
+
+def _mapping_of_text(text: str) -> Mapping:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        try:
+            return ast.literal_eval(
+                text
+            )  # a Python dict, as forks print it: a brace can't open another literal but a set
+        except (ValueError, SyntaxError):
+            raise ValueError(f"genotype is not valid JSON: {error}") from None
+
+
+def _literal(field: str, node: ast.expr) -> object:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("range", "list"):
+        arguments = [_literal(field, argument) for argument in node.args]
+        match node.func.id, arguments:
+            case "list", [states]:
+                return states
+            case "range", [int(stop)] if stop < 100:
+                return list(range(stop))
+            case "range", [int(start), int(stop)] if stop < 100:
+                return list(range(start, stop))
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"genotype {field}: {ast.unparse(node)!r} is not a plain list of values") from None
+
+
+def _edges(field: str, value: object) -> Edges:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"genotype {field}: expected a list of (operation, input) pairs, got {value!r}")
+    pairs = []
+    for item in value:
+        is_pair = isinstance(item, Sequence) and len(item) == 2 and isinstance(item[0], str)
+        pairs += [item] if is_pair or not isinstance(item, Sequence) or isinstance(item, str) else item
+    for pair in pairs:
+        if not (isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int):
+            raise ValueError(f"genotype {field}: expected an (operation, input) pair, got {pair!r}")
+    return tuple((operation, state) for operation, state in pairs)
+
+
+def _states(field: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(type(state) is int for state in value):
+        raise ValueError(f"genotype {field}: expected a list of state numbers, got {value!r}")
+    return tuple(value)
+
+
+def _check_edges(cell: str, edges: Edges) -> None:
+    if not edges or len(edges) % 2:
+        raise ValueError(f"genotype {cell}: {len(edges)} edges; every node takes two, so an even number is needed")
+    for position, (operation, state) in enumerate(edges):
+        node = position // 2
+        if operation not in OPERATION_NAMES:
+            near = difflib.get_close_matches(operation, OPERATION_NAMES, n=1, cutoff=0)
+            raise ValueError(
+                f"genotype {cell}: unknown operation {operation!r} at node {node}; did you mean {near[0]!r}?"
+            )
+        if not 0 <= state < node + 2:
+            raise ValueError(f"genotype {cell}: node {node} can't read state {state}; it sees states 0 to {node + 1}")
+
+
+def _check_concat(field: str, states: tuple[int, ...], num_states: int) -> None:
+    if not states or len(set(states)) != len(states) or not all(2 <= state < num_states for state in states):
+        raise ValueError(f"genotype {field}: {list(states)} must be distinct states between 2 and {num_states - 1}")
+
+
+def _range_text(states: tuple[int, ...]) -> str:
+    if states == tuple(range(states[0], states[-1] + 1)):
+        return f"range({states[0]}, {states[-1] + 1})"
+    return str(list(states))
+
+
+def _published() -> dict[str, Genotype]:
+    text = resources.files("darts_hpc.space").joinpath("published_cells.json").read_text()
+    return {name: parse_genotype(cell) for name, cell in json.loads(text).items()}
+
+
+GENOTYPES = _published()
+"""Published cells by name; `published_cells.json` says where each comes from."""
+GENOTYPES["DARTS"] = GENOTYPES["DARTS_V2"]

@@ -1,0 +1,125 @@
+"""Candidate operations of an edge (original operations.py). Submodules keep the original's names: state dicts load."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ReLUConvBN(nn.Module):
+    """ReLU, convolution, BatchNorm."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 1, *, affine: bool = True):
+        super().__init__()
+        padding = kernel_size // 2
+        self.op = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=False),
+            nn.BatchNorm2d(out_channels, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+def _depthwise_pointwise(in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int) -> list:
+    padding = dilation * (kernel_size // 2)
+    depthwise = nn.Conv2d(
+        in_channels, in_channels, kernel_size, stride, padding, dilation, groups=in_channels, bias=False
+    )
+    return [depthwise, nn.Conv2d(in_channels, out_channels, 1, bias=False)]
+
+
+class SeparableConv(nn.Module):
+    """ReLU, depthwise, pointwise, BatchNorm, twice; the stride is in the first half."""
+
+    def __init__(self, channels: int, kernel_size: int, stride: int, affine: bool):
+        super().__init__()
+        self.op = nn.Sequential(
+            nn.ReLU(),
+            *_depthwise_pointwise(channels, channels, kernel_size, stride, 1),
+            nn.BatchNorm2d(channels, affine=affine),
+            nn.ReLU(),
+            *_depthwise_pointwise(channels, channels, kernel_size, 1, 1),
+            nn.BatchNorm2d(channels, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class DilatedConv(nn.Module):
+    """ReLU, depthwise with dilation 2, pointwise, BatchNorm."""
+
+    def __init__(self, channels: int, kernel_size: int, stride: int, affine: bool):
+        super().__init__()
+        self.op = nn.Sequential(
+            nn.ReLU(),
+            *_depthwise_pointwise(channels, channels, kernel_size, stride, 2),
+            nn.BatchNorm2d(channels, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class FactorizedReduce(nn.Module):
+    """Halve the resolution: two 1x1 convolutions of stride 2, one a pixel off, give half of the channels each.
+
+    An odd side is padded by one at its end for the shifted half, so that both halves round up, as the pools do.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, affine: bool = True):
+        super().__init__()
+        if out_channels % 2:
+            raise ValueError(f"--init_channels must be even: a reduction splits {out_channels} channels in two halves")
+        self.relu = nn.ReLU()
+        self.conv_1 = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
+        self.conv_2 = nn.Conv2d(in_channels, out_channels // 2, 1, stride=2, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(x)
+        height, width = x.shape[-2:]
+        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
+        return self.bn(torch.cat([self.conv_1(x), self.conv_2(shifted)], dim=1))
+
+
+class Zero(nn.Module):
+    """No connection. New zeros instead of the original's x * 0, which turns an infinity into NaN."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+def _conv_7x1_1x7(channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels, channels, (1, 7), stride=(1, stride), padding=(0, 3), bias=False),
+        nn.Conv2d(channels, channels, (7, 1), stride=(stride, 1), padding=(3, 0), bias=False),
+        nn.BatchNorm2d(channels, affine=affine),
+    )
+
+
+def _skip_connect(channels: int, stride: int, affine: bool) -> nn.Module:
+    return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine=affine)
+
+
+# name -> build(channels, stride, affine)
+OPERATIONS: dict[str, Callable[[int, int, bool], nn.Module]] = {
+    "none": lambda c, stride, affine: Zero(stride),
+    "max_pool_3x3": lambda c, stride, affine: nn.MaxPool2d(3, stride, padding=1),
+    "avg_pool_3x3": lambda c, stride, affine: nn.AvgPool2d(3, stride, padding=1, count_include_pad=False),
+    "skip_connect": _skip_connect,
+    "sep_conv_3x3": lambda c, stride, affine: SeparableConv(c, 3, stride, affine),
+    "sep_conv_5x5": lambda c, stride, affine: SeparableConv(c, 5, stride, affine),
+    "sep_conv_7x7": lambda c, stride, affine: SeparableConv(c, 7, stride, affine),
+    "dil_conv_3x3": lambda c, stride, affine: DilatedConv(c, 3, stride, affine),
+    "dil_conv_5x5": lambda c, stride, affine: DilatedConv(c, 5, stride, affine),
+    "conv_7x1_1x7": _conv_7x1_1x7,
+}
