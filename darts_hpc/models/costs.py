@@ -1,0 +1,57 @@
+"""Parameters and multiply-adds of a network."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+AUXILIARY_PREFIX = "auxiliary_head."
+
+
+class Costs(NamedTuple):
+    """`parameters` excludes the auxiliary head, as published tables do; `multiply_adds` is for one image."""
+
+    parameters: int
+    parameters_with_auxiliary: int
+    multiply_adds: int
+
+    def __str__(self) -> str:
+        auxiliary = f" ({self.parameters_with_auxiliary / 1e6:.3f} M with the auxiliary head)"
+        return (
+            f"{self.parameters / 1e6:.3f} M parameters"
+            + (auxiliary if self.parameters_with_auxiliary != self.parameters else "")
+            + f", {self.multiply_adds / 1e6:.1f} M multiply-adds"
+        )
+
+
+def measure_costs(network: nn.Module, image_size: int) -> Costs:
+    """Count parameters, and the multiply-adds of convolutions and linear layers in evaluation (BatchNorm not counted).
+
+    One forward pass of a copy on the meta device: nothing is computed and the network is left alone.
+    """
+    parameters = {name: p.numel() for name, p in network.named_parameters()}
+    auxiliary = sum(count for name, count in parameters.items() if name.startswith(AUXILIARY_PREFIX))
+    total = sum(parameters.values())
+    return Costs(total - auxiliary, total, _multiply_adds(network, image_size))
+
+
+def _multiply_adds(network: nn.Module, image_size: int) -> int:
+    counted = 0
+
+    def count(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        nonlocal counted
+        per_output = module.weight[0].numel()  # pyright: ignore[reportIndexIssue]
+        counted += per_output * output[0].numel()
+
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    training = network.training
+    state = {name: t.to("meta") for name, t in (*network.named_parameters(), *network.named_buffers())}
+    try:
+        network.eval()
+        torch.func.functional_call(network, state, torch.empty(1, 3, image_size, image_size, device="meta"))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return counted

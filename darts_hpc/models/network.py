@@ -1,0 +1,189 @@
+"""The networks of a derived cell, for CIFAR and for ImageNet (original model.py, with its submodule names)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_hpc import counter_rng
+from darts_hpc.models.layout import place_cells, reduction_layers
+from darts_hpc.space.genotypes import Genotype
+from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
+
+STEM_MULTIPLIER = 3
+
+
+class Cell(nn.Module):
+    """A derived cell: two edges enter each node."""
+
+    def __init__(
+        self,
+        prev_prev_channels: int,
+        prev_channels: int,
+        channels: int,
+        reduction: bool,
+        reduction_prev: bool,
+        genotype: Genotype,
+    ):
+        super().__init__()
+        enter = FactorizedReduce if reduction_prev else ReLUConvBN
+        self.preprocess0 = enter(prev_prev_channels, channels)
+        self.preprocess1 = ReLUConvBN(prev_channels, channels)
+        edges = genotype.reduce if reduction else genotype.normal
+        self.concat = genotype.reduce_concat if reduction else genotype.normal_concat
+        self.inputs = [state for _, state in edges]
+        self._ops = nn.ModuleList(
+            OPERATIONS[name](channels, 2 if reduction and state < 2 else 1, True) for name, state in edges
+        )
+        # Drop path skips identities, as the original does; a stride-2 skip is a FactorizedReduce and is dropped.
+        self.droppable: list[bool] = [not isinstance(op, nn.Identity) for op in self._ops]
+
+    def forward(self, s0: Tensor, s1: Tensor, keep: list[Tensor] | None) -> Tensor:
+        """Return the concatenated nodes; `keep` has one (B, 1, 1, 1) factor per droppable edge."""
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        factors = iter(keep or ())
+        ends = []
+        for op, state, droppable in zip(self._ops, self.inputs, self.droppable, strict=True):
+            end = op(states[state])
+            ends.append(end * next(factors) if keep and droppable else end)
+            if len(ends) == 2:
+                states.append(ends[0] + ends[1])
+                ends = []
+        return torch.cat([states[state] for state in self.concat], dim=1)
+
+
+class CellStack(nn.ModuleList):
+    """The cells in order, with drop path. In a network this module is named `cells`, as in the original."""
+
+    def __init__(
+        self, layers: int, init_channels: int, stem_channels: tuple[int, int], genotype: Genotype, reduction_prev: bool
+    ):
+        multipliers = (len(genotype.normal_concat), len(genotype.reduce_concat))
+        places = list(place_cells(layers, init_channels, stem_channels, multipliers, reduction_prev))
+        super().__init__(Cell(*place, genotype) for place in places)
+        self.auxiliary_layer = reduction_layers(layers)[1]
+        widths = [multipliers[place.reduction] * place.channels for place in places]
+        self.auxiliary_channels, self.out_channels = widths[self.auxiliary_layer], widths[-1]
+
+    def forward(self, s0: Tensor, s1: Tensor, drop_path_prob: float, keys: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the last cell's output and the output that feeds the auxiliary head."""
+        counts = [cell.droppable.count(True) for cell in self.children() if isinstance(cell, Cell)]
+        keeps: list[list[Tensor] | None] = [None] * len(self)
+        if self.training and drop_path_prob > 0:
+            factors = drop_path_factors(keys, len(s0), sum(counts), drop_path_prob, s0)
+            keeps = [list(part) for part in factors.split(counts)]
+        auxiliary_input = s1
+        for index, cell in enumerate(self):
+            s0, s1 = s1, cell(s0, s1, keeps[index])
+            if index == self.auxiliary_layer:
+                auxiliary_input = s1
+        return s1, auxiliary_input
+
+
+def drop_path_factors(keys: Tensor | None, batch_size: int, num_paths: int, drop_prob: float, like: Tensor) -> Tensor:
+    """Return (num_paths, B, 1, 1, 1) factors: 0 with probability drop_prob, else 1 / (1 - drop_prob), for each image.
+
+    They are a pure function of the images' keys (B,) int64; without keys they come from torch's global generator.
+    """
+    if keys is None:
+        keys = torch.randint(2**62, (batch_size,), device=like.device)
+    paths = torch.arange(num_paths, device=like.device)[:, None]
+    kept = counter_rng.uniform(keys, paths) >= drop_prob  # (P, B)
+    return (kept.to(like.dtype) / (1 - drop_prob))[:, :, None, None, None]
+
+
+class AuxiliaryPool(nn.Module):
+    """5x5 average pool that leaves 2x2 at the sides the paper uses; other sides are pooled to 2x2 as well."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        if all((side - 5) // self.stride + 1 == 2 for side in x.shape[-2:]):
+            return F.avg_pool2d(x, 5, self.stride, count_include_pad=False)
+        return F.adaptive_avg_pool2d(x, 2)
+
+
+class AuxiliaryHead(nn.Module):
+    """Classifier on the features after the second reduction.
+
+    The ImageNet head has no second BatchNorm: the original left it out by a slip and kept it so for its numbers.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, pool_stride: int, second_norm: bool):
+        super().__init__()
+        self.features = nn.Sequential(
+            # In place as in the original: in a network of 3 cells, whose last one feeds this head, the classifier then
+            # sees the rectified features in training. In deeper ones the next cell rectifies them anyway.
+            nn.ReLU(inplace=True),
+            AuxiliaryPool(pool_stride),
+            nn.Conv2d(in_channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            *([nn.BatchNorm2d(768)] if second_norm else []),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(768, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).flatten(1))
+
+
+class NetworkCIFAR(nn.Module):
+    """Derived network for small images (32x32 and the like).
+
+    `drop_path_prob` is 0 until the training loop sets it. forward returns (logits, auxiliary logits): the latter is
+    None in evaluation or without the head.
+    """
+
+    def __init__(self, init_channels: int, num_classes: int, layers: int, auxiliary: bool, genotype: Genotype):
+        super().__init__()
+        self.drop_path_prob = 0.0
+        width = STEM_MULTIPLIER * init_channels
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+        self.cells = CellStack(layers, init_channels, (width, width), genotype, reduction_prev=False)
+        head = AuxiliaryHead(self.cells.auxiliary_channels, num_classes, pool_stride=3, second_norm=True)
+        self.auxiliary_head = head if auxiliary else None
+        self.global_pooling = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(self.cells.out_channels, num_classes)
+
+    def forward(self, images: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Classify images (B, 3, H, W); keys (B,) make drop path reproducible."""
+        s1 = self.stem(images)
+        out, features = self.cells(s1, s1, self.drop_path_prob, keys)
+        logits_auxiliary = self.auxiliary_head(features) if self.auxiliary_head is not None and self.training else None
+        return self.classifier(self.global_pooling(out).flatten(1)), logits_auxiliary
+
+
+class NetworkImageNet(nn.Module):
+    """Derived network for 224x224 images: two stems divide the resolution by eight. Otherwise as NetworkCIFAR."""
+
+    def __init__(self, init_channels: int, num_classes: int, layers: int, auxiliary: bool, genotype: Genotype):
+        super().__init__()
+        self.drop_path_prob = 0.0
+        width = init_channels
+        self.stem0 = nn.Sequential(
+            nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width // 2),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.stem1 = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.cells = CellStack(layers, init_channels, (width, width), genotype, reduction_prev=True)
+        head = AuxiliaryHead(self.cells.auxiliary_channels, num_classes, pool_stride=2, second_norm=False)
+        self.auxiliary_head = head if auxiliary else None
+        self.global_pooling = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(self.cells.out_channels, num_classes)
+
+    def forward(self, images: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Classify images (B, 3, H, W); keys (B,) make drop path reproducible."""
+        s0 = self.stem0(images)
+        out, features = self.cells(s0, self.stem1(s0), self.drop_path_prob, keys)
+        logits_auxiliary = self.auxiliary_head(features) if self.auxiliary_head is not None and self.training else None
+        return self.classifier(self.global_pooling(out).flatten(1)), logits_auxiliary

@@ -1,0 +1,41 @@
+"""The original's state-dict layout: ours has the same keys, but for alphas and what old PyTorch did not save."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+ALPHAS = ("alphas_normal", "alphas_reduce")
+
+
+def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load a state dict of the original's layout into a supernet or a derived network, in place.
+
+    Accepted: a `module.` prefix (DataParallel), no `num_batches_tracked` (PyTorch < 0.4.1), no alphas (the original
+    never saved them), an auxiliary head that the model does not have. Anything else that is missing, unknown or of
+    another shape raises ValueError naming the first such key.
+    """
+    state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    own = model.state_dict()
+    if not any(name.startswith("auxiliary_head.") for name in own):
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("auxiliary_head.")}
+    optional = {name for name in own if name.endswith("num_batches_tracked") or name in ALPHAS}
+    missing = [name for name in own if name not in state and name not in optional]
+    unknown = [name for name in state if name not in own]
+    for problem, names in (("has no", missing), ("has the unknown", unknown)):
+        if names:
+            raise ValueError(
+                f"the state dict {problem} key {names[0]!r} (and {len(names) - 1} more); "
+                "do --arch, --init_channels, --layers and --auxiliary fit it?"
+            )
+    for name, tensor in state.items():
+        if tensor.shape != own[name].shape:
+            raise ValueError(
+                f"{name} is {tuple(tensor.shape)} in the state dict and {tuple(own[name].shape)} in the model; "
+                "do --arch, --init_channels, --layers and the number of classes fit it?"
+            )
+    model.load_state_dict({**own, **state})
+
+
+def export_original(model: nn.Module) -> dict[str, Tensor]:
+    """Return a copy of the model's state dict on the CPU, without alphas: what the original's own code loads."""
+    return {name: t.detach().cpu().clone() for name, t in model.state_dict().items() if name not in ALPHAS}

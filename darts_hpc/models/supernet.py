@@ -1,0 +1,122 @@
+"""The relaxed network: every edge runs every candidate operation, mixed by softmax(alpha) (paper, equation 2)."""
+
+import torch
+from torch import Tensor, nn
+
+from darts_hpc.models.layout import place_cells
+from darts_hpc.space.genotypes import PRIMITIVES
+from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
+
+STEM_MULTIPLIER = 3
+
+
+class MixedOp(nn.Module):
+    """Sum of all candidate operations of one edge, weighted."""
+
+    def __init__(self, channels: int, stride: int, primitives: tuple[str, ...]):
+        super().__init__()
+        self._ops = nn.ModuleList(_candidate(name, channels, stride) for name in primitives)
+        self._contributing = [column for column, name in enumerate(primitives) if name != "none"]
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """Mix x (B, C, H, W) by weights (O,). 'none' has a weight but nothing to add."""
+        shares = weights.unbind()
+        return sum(shares[column] * self._ops[column](x) for column in self._contributing)  # pyright: ignore
+
+
+def _candidate(name: str, channels: int, stride: int) -> nn.Module:
+    operation = OPERATIONS[name](channels, stride, False)
+    # No candidate has learnt scales, which would compete with alpha; pools get the BatchNorm the others end with.
+    return nn.Sequential(operation, nn.BatchNorm2d(channels, affine=False)) if "pool" in name else operation
+
+
+class Cell(nn.Module):
+    """A cell with an edge from every earlier state into every node."""
+
+    def __init__(
+        self,
+        prev_prev_channels: int,
+        prev_channels: int,
+        channels: int,
+        reduction: bool,
+        reduction_prev: bool,
+        num_nodes: int,
+        primitives: tuple[str, ...],
+    ):
+        super().__init__()
+        self.reduction = reduction
+        self.num_nodes = num_nodes
+        enter = FactorizedReduce if reduction_prev else ReLUConvBN
+        self.preprocess0 = enter(prev_prev_channels, channels, affine=False)
+        self.preprocess1 = ReLUConvBN(prev_channels, channels, affine=False)
+        self._ops = nn.ModuleList(
+            MixedOp(channels, 2 if reduction and state < 2 else 1, primitives)
+            for node in range(num_nodes)
+            for state in range(2 + node)
+        )
+
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
+        """Return the concatenated nodes (B, num_nodes * C, H', W') for weights (E, O)."""
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        edges = iter(zip(self._ops, weights.unbind(), strict=True))
+        for _ in range(self.num_nodes):
+            mixed = [op(state, share) for state, (op, share) in zip(states, edges, strict=False)]
+            states.append(sum(mixed[1:], mixed[0]))
+        return torch.cat(states[2:], dim=1)
+
+
+class SuperNet(nn.Module):
+    """The network of the search, weights and alphas.
+
+    Args:
+        init_channels: channels of the first cells, even.
+        layers: number of cells, the two at a third and two thirds of the depth halve the resolution.
+        num_classes: outputs.
+        num_nodes: nodes of a cell; E = num_nodes * (num_nodes + 3) / 2 edges.
+        primitives: the O candidate operations.
+    """
+
+    def __init__(
+        self,
+        init_channels: int,
+        layers: int,
+        num_classes: int,
+        num_nodes: int = 4,
+        primitives: tuple[str, ...] = PRIMITIVES,
+    ):
+        super().__init__()
+        self.num_nodes, self.primitives = num_nodes, primitives
+        stem_channels = STEM_MULTIPLIER * init_channels
+        self.stem = nn.Sequential(nn.Conv2d(3, stem_channels, 3, padding=1, bias=False), nn.BatchNorm2d(stem_channels))
+        places = list(place_cells(layers, init_channels, (stem_channels, stem_channels), (num_nodes, num_nodes), False))
+        self.cells = nn.ModuleList(Cell(*place, num_nodes, primitives) for place in places)
+        self.global_pooling = nn.AdaptiveAvgPool2d(1)
+        self.classifier = nn.Linear(num_nodes * places[-1].channels, num_classes)
+        num_edges = num_nodes * (num_nodes + 3) // 2
+        self.alphas_normal = nn.Parameter(1e-3 * torch.randn(num_edges, len(primitives)))  # (E, O)
+        self.alphas_reduce = nn.Parameter(1e-3 * torch.randn(num_edges, len(primitives)))  # (E, O)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (B, num_classes) for images (B, 3, H, W)."""
+        weights_normal, weights_reduce = self.alphas_normal.softmax(-1), self.alphas_reduce.softmax(-1)
+        s0 = s1 = self.stem(images)
+        for cell in self.cells:
+            s0, s1 = s1, cell(s0, s1, weights_reduce if cell.reduction else weights_normal)
+        return self.classifier(self.global_pooling(s1).flatten(1))
+
+    def named_alphas(self) -> dict[str, nn.Parameter]:
+        """Architecture parameters (E, O) by name: normal cell, reduction cell."""
+        return {"alphas_normal": self.alphas_normal, "alphas_reduce": self.alphas_reduce}
+
+    def alphas(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """Architecture parameters: normal cell, reduction cell."""
+        return self.alphas_normal, self.alphas_reduce
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Every parameter that is not an alpha, by name and in a fixed order."""
+        alphas = self.named_alphas()
+        return {name: p for name, p in self.named_parameters() if name not in alphas}
+
+    def weights(self) -> list[nn.Parameter]:
+        """Every parameter that is not an alpha, in a fixed order."""
+        return list(self.named_weights().values())
