@@ -1,0 +1,69 @@
+"""Images in memory: what every data set is once it is loaded."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Labelled images: (N, 3, H, W) uint8 and (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """Return the same images on a device, in channels_last."""
+        images = self.images.contiguous(memory_format=torch.channels_last)
+        return ImageSet(images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DataSet:
+    """A data set: training and test images, their statistics, and how training images may be changed.
+
+    mean, std: per channel, of images scaled to 0..1. crop_padding: pixels a random crop may shift by. flip: whether a
+    mirrored image is of the same class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSet
+    test: ImageSet
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    crop_padding: int
+    flip: bool
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images in pixels."""
+        return self.train.images.shape[-1]
+
+    def to(self, device: torch.device) -> "DataSet":
+        """Return the data set with its images on a device."""
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+    def fingerprint(self) -> str:
+        """Return a digest of every training and test pixel and label."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.test):
+            for tensor in (part.images, part.labels):
+                digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of uint8 images (N, 3, H, W) scaled to 0..1."""
+    scaled = images.to(torch.float64) / 255
+    return tuple(scaled.mean((0, 2, 3)).tolist()), tuple(scaled.std((0, 2, 3), correction=0).tolist())
