@@ -1,0 +1,150 @@
+"""Charts as SVG inside a page. Colors are CSS variables of page.css, so that they suit the reader's theme."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from darts_hpc.reporting.cells import operation_color
+
+WIDTH, HEIGHT = 380, 220
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34
+DASHES = {"none": "1 3", "avg_pool_3x3": "5 3", "sep_conv_5x5": "5 3", "dil_conv_5x5": "5 3"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart. Curves of one label share a color and a line of the legend."""
+
+    label: str
+    points: list[tuple[float, float]]
+    color: str = "accent"
+    """A CSS variable of page.css, without its dashes."""
+    hint: str = ""
+    """What a reader sees when the pointer rests on it."""
+
+
+def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch") -> str:
+    """Draw curves over epochs with axes and a legend; points that are not finite are left out, and said to be."""
+    drawn = [(curve, [p for p in curve.points if math.isfinite(p[1])]) for curve in curves]
+    num_lost = sum(len(curve.points) - len(points) for curve, points in drawn)
+    everything = [point for _, points in drawn for point in points]
+    if not everything:
+        return ""
+    xs, ys = zip(*everything, strict=True)
+    x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
+    ticks = _ticks(min(ys), max(ys), whole=all(isinstance(y, int) for y in ys))
+    y_low, y_high = ticks[0], ticks[-1]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_low) / (x_high - x_low)
+        up = (y - y_low) / (y_high - y_low)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    for tick in ticks:
+        y = place(x_low, tick)[1]
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for tick in _whole_ticks(x_low, x_high):
+        x = place(tick, y_low)[0]
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{tick}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
+    for curve, points in drawn:
+        placed = [place(*point) for point in points]
+        hint = f"<title>{escape(curve.hint or curve.label)}</title>"
+        parts.append(f'<g style="--line:var(--{curve.color})">{hint}{_polyline(placed)}</g>')
+    lost = f'<span class="note">{num_lost} values were not finite</span>' if num_lost else ""
+    return (
+        f"<figure><figcaption><b>{escape(title)}</b>{_legend(curves)}{lost}</figcaption>{''.join(parts)}</svg></figure>"
+    )
+
+
+def edge_chart(
+    edge: str,
+    epochs: Sequence[int],
+    weights: Sequence[Sequence[float]],
+    operations: Sequence[str],
+    kept: str | None,
+    high: float,
+) -> str:
+    """Draw how the operations of one edge (epochs, operations) rose and fell; the strongest but `none` stands out."""
+    width, height = 170, 84
+    last = dict(zip(operations, weights[-1], strict=True))
+    strongest = max((name for name in operations if name != "none"), key=last.__getitem__)
+    span = max(epochs[-1] - epochs[0], 1)
+    lines = []
+    for column, operation in enumerate(operations):
+        points = [
+            (4 + (epoch - epochs[0]) / span * (width - 8), height - 3 - row[column] / high * (height - 8))
+            for epoch, row in zip(epochs, weights, strict=True)
+        ]
+        role = "strong" if operation == strongest else "weak"
+        style = f"--line:var(--{operation_color(operation)});stroke-dasharray:{DASHES.get(operation, 'none')}"
+        hint = f"<title>{escape(operation)} {last[operation]:.3f}</title>"
+        lines.append((role, f'<g class="{role}" style="{style}">{hint}{_polyline(points)}</g>'))
+    ordered = "".join(line for _, line in sorted(lines, key=lambda item: item[0] == "strong"))
+    mark = f'<span class="kept" title="in the final cell: {escape(kept)}">kept</span>' if kept else ""
+    return (
+        f'<figure class="edge{" is-kept" if kept else ""}"><figcaption><b>{escape(edge)}</b>{mark}'
+        f'<span class="op" style="color:var(--{operation_color(strongest)})">'
+        f"{escape(strongest)} {last[strongest]:.2f}</span>"
+        f'</figcaption><svg viewBox="0 0 {width} {height}" role="img" aria-label="operations of edge {escape(edge)}">'
+        f'<path class="grid" d="M4 {height - 3}H{width - 4}"/>{ordered}</svg></figure>'
+    )
+
+
+def heat_map(
+    title: str, weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], high: float
+) -> str:
+    """Draw a table of weights (edges, operations) whose cells are the fuller the closer to `high` they are."""
+    step_x, step_y, left, top = 40, 21, 74, 84
+    width, height = left + step_x * len(columns) + 46, top + step_y * len(rows) + 4
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">']
+    for column, name in enumerate(columns):
+        x, y = left + step_x * (column + 0.4), top - 8
+        parts.append(f'<text transform="translate({x:.0f} {y}) rotate(-42)">{escape(name)}</text>')
+    for row, name in enumerate(rows):
+        y = top + step_y * row
+        parts.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>')
+        for column, value in enumerate(weights[row]):
+            share = min(1.0, max(0.0, value / high)) if math.isfinite(value) else 0.0
+            x = left + step_x * column
+            box = f'x="{x}" y="{y}" width="{step_x - 2}" height="{step_y - 2}" rx="3"'
+            parts.append(f'<rect class="heat" {box} fill-opacity="{share:.2f}"/>')
+            place = f'class="{"on" if share > 0.7 else "off"}" x="{x + step_x / 2 - 1:.0f}" y="{y + 14}"'
+            parts.append(f'<text {place} text-anchor="middle">{value:.2f}</text>')
+    return f'<figure class="wide"><figcaption><b>{escape(title)}</b></figcaption>{"".join(parts)}</svg></figure>'
+
+
+def _polyline(points: Sequence[tuple[float, float]]) -> str:
+    if len(points) == 1:
+        return f'<circle class="dot" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3.5"/>'
+    return f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
+
+
+def _legend(curves: Sequence[Curve]) -> str:
+    labels = {curve.label: curve.color for curve in curves}
+    return "".join(
+        f'<span class="key" style="--line:var(--{color})">{escape(name)}</span>' for name, color in labels.items()
+    )
+
+
+def _ticks(low: float, high: float, whole: bool) -> list[float]:
+    """Return about five round numbers that enclose low and high."""
+    if high - low < 1e-9 * max(1.0, abs(high)):
+        low, high = (low - 1, high + 1) if whole else (low - 0.5, high + 0.5)
+    rough = (high - low) / 4
+    unit = 10 ** math.floor(math.log10(rough))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
+    step = max(step, 1) if whole else step
+    first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
+    return [round(step * index, 10) for index in range(first, last + 1)]
+
+
+def _whole_ticks(low: float, high: float) -> list[int]:
+    step = max(1, math.ceil((high - low) / 6))
+    step = next(s for s in (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 10**9) if s >= step)
+    first = math.ceil(low)
+    return sorted({first, *(tick for tick in range(0, math.floor(high) + 1, step) if tick >= first + step / 2)})

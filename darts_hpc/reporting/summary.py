@@ -1,0 +1,141 @@
+"""The report's numbers: as a table for people, as Markdown, and as JSON."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from darts_hpc.reporting.runs import Group, Run, Statistic, headline_name
+
+UNITS: dict[str, list[tuple[float, str]]] = {
+    "percent": [(1, "%")],
+    "plain": [(1, "")],
+    "count": [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")],
+    "seconds": [(3600, "h"), (60, "min"), (1, "s")],
+    "bytes": [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")],
+}
+COSTS = {
+    "parameters": ("Parameters", "count"),
+    "multiply_adds": ("Multiply-adds", "count"),
+    "seconds": ("Time", "seconds"),
+    "peak_memory_bytes": ("Peak memory", "bytes"),
+}
+FINAL = "Final accuracy"
+BEST = "Best epoch (not the result)"
+BEST_NOTE = "The final epoch is the result. The best epoch is chosen by the very images that judge it, so it flatters."
+
+
+def show(value: float | Statistic | None, kind: str = "plain") -> str:
+    """Spell a number, or mean ± standard deviation, in the unit that fits it; a dash for None."""
+    if value is None:
+        return "-"
+    statistic = value if isinstance(value, Statistic) else Statistic(value, None, 1)
+    if not math.isfinite(statistic.mean):
+        return "not finite"
+    divisor, unit = next((u for u in UNITS[kind] if abs(statistic.mean) >= u[0]), UNITS[kind][-1])
+    digits = 0 if divisor == 1 and kind in ("count", "bytes") else 1 if kind == "seconds" else 2
+    text = f"{statistic.mean / divisor:.{digits}f}"
+    if statistic.std is not None and (statistic.std > 0 or kind == "percent"):
+        text += f" ± {statistic.std / divisor:.{digits}f}"
+    return f"{text} {unit}".strip()
+
+
+def group_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: one row a configuration, over its finished runs."""
+    header = ["Configuration", "Runs", FINAL, *(title for title, _ in COSTS.values())]
+    rows = []
+    for group in groups:
+        numbers = group.statistics()
+        unfinished = len(group.runs) - len(group.finished)
+        runs = f"{len(group.finished)}" + (f" (+{unfinished} unfinished)" if unfinished else "")
+        costs = [show(numbers.get(key), kind) for key, (_, kind) in COSTS.items()]
+        rows.append([group.title, runs, _accuracy(group.entry, numbers.get(headline_name(group.entry))), *costs])
+    return header, rows
+
+
+def run_table(group: Group) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows: one row a run of the group."""
+    header = ["Run", "Seed", "Status", FINAL, BEST, *(title for title, _ in COSTS.values())]
+    return header, [_run_row(run) for run in group.runs]
+
+
+def to_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table for the terminal, one block a row: rows are too long for its lines."""
+    width = max(map(len, header))
+    blocks = ["\n".join(f"{name:<{width}}  {value}" for name, value in zip(header, row, strict=True)) for row in rows]
+    return "\n\n".join(blocks)
+
+
+def to_markdown(groups: Sequence[Group]) -> str:
+    """Return the whole report as Markdown, without its pictures."""
+    parts = [
+        "# Report",
+        _markdown_table(*group_table(groups)),
+        "Mean ± sample standard deviation over runs. " + BEST_NOTE,
+    ]
+    for group in groups:
+        parts += [f"## {group.title}", _markdown_table(*run_table(group))]
+        cells = {str(run.genotype): run.name for run in reversed(group.runs) if run.genotype}
+        parts += [f"Cell of {name}:\n\n    {cell}" for cell, name in reversed(cells.items())]
+        parts += [f"To repeat {run.name}:\n\n" + _indented(run.command) for run in group.runs if run.command]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(groups: Sequence[Group]) -> str:
+    """Return the whole report as JSON; what is not finite becomes null."""
+    report = [
+        {
+            "title": group.title,
+            "entry": group.entry,
+            "headline": headline_name(group.entry),
+            "num_finished": len(group.finished),
+            "statistics": {key: vars(value) for key, value in group.statistics().items()},
+            "runs": [_run_facts(run) for run in group.runs],
+        }
+        for group in groups
+    ]
+    return json.dumps(_finite({"configurations": report}), indent=1, allow_nan=False) + "\n"
+
+
+def _run_row(run: Run) -> list[str]:
+    costs = [show(run.numbers.get(key), kind) for key, (_, kind) in COSTS.items()]
+    final = _accuracy(run.entry, run.headline) + ("" if run.finished else ", so far")
+    accuracies = [final, show(run.best, "percent")]
+    return [run.name, run.config.get("seed", "-"), run.status, *accuracies, *costs]
+
+
+def _run_facts(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "folder": str(run.folder),
+        "status": run.status,
+        "finished": run.finished,
+        "seed": run.config.get("seed"),
+        "last_epoch": run.numbers,
+        "best_epoch_not_the_result": run.best,
+        "genotype": run.genotype.to_dict() if run.genotype else None,
+        "config": run.config,
+        "environment": run.environment,
+        "command": run.command,
+    }
+
+
+def _accuracy(entry: str, value: float | Statistic | None) -> str:
+    return "-" if value is None else f"{show(value, 'percent')} ({headline_name(entry).partition('/')[0]})"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _indented(text: str) -> str:
+    return "\n".join("    " + line for line in text.splitlines())

@@ -1,0 +1,35 @@
+"""Draw the normal and the reduction cell of a genotype as pictures."""
+
+import logging
+from pathlib import Path
+
+from darts_hpc.config.cli import run_entry
+from darts_hpc.config.schema import VisualizeConfig
+from darts_hpc.reporting.cells import draw_genotype
+from darts_hpc.space.genotypes import GENOTYPES, load_genotype
+
+
+def main(cfg: VisualizeConfig) -> None:
+    """Write `<name>_normal.*` and `<name>_reduction.*`, and print where they are."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    genotype = load_genotype(cfg.genotype)
+    stem = cfg.output / picture_name(cfg.genotype)
+    try:
+        paths = draw_genotype(genotype, stem, cfg.format)
+    except OSError as error:
+        raise ValueError(f"--output {cfg.output}: pictures can't be written there: {error.strerror}") from None
+    print(*paths, sep="\n")
+
+
+def picture_name(name_or_path: str) -> str:
+    """Name pictures after the published cell, the file or the run folder; "genotype" when it came as text."""
+    if name_or_path in GENOTYPES:
+        return name_or_path
+    if name_or_path.lstrip().startswith(("Genotype(", "{")):
+        return "genotype"
+    path = Path(name_or_path).resolve()
+    return path.name if path.is_dir() else path.stem
+
+
+if __name__ == "__main__":
+    run_entry(main, VisualizeConfig)

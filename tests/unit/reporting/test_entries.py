@@ -1,0 +1,54 @@
+"""The entry points report and visualize."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sample_runs import write_search_run
+
+from darts_hpc import report, visualize
+from darts_hpc.config.schema import ReportConfig, VisualizeConfig
+from darts_hpc.space.genotypes import GENOTYPES
+
+
+def test_report_writes_three_files_and_says_where_to_look(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    report.main(ReportConfig(runs=tuple(runs), output=Path("out")))
+    printed = capsys.readouterr().out
+    assert {path.name for path in Path("out").iterdir()} == {"report.html", "report.md", "report.json"}
+    assert "final test/accuracy: 98.89 %" in printed
+    assert str(GENOTYPES["DARTS_V1"]) in printed
+    assert str(tmp_path / "out" / "report.html") in printed
+    assert "tensorboard --logdir runs\n" in printed
+
+
+def test_a_run_given_twice_is_counted_once(runs: list[Path], tmp_path: Path):
+    report.main(ReportConfig(runs=(runs[1], runs[1] / "..", runs[1])[::2], output=tmp_path / "out"))
+    written = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert written["configurations"][0]["num_finished"] == 1
+
+
+def test_a_folder_that_can_not_be_written_is_one_line(runs: list[Path], tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"--output .*file: the report can't be written there"):
+        report.main(ReportConfig(runs=tuple(runs), output=tmp_path / "file"))
+    with pytest.raises(ValueError, match=r"--output .*file: pictures can't be written there"):
+        visualize.main(VisualizeConfig(genotype="DARTS", output=tmp_path / "file", format=("svg",)))
+
+
+@pytest.mark.usefixtures("dot")
+@pytest.mark.parametrize("source", ["name", "file", "run", "text"])
+def test_visualize_takes_a_name_a_file_a_run_or_text(source: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "mine.json").write_text(GENOTYPES["DARTS"].to_json())
+    given, stem = {
+        "name": ("DARTS_V1", "DARTS_V1"),
+        "file": (str(tmp_path / "mine.json"), "mine"),
+        "run": (str(write_search_run(tmp_path / "train_search-a.1")), "train_search-a.1"),
+        "text": (str(GENOTYPES["NASNet"]), "genotype"),
+    }[source]
+    visualize.main(VisualizeConfig(genotype=given, output=tmp_path / "out", format=("svg",)))
+    printed = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert printed == [tmp_path / "out" / f"{stem}_{cell}.svg" for cell in ("normal", "reduction")]
+    assert all(path.is_file() for path in printed)

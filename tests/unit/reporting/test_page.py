@@ -1,0 +1,132 @@
+"""The HTML page: complete, well formed, and without a word to another host."""
+
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from sample_runs import write_search_run, write_train_run
+
+from darts_hpc.reporting import cells
+from darts_hpc.reporting.charts import Curve, line_chart
+from darts_hpc.reporting.page import to_html
+from darts_hpc.reporting.runs import group_runs, read_run
+
+VOID = {"meta", "br"}
+
+
+class Outline(HTMLParser):
+    """Checks that every tag is closed in order, and collects what can load something."""
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "action", "data")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+
+def page_of(folders: list[Path]) -> str:
+    return to_html(group_runs([read_run(folder) for folder in folders]))
+
+
+def outline_of(page: str) -> Outline:
+    outline = Outline()
+    outline.feed(page)
+    outline.close()
+    assert outline.open == []
+    return outline
+
+
+def test_the_page_is_well_formed_and_loads_nothing(runs: list[Path]):
+    page = page_of(runs)
+    outline = outline_of(page)
+    assert outline.links == []
+    assert not {"script", "link", "img", "iframe", "object"} & set(outline.tags)
+    assert not re.search(r"url\(|@import", page)
+    hosts = set(re.findall(r"https?://[^\"\s<]+", page))
+    assert hosts <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names of formats, never fetched
+
+
+def test_the_page_suits_both_themes_and_a_phone(runs: list[Path]):
+    page = page_of(runs)
+    assert "prefers-color-scheme: dark" in page
+    assert 'name="viewport"' in page
+    root, dark = re.findall(r":root \{(.*?)\}", page, flags=re.DOTALL)
+    names = [set(re.findall(r"(--[\w-]+):", block)) for block in (root, dark)]
+    assert names[0] == names[1]
+    used = set(re.findall(r"var\((--[\w-]+)", page)) - {"--line"}
+    assert used <= names[0]
+    assert {f"--{name}" for name in cells.COLORS} <= names[0]
+
+
+def test_the_page_shows_every_part(runs: list[Path]):
+    page = unescape(page_of(runs))
+    assert "99.03 ± 0.20 % (test)" in page
+    for part in ("Accuracy in %", "Loss", "Entropy", "Skip connections", "Normal cell", "Reduction cell"):
+        assert part in page
+    assert page.count('<figure class="edge') == 2 * 14
+    assert page.count('is-kept"') == 2 * 8
+    assert page.count('class="heat"') == 2 * 2 * 14 * 8
+    for text in ("weight_decay: 0.0003", "torch: 2.15.0", "python -m darts_hpc.train --seed 1", "Genotype(normal=["):
+        assert text in page
+
+
+def test_an_unfinished_run_is_marked(tmp_path: Path):
+    page = page_of([write_search_run(tmp_path / "train_search-1", epochs=1, finished=False)])
+    assert "unfinished, 1 of 1 epochs" in page
+    assert "so far" in page
+    outline_of(page)
+
+
+def test_without_dot_the_page_has_the_cells_as_text_and_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    page = unescape(page_of([write_train_run(tmp_path / "train-1")]))
+    outline_of(page)
+    assert "0 = sep_conv_3x3(c_{k-2}) + sep_conv_3x3(c_{k-1})" in page
+    assert "apt install graphviz" in page
+
+
+def test_a_search_that_diverged_can_be_reported(tmp_path: Path):
+    folder = write_search_run(tmp_path / "train_search-1")
+    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    epochs[-1] |= {"alphas/normal": [[float("nan")] * 8] * 14, "train/loss": float("nan")}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in epochs))
+    page = page_of([folder])
+    assert "NaN" not in page
+    assert ">nan<" not in page
+    assert page.count('<figure class="edge') == 2 * 14
+
+
+def test_names_from_outside_can_not_become_markup(tmp_path: Path):
+    folder = write_train_run(tmp_path / "train-<b>&1")
+    (folder / "command.txt").write_text("python <script>alert(1)</script>\n")
+    page = page_of([folder])
+    outline_of(page)
+    assert "<script" not in page
+    assert "train-<b>" not in page
+
+
+def test_a_chart_leaves_out_what_is_not_finite_and_says_so():
+    chart = line_chart("Loss", [Curve("train", [(1, 2.0), (2, float("nan")), (3, 1.0)])])
+    assert "1 values were not finite" in chart
+    assert "nan" not in chart
+    assert len(re.findall(r"[\d.]+,[\d.]+", re.findall(r'points="(.*?)"', chart)[0])) == 2
+
+
+def test_a_flat_curve_and_a_single_epoch_can_be_drawn():
+    assert "polyline" in line_chart("Loss", [Curve("train", [(1, 0.0), (2, 0.0)])])
+    assert "circle" in line_chart("Loss", [Curve("train", [(1, 2)])])

@@ -1,0 +1,54 @@
+"""The report's numbers as text, Markdown and JSON."""
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+from sample_runs import write_train_run
+
+from darts_hpc.reporting.runs import Statistic, group_runs, read_run
+from darts_hpc.reporting.summary import group_table, show, to_json, to_markdown
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (Statistic(97.235, 0.128, 3), "percent", "97.23 ± 0.13 %"),
+        (Statistic(97.235, None, 1), "percent", "97.23 %"),
+        (Statistic(3_349_342, 0.0, 3), "count", "3.35 M"),
+        (7000.0, "seconds", "1.9 h"),
+        (3 * 2**30, "bytes", "3.00 GiB"),
+        (12.0, "count", "12"),
+        (float("nan"), "percent", "not finite"),
+        (None, "percent", "-"),
+    ],
+)
+def test_numbers_are_spelled_in_the_unit_that_fits(value: float | Statistic | None, kind: str, text: str):
+    assert show(value, kind) == text
+
+
+def test_markdown_and_json_carry_the_same_headline(runs: list[Path]):
+    groups = group_runs([read_run(run) for run in runs])
+    report = json.loads(to_json(groups))["configurations"][1]
+    mean, std = report["statistics"]["test/accuracy"]["mean"], report["statistics"]["test/accuracy"]["std"]
+    assert mean == statistics.mean([98.89, 99.17])
+    assert std == statistics.stdev([98.89, 99.17])
+    assert f"{mean:.2f} ± {std:.2f} % (test)" in to_markdown(groups)
+    assert group_table(groups)[1][1][2] == f"{mean:.2f} ± {std:.2f} % (test)"
+
+
+def test_the_best_epoch_is_marked_as_no_result(runs: list[Path]):
+    markdown = to_markdown(group_runs([read_run(run) for run in runs]))
+    assert "Best epoch (not the result)" in markdown
+    assert "99.47" in markdown
+
+
+def test_json_is_strict_even_for_a_diverged_run(tmp_path: Path):
+    folder = write_train_run(tmp_path / "train-1")
+    result = json.loads((folder / "result.json").read_text())
+    result["final"]["test/loss"] = float("nan")
+    (folder / "result.json").write_text(json.dumps(result))
+    text = to_json(group_runs([read_run(folder)]))
+    report = json.loads(text, parse_constant=pytest.fail)["configurations"][0]
+    assert report["statistics"]["test/loss"]["mean"] is None
