@@ -1,11 +1,13 @@
-# make test: the suite. make check: what a commit must pass.
+# make demo: from nothing to a trained, tested and drawn cell. make test: the suite. make check: what a commit must pass.
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
+DARTS := $(BIN)/python -m darts_hpc
+S := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: setup test check check-static clean
+.PHONY: setup demo test check check-static clean
 
 setup: .venv/.installed
 
@@ -17,6 +19,13 @@ setup: .venv/.installed
 	$(PIP) setuptools wheel
 	$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
+
+demo: setup
+	$(DARTS).train_search --config configs/search/digits.yaml --save $(S)/search
+	$(DARTS).train --config configs/train/digits.yaml --arch $(S)/search --save $(S)/train
+	$(DARTS).evaluate --model_path $(S)/train
+	$(DARTS).visualize $(S)/search --output $(S)/cells
+	$(DARTS).report $(S)/search $(S)/train --output $(S)/report
 
 test: setup
 	$(BIN)/python -m pytest

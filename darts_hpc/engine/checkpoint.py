@@ -1,0 +1,192 @@
+"""Checkpoints that survive kill -9, a full disk and bit rot.
+
+A checkpoint is a folder step-00000123 of torch files and a manifest with the digest of each. It is written under a
+temporary name, fsync'ed and renamed, and the `latest` pointer moves last. Loading verifies every digest first, because
+torch.load accepts a flipped bit in silence.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+log = logging.getLogger(__name__)
+
+MANIFEST, LATEST, TEMPORARY = "manifest.json", "latest", ".writing-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint."""
+
+    step: int
+    path: Path
+    fingerprint: dict
+    files: dict[str, bytes]
+
+    def load(self, name: str, map_location: torch.device | str = "cpu") -> dict:
+        """Return a payload, read from the bytes that were verified."""
+        return torch.load(io.BytesIO(self.files[f"{name}.pt"]), map_location=map_location, weights_only=True)
+
+
+class CheckpointStore:
+    """The checkpoints of one run, the newest `keep` of them. Only one process may write."""
+
+    def __init__(self, folder: Path, keep: int = 2):
+        self.folder, self.keep = folder, keep
+
+    def save(self, step: int, payloads: Mapping[str, object], fingerprint: Mapping[str, object]) -> Path:
+        """Write payloads (name -> object for torch.save) as the newest checkpoint.
+
+        Raises OSError when the disk is full or the like; nothing half-written stays, and older checkpoints are whole.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in self.folder.glob(f"{TEMPORARY}*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        final = self.folder / f"step-{step:08d}"
+        temporary = self.folder / f"{TEMPORARY}{final.name}"
+        try:
+            temporary.mkdir()
+            digests = {}
+            for name, payload in payloads.items():
+                data = _serialise(payload)
+                _write_durably(temporary / f"{name}.pt", data)
+                digests[f"{name}.pt"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+            failpoint("before_manifest")
+            manifest = {"step": step, "fingerprint": dict(fingerprint), "files": digests}
+            _write_durably(
+                temporary / MANIFEST, json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1).encode()
+            )
+            _fsync_folder(temporary)
+            failpoint("before_rename")
+            if final.exists():  # a damaged one, or the same step saved again: the older checkpoints stand meanwhile
+                shutil.rmtree(final)
+            temporary.rename(final)
+            _fsync_folder(self.folder)
+            failpoint("before_pointer")
+            write_text_atomically(self.folder / LATEST, final.name + "\n")
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        failpoint("after_pointer")
+        for old in self._steps()[self.keep :]:
+            shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def load_newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint whose every byte is as written, None if there never was one.
+
+        Damaged ones are named in a warning and passed over. Raises ValueError when all are damaged.
+        """
+        candidates = self._steps()
+        for path in candidates:
+            try:
+                return read_checkpoint(path)
+            except ValueError as damage:
+                log.warning("checkpoint %s is damaged (%s); trying the one before", path, damage)
+        if candidates:
+            raise ValueError(f"every checkpoint in {self.folder} is damaged; start afresh with another --save")
+        return None
+
+    def _steps(self) -> list[Path]:
+        # By step number: a kill between rename and pointer leaves a newer whole checkpoint than the pointer says.
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify one checkpoint folder. Raises ValueError saying what is damaged."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        intact = manifest.pop("sha256", None) == _digest(manifest)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{MANIFEST}: {type(error).__name__}") from None
+    if not intact:
+        raise ValueError(f"{MANIFEST}: its digest does not fit it")
+    files = {}
+    for name, digest in manifest["files"].items():
+        try:
+            files[name] = (path / name).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{name}: {error.strerror}") from None
+        if hashlib.sha256(files[name]).hexdigest() != digest["sha256"]:
+            raise ValueError(f"{name}: {len(files[name])} bytes whose digest is not the manifest's")
+    return Checkpoint(manifest["step"], path, manifest["fingerprint"], files)
+
+
+def check_fingerprint(saved: Mapping[str, object], now: Mapping[str, object], may_differ: Collection[str] = ()) -> None:
+    """Compare a checkpoint's fingerprint with the run's. Keys in `may_differ` only warn.
+
+    Raises ValueError, one line, naming every other difference.
+    """
+    names = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
+    difference = {name: f"{name}: {saved.get(name)} in the checkpoint, {now.get(name)} now" for name in names}
+    for name in names:
+        if name in may_differ:
+            log.warning("%s; the rest of the run may differ in the last bits", difference[name])
+    refused = [text for name, text in difference.items() if name not in may_differ]
+    if refused:
+        raise ValueError(
+            f"the checkpoint is of another configuration ({'; '.join(refused)}); go on with its own, "
+            "or start afresh with another --save"
+        )
+
+
+def save_atomically(path: Path, payload: object) -> None:
+    """torch.save under a temporary name, then rename: a reader sees the old file or the whole new one."""
+    _replace(path, _serialise(payload))
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write text under a temporary name, then rename."""
+    _replace(path, text.encode())
+
+
+def failpoint(name: str) -> None:
+    """Kill this process where the environment asks for it: how tests show that a kill at any point is survived."""
+    if os.environ.get("DARTS_HPC_FAILPOINT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _digest(manifest: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _serialise(payload: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    return buffer.getvalue()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        _write_durably(temporary, data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    failpoint("after_file")
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,105 @@
+"""The loops: one search step, one epoch of search or training, one evaluation."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_hpc.data.batches import BatchSource
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.metrics import Meter
+from darts_hpc.models.supernet import SuperNet
+from darts_hpc.search.architect import Architect
+from darts_hpc.search.hypergradient import LabelledImages
+
+if TYPE_CHECKING:
+    from darts_hpc.engine.run import Run
+
+
+def search_epoch(
+    supernet: SuperNet,
+    architect: Architect,
+    optimizer: torch.optim.SGD,
+    weight_source: BatchSource,
+    alpha_source: BatchSource,
+    grad_clip: float,
+    run: "Run",
+) -> Meter:
+    """Alternate alpha and weight steps over the weights' half of the data (paper, algorithm 1); return its meter.
+
+    The alphas' half is cycled through without replacement, in step with the global step.
+    """
+    supernet.train()
+    for step in run.steps(weight_source.steps_per_epoch):
+        train = weight_source.batch(run.epoch, step)
+        valid = alpha_source.batch(*divmod(run.global_step, alpha_source.steps_per_epoch))
+        alpha_norm = architect.step(train[:2], valid[:2], optimizer)
+        loss, logits, weight_norm = weight_step(supernet, optimizer, train[:2], grad_clip=grad_clip, world=run.world)
+        run.meter.update(loss, logits, train.labels)
+        norms = {"grad_norm/weights": weight_norm, "grad_norm/alphas": alpha_norm}
+        run.report_step(optimizer, norms, num_images=len(train.labels))
+    return run.meter
+
+
+def weight_step(
+    supernet: SuperNet, optimizer: torch.optim.SGD, train: LabelledImages, *, grad_clip: float, world: World
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Update the weights on one batch with the alphas held; return loss, logits (B, classes) and gradient norm."""
+    images, labels = train
+    weights = supernet.weights()
+    alphas = {name: alpha.detach() for name, alpha in supernet.named_alphas().items()}
+    logits = torch.func.functional_call(supernet, alphas, images)
+    loss = F.cross_entropy(logits, labels)
+    # autograd.grad passes by DDP's hooks: the average over ranks is taken here.
+    gradients = world.mean(torch.autograd.grad(loss, weights))
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
+    norm = nn.utils.clip_grad_norm_(weights, grad_clip)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.detach(), logits.detach(), norm
+
+
+def train_epoch(
+    network: nn.Module,
+    optimizer: torch.optim.SGD,
+    source: BatchSource,
+    auxiliary_weight: float,
+    grad_clip: float,
+    run: "Run",
+) -> Meter:
+    """Train a derived network for one epoch; return its meter."""
+    network.train()
+    weights = list(network.parameters())
+    for step in run.steps(source.steps_per_epoch):
+        images, labels, keys = source.batch(run.epoch, step)
+        logits, logits_auxiliary = network(images, keys)
+        loss = F.cross_entropy(logits, labels)
+        total = loss
+        if logits_auxiliary is not None:
+            total = loss + auxiliary_weight * F.cross_entropy(logits_auxiliary, labels)
+        total.backward()
+        run.world.average_gradients_(weights)
+        norm = nn.utils.clip_grad_norm_(weights, grad_clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        run.meter.update(total.detach(), logits, labels)
+        run.report_step(optimizer, {"grad_norm/weights": norm}, num_images=len(labels))
+    return run.meter
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, source: BatchSource, run: "Run | None" = None) -> Meter:
+    """Return this rank's meter of one pass in evaluation mode; a run may be stopped between two batches."""
+    model.eval()
+    meter = Meter(source.device)
+    for step in range(source.steps_per_epoch):
+        images, labels, _ = source.batch(0, step)
+        if len(labels):  # a rank may have none of the last batch
+            output = model(images)
+            logits = output[0] if isinstance(output, tuple) else output
+            meter.update(F.cross_entropy(logits, labels), logits, labels)
+        if run is not None:
+            run.stop_if_asked()
+    return meter

@@ -1,0 +1,93 @@
+"""What a run measures: sums that stay on the device, and files of one JSON object a line."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from darts_hpc.distributed.world import World
+
+log = logging.getLogger(__name__)
+
+LOSS, TOP1, TOP5, COUNT = range(4)
+
+
+class Meter:
+    """Sums of loss, hits and images since the last reset, in float64; updating them does not wait for the device."""
+
+    def __init__(self, device: torch.device):
+        self.totals = torch.zeros(4, dtype=torch.float64, device=device)  # loss, top-1 hits, top-5 hits, images
+
+    def reset(self) -> None:
+        """Start again from nothing."""
+        self.totals.zero_()
+
+    @torch.no_grad()
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: mean loss (0-d), logits (B, classes), labels (B,)."""
+        count = len(labels)
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]  # (B, 5)
+        hits1, hits5 = best[:, :1].sum(), best.sum()
+        self.totals += torch.stack(
+            [loss.double() * count, hits1.double(), hits5.double(), torch.full_like(loss, count).double()]
+        )
+
+    def compute(self, world: World) -> dict[str, float]:
+        """Return mean loss, and top-1 and top-5 accuracy in percent, over all ranks. Waits for the device."""
+        loss, top1, top5, count = world.sum(self.totals).tolist()
+        if not count:
+            return {}
+        return {"loss": loss / count, "accuracy": 100 * top1 / count, "accuracy_top5": 100 * top5 / count}
+
+
+class JsonLines:
+    """A file of one JSON object a line, appended to.
+
+    When the disk is full the lines wait in memory for the next write, and the file never ends in half a line.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._waiting: list[bytes] = []
+        self._failed = False
+        self._size = path.stat().st_size if path.exists() else 0
+
+    def write(self, record: Mapping[str, object]) -> None:
+        """Append a record; a failure to do so is logged once and retried with the next."""
+        self._waiting.append(json.dumps(record).encode() + b"\n")
+        data = b"".join(self._waiting)
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.truncate(self._size)
+                if file.write(data) != len(data):
+                    raise OSError("only a part was written")
+        except OSError as error:
+            if not self._failed:
+                log.warning(
+                    "could not write %s (%s); its lines are kept in memory until it works again", self.path, error
+                )
+            self._failed = True
+            return
+        self._size += len(data)
+        self._waiting, self._failed = [], False
+
+    def position(self) -> int:
+        """Return the file's length in bytes, all of it on disk, so that a checkpoint may rely on it."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+        return self._size
+
+    def rewind(self, position: int) -> None:
+        """Forget what was written after `position`. Raises ValueError when the file is shorter than that."""
+        if self._size < position:
+            raise ValueError(
+                f"{self.path} has {self._size} bytes, the checkpoint was written at {position}: it was changed"
+            )
+        if self.path.exists():
+            os.truncate(self.path, position)
+        self._size = position

@@ -1,0 +1,342 @@
+"""A run: its folder, its position in the data, what it records, and how it stops and goes on."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from darts_hpc.config.schema import RunConfig
+from darts_hpc.distributed.world import World, job_name
+from darts_hpc.engine.checkpoint import CheckpointStore, check_fingerprint, save_atomically, write_text_atomically
+from darts_hpc.engine.interrupt import Interrupt
+from darts_hpc.engine.metrics import JsonLines, Meter
+from darts_hpc.engine.progress import Progress
+from darts_hpc.engine.run_folder import choose_run_folder, command_line, environment, lock_run_folder, logging_to
+from darts_hpc.engine.tensorboard import TensorBoard
+from darts_hpc.space.genotypes import Genotype
+
+log = logging.getLogger(__name__)
+
+MAY_DIFFER = frozenset({"report_freq", "checkpoint_freq", "torch", "device_type"})
+"""Parts of the fingerprint that only warn: the data and the maths stay the same, though not to the last bit."""
+RECORDS = ("metrics", "genotypes", "performance")
+STEPS_BETWEEN_VOTES = 10
+"""Steps between two times that several ranks ask each other whether to stop: each asking waits for the device."""
+ESTIMATE_AFTER = 5
+"""Steps after which a run on the CPU says how long it will take."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and everything is saved."""
+
+
+class Run:
+    """One run, from its first step to its last, over any number of interruptions. Use it as a context manager.
+
+    Args:
+        entry: name of the entry point, such as train_search.
+        cfg: length, folder and reports.
+        config_yaml: the whole configuration, kept as config.yaml.
+        fingerprint: what a checkpoint must agree with to be continued here.
+        world: the processes of the run.
+
+    Attributes:
+        epoch: the epoch under way, 0-based.
+        step: steps of it that are done.
+        meter: training numbers of this epoch so far.
+    """
+
+    def __init__(self, entry: str, cfg: RunConfig, config_yaml: str, fingerprint: Mapping[str, object], world: World):
+        self.entry, self.cfg, self.config_yaml, self.world = entry, cfg, config_yaml, world
+        machine = {"world_size": world.size, "torch": torch.__version__, "device_type": world.device.type}
+        self.fingerprint = {**fingerprint, **machine}
+        self.epoch = self.step = self.global_step = 0
+        self.meter = Meter(world.device)
+        self.final: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+        self.seconds = 0.0
+        self._state: Mapping[str, Any] = {}
+        self._estimated = False
+        self._resources = ExitStack()
+
+    def __enter__(self) -> "Run":
+        with ExitStack() as stack:
+            self.folder = choose_run_folder(self.entry, self.cfg.save, self.cfg.resume, job_name())
+            self.folder = self.world.broadcast_object(self.folder)
+            if self.world.is_main:
+                stack.enter_context(lock_run_folder(self.folder))
+            self.world.barrier()
+            stack.enter_context(logging_to(self.folder, self.world.rank))
+            self._checkpoints = CheckpointStore(self.folder / "checkpoints")
+            self._newest = self._checkpoints.load_newest() if self.cfg.resume != "none" else None
+            if self._newest is not None:
+                check_fingerprint(self._newest.fingerprint, self.fingerprint, MAY_DIFFER)
+            if self.world.is_main:
+                try:
+                    self._open_records(stack)
+                except OSError as error:
+                    raise ValueError(
+                        f"can't write to the run folder {self.folder} ({error}); choose another with --save"
+                    ) from None
+            self._interrupt = stack.enter_context(Interrupt())
+            self._resources = stack.pop_all()
+        log.info("run folder: %s", self.folder)
+        if self.world.device.type == "cpu":
+            log.warning("no GPU in use: a CPU is slow; how slow follows after %d steps", ESTIMATE_AFTER)
+        return self
+
+    def _open_records(self, stack: ExitStack) -> None:
+        write_text_atomically(self.folder / "config.yaml", self.config_yaml)
+        write_text_atomically(self.folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
+        with (self.folder / "command.txt").open("a") as file:
+            file.write(command_line() + "\n")
+        self._records = {name: JsonLines(self.folder / f"{name}.jsonl") for name in RECORDS}
+        positions = self._newest.load("state")["records"] if self._newest is not None else {}
+        for name, record in self._records.items():
+            record.rewind(positions.get(name, 0))
+        purge_step = 0 if self._newest is None else self._newest.step
+        self._tensorboard = TensorBoard(self.folder, purge_step) if self.cfg.tensorboard else None
+        if self._tensorboard is not None:
+            stack.callback(self._tensorboard.close)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        stopped = isinstance(error, Interrupted)
+        if stopped:
+            log.info("%s; go on with: %s", error, self._resume_hint())
+        elif error is not None and not isinstance(error, ValueError):  # the entry prints a user's mistake
+            log.error("failed: %s: %s", type(error).__name__, error)
+        self._resources.close()
+        return stopped
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the run starts here, and does not go on from a checkpoint."""
+        return self._newest is None
+
+    def epochs(self, state: Mapping[str, Any]) -> Iterator[int]:
+        """Yield the epochs still to do, after restoring `state` where the run goes on.
+
+        `state` names everything with state_dict and load_state_dict on which the rest of the run depends.
+        """
+        self._state = state
+        self._clock = time.monotonic()
+        if self._newest is not None:
+            self._restore()
+        while self.epoch < self.cfg.epochs:
+            yield self.epoch
+
+    def steps(self, steps_per_epoch: int) -> Iterator[int]:
+        """Yield the steps still to do in this epoch. Stop cleanly, or save, after a step where that is asked for."""
+        total = self.cfg.epochs * steps_per_epoch
+        first = self.global_step = self.epoch * steps_per_epoch + self.step
+        self._window_start, self._window_images = time.monotonic(), 0
+        progress = Progress(total, first, enabled=self.world.is_main)
+        progress.describe(f"epoch {self.epoch + 1}/{self.cfg.epochs}")
+        self._progress = progress
+        started = time.monotonic()
+        try:
+            for step in range(self.step, steps_per_epoch):
+                self.global_step = self.epoch * steps_per_epoch + step
+                yield step
+                self.step = step + 1
+                self.global_step += 1
+                progress.step()
+                if self.global_step - first == ESTIMATE_AFTER and not self._estimated:
+                    self._estimate((time.monotonic() - started) / ESTIMATE_AFTER * (total - self.global_step))
+                self.stop_if_asked()
+                if (
+                    self.cfg.checkpoint_freq
+                    and self.step % self.cfg.checkpoint_freq == 0
+                    and self.step < steps_per_epoch
+                ):
+                    self.save()
+            if self._window_images:
+                self._report_performance(self.global_step)
+        finally:
+            progress.close()
+
+    def report_step(self, optimizer: torch.optim.Optimizer, numbers: Mapping[str, Tensor], num_images: int) -> None:
+        """Record this epoch's averages, the rate and `numbers` (0-d, on the device), every report_freq steps."""
+        self._window_images += num_images * self.world.size
+        done = self.step + 1
+        if done % self.cfg.report_freq:
+            return
+        train = self.meter.compute(self.world)
+        rate = {"learning_rate": optimizer.param_groups[0]["lr"]}
+        read = {name: value.item() for name, value in numbers.items()}
+        self._record("metrics", "step", {**prefixed("train", train), **rate, **read}, self.global_step + 1)
+        self._report_performance(self.global_step + 1)
+        self._progress.describe(
+            f"epoch {self.epoch + 1}/{self.cfg.epochs}", {k: train[k] for k in ("loss", "accuracy")}
+        )
+        log.info(
+            "epoch %d step %d: loss %.4f, accuracy %.2f %%, learning rate %.5f",
+            self.epoch + 1, done, train["loss"], train["accuracy"], rate["learning_rate"],
+        )  # fmt: skip
+
+    def finish_epoch(self, numbers: Mapping[str, Any], genotype: Genotype | None = None) -> None:
+        """Record an epoch's numbers and its genotype, move on to the next epoch, and save."""
+        self._record("metrics", "epoch", numbers, self.global_step)
+        if genotype is not None:
+            self.record_genotype("epoch_end", genotype)
+        self.final = {name: value for name, value in numbers.items() if isinstance(value, (int, float))}
+        accuracy = {name: value for name, value in numbers.items() if name in ("test/accuracy", "valid/accuracy")}
+        for name, value in accuracy.items():
+            if value > self.best.get(name, -1.0):
+                self.best = {name: value, "epoch": self.epoch}
+        shown = ", ".join(f"{name} {numbers[name]:.4g}" for name in numbers if name.endswith(("/loss", "/accuracy")))
+        log.info("epoch %d of %d: %s", self.epoch + 1, self.cfg.epochs, shown)
+        self.epoch, self.step = self.epoch + 1, 0
+        self.meter.reset()
+        self.save()
+
+    def record_genotype(self, when: str, genotype: Genotype) -> None:
+        """Append the current cell to genotypes.jsonl and draw it for TensorBoard."""
+        if not self.world.is_main:
+            return
+        self._records["genotypes"].write({"epoch": self.epoch, "when": when, "genotype": genotype.to_dict()})
+        if self._tensorboard is not None:
+            self._tensorboard.cells(genotype, self.global_step)
+
+    def stop_if_asked(self) -> None:
+        """After a signal, save and raise Interrupted; every rank does so at the same place."""
+        if self.world.size > 1 and self.global_step % STEPS_BETWEEN_VOTES:
+            return
+        asked = [name for name in self.world.gather_objects(self._interrupt.requested) if name]
+        if asked:
+            saved = "saved" if self.save() else "NOT saved, the last checkpoint stands"
+            raise Interrupted(f"stopped by {asked[0]} in epoch {self.epoch + 1} after {self.step} steps, {saved}")
+
+    def save(self) -> bool:
+        """Write a checkpoint. A full disk and the like is told, and the run goes on: the last good checkpoint stays."""
+        ranks, meter = self.world.gather_objects(self._rank_state()), self.world.sum(self.meter.totals)
+        if not self.world.is_main:
+            return True
+        state = {
+            "objects": {name: part.state_dict() for name, part in self._state.items()},
+            "position": {"epoch": self.epoch, "step": self.step, "global_step": self.global_step},
+            "meter": meter,
+            "final": self.final,
+            "best": self.best,
+            "seconds": self._elapsed(),
+            "records": {name: record.position() for name, record in self._records.items()},
+        }
+        payloads = {"state": state} | {f"rank{rank}": own for rank, own in enumerate(ranks)}
+        try:
+            self._checkpoints.save(self.global_step, payloads, self.fingerprint)
+        except OSError as error:
+            log.error("could not save a checkpoint (%s); the last good one stays, and the run goes on", error)
+            return False
+        return True
+
+    def finish(self, result: Mapping[str, Any], files: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Write tensors by file name, then result.json, which marks the run as finished."""
+        if not self.world.is_main:
+            return
+        facts = {
+            "entry": self.entry,
+            "name": self.folder.name,
+            "status": "finished",
+            "epochs": self.cfg.epochs,
+            "final": self.final,
+            "best": self.best,
+            "seconds": round(self._elapsed(), 1),
+            "peak_memory_bytes": peak_memory_bytes(self.world.device),
+            "device": str(self.world.device),
+        }
+        try:
+            for name, tensors in files.items():
+                save_atomically(self.folder / name, dict(tensors))
+            write_text_atomically(self.folder / "result.json", json.dumps({**facts, **result}, indent=1) + "\n")
+        except OSError as error:
+            raise ValueError(
+                f"the run is done, but its result could not be written ({error}); free some space, then "
+                f"{self._resume_hint()}"
+            ) from None
+
+    def _restore(self) -> None:
+        assert self._newest is not None
+        state = self._newest.load("state", self.world.device)
+        own = self._newest.load(f"rank{self.world.rank}")
+        for name, part in self._state.items():
+            part.load_state_dict(state["objects"][name])
+        self._load_rank_state(own)
+        self.epoch, self.step, self.global_step = (state["position"][k] for k in ("epoch", "step", "global_step"))
+        if self.world.is_main:  # the sum over ranks, which one of them carries on
+            self.meter.totals.copy_(state["meter"])
+        self.final, self.best, self.seconds = state["final"], state["best"], state["seconds"]
+        log.info("going on in epoch %d after step %d, from %s", self.epoch + 1, self.step, self._newest.path)
+
+    def _rank_state(self) -> dict[str, Any]:
+        buffers = {
+            name: {key: buffer.cpu() for key, buffer in part.named_buffers()}
+            for name, part in self._state.items()
+            if isinstance(part, torch.nn.Module)
+        }
+        cuda = torch.cuda.get_rng_state(self.world.device) if self.world.device.type == "cuda" else None
+        return {"buffers": buffers, "rng": torch.get_rng_state(), "cuda_rng": cuda}
+
+    def _load_rank_state(self, own: Mapping[str, Any]) -> None:
+        for name, buffers in own["buffers"].items():
+            for key, buffer in self._state[name].named_buffers():
+                buffer.copy_(buffers[key])
+        torch.set_rng_state(own["rng"])
+        if own["cuda_rng"] is not None and self.world.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda_rng"], self.world.device)
+
+    def _record(self, name: str, event: str, numbers: Mapping[str, Any], step: int) -> None:
+        if not self.world.is_main:
+            return
+        record = {"event": event, "epoch": self.epoch, "step": step, **numbers}
+        self._records[name].write(record)
+        if self._tensorboard is not None:
+            self._tensorboard.write(record)
+
+    def _report_performance(self, step: int) -> None:
+        now = time.monotonic()
+        rate = self._window_images / max(now - self._window_start, 1e-9)
+        numbers = {
+            "performance/images_per_second": rate,
+            "performance/memory_bytes": peak_memory_bytes(self.world.device),
+            "performance/seconds": self._elapsed(),
+        }
+        self._record("performance", "performance", numbers, step)
+        self._window_start, self._window_images = now, 0
+
+    def _elapsed(self) -> float:
+        return self.seconds + time.monotonic() - self._clock
+
+    def _estimate(self, seconds: float) -> None:
+        self._estimated = True
+        if self.world.device.type == "cpu" and seconds > 60:
+            log.warning("at this speed the run takes another %s", readable_duration(seconds))
+
+    def _resume_hint(self) -> str:
+        return f"the same command with --save {self.folder}/ --resume auto"
+
+
+def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:
+    """Return the numbers under "<prefix>/<name>"."""
+    return {f"{prefix}/{name}": value for name, value in numbers.items()}
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory used so far: of the device on CUDA, of the process otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def readable_duration(seconds: float) -> str:
+    """Return a duration as a person would say it."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} seconds"

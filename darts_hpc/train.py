@@ -1,0 +1,84 @@
+"""Train a found cell from scratch (the original train.py): python -m darts_hpc.train --auxiliary --cutout."""
+
+import logging
+from typing import Any
+
+import torch
+
+from darts_hpc.config.cli import run_entry, to_yaml
+from darts_hpc.config.schema import TrainConfig, TrainDataConfig
+from darts_hpc.data.augment import Augmentation
+from darts_hpc.data.batches import BatchSource
+from darts_hpc.data.image_set import DataSet
+from darts_hpc.data.load import load_dataset
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.fingerprint import fingerprint
+from darts_hpc.engine.loops import evaluate, train_epoch
+from darts_hpc.engine.optim import build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.engine.run import Run, prefixed
+from darts_hpc.engine.seeding import seed_everything
+from darts_hpc.models.costs import measure_costs
+from darts_hpc.models.network import NetworkCIFAR
+from darts_hpc.models.state_dicts import export_original
+from darts_hpc.space.genotypes import load_genotype
+
+log = logging.getLogger("darts_hpc")
+
+
+def train_sources(data: DataSet, cfg: TrainDataConfig, seed: int, world: World) -> tuple[BatchSource, BatchSource]:
+    """Return the training batches, augmented, and the test batches."""
+    augmentation = Augmentation(data.crop_padding, data.flip, cfg.cutout_length if cfg.cutout else 0)
+    common: dict[str, Any] = {
+        "batch_size": cfg.batch_size,
+        "seed": seed,
+        "device": world.device,
+        "rank": world.rank,
+        "world_size": world.size,
+    }
+    return (
+        BatchSource(data, data.train, augmentation=augmentation, shuffle=True, drop_last=True, **common),
+        BatchSource(data, data.test, **common),
+    )
+
+
+def main(cfg: TrainConfig) -> None:
+    """Train the derived network; the last epoch's test accuracy is the result."""
+    genotype = load_genotype(cfg.model.arch)
+    with World.open(cfg.run.device, cfg.run.gpu) as world:
+        data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
+        data = data.to(world.device)
+        train_source, test_source = train_sources(data, cfg.data, cfg.run.seed, world)
+        seed_everything(cfg.run.seed, cfg.run.deterministic)
+        network = NetworkCIFAR(
+            cfg.model.init_channels, data.num_classes, cfg.model.layers, cfg.model.auxiliary, genotype
+        )
+        costs = measure_costs(network, data.image_size)
+        network = network.to(world.device).to(memory_format=torch.channels_last)
+        world.broadcast_([weight.detach() for weight in network.parameters()])
+        optimizer = build_sgd(network.parameters(), cfg.optim)
+        state = {"network": network, "optimizer": optimizer}
+        config_yaml = to_yaml(cfg, "python -m darts_hpc.train")
+        with Run("train", cfg.run, config_yaml, fingerprint(cfg, data, arch=genotype.to_dict()), world) as run:
+            if run.is_fresh:
+                run.record_genotype("epoch_start", genotype)
+            log.info("%s", costs)
+            for epoch in run.epochs(state):
+                learning_rate = cosine_learning_rate(epoch, cfg.run.epochs, cfg.optim.learning_rate)
+                set_learning_rate(optimizer, learning_rate)
+                network.drop_path_prob = cfg.model.drop_path_prob * epoch / cfg.run.epochs
+                train = train_epoch(
+                    network, optimizer, train_source, cfg.model.auxiliary_weight, cfg.optim.grad_clip, run
+                )
+                test = evaluate(network, test_source, run)
+                numbers = {
+                    **prefixed("train", train.compute(world)),
+                    **prefixed("test", test.compute(world)),
+                    "learning_rate": learning_rate,
+                }
+                run.finish_epoch(numbers)
+            facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype), **costs._asdict()}
+            run.finish(facts, {"weights.pt": export_original(network)})
+
+
+if __name__ == "__main__":
+    run_entry(main, TrainConfig)

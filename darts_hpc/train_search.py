@@ -1,0 +1,108 @@
+"""Search a cell (the original train_search.py): python -m darts_hpc.train_search [--unrolled]."""
+
+import logging
+from typing import Any
+
+import torch
+
+from darts_hpc.config.cli import run_entry, to_yaml
+from darts_hpc.config.schema import SearchConfig, SearchDataConfig
+from darts_hpc.data.augment import Augmentation
+from darts_hpc.data.batches import BatchSource
+from darts_hpc.data.image_set import DataSet
+from darts_hpc.data.load import load_dataset
+from darts_hpc.data.split import search_split
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.fingerprint import fingerprint
+from darts_hpc.engine.loops import evaluate, search_epoch
+from darts_hpc.engine.optim import build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.engine.run import Run, prefixed
+from darts_hpc.engine.seeding import seed_everything
+from darts_hpc.models.state_dicts import export_original
+from darts_hpc.models.supernet import SuperNet
+from darts_hpc.search.architect import Architect
+from darts_hpc.search.derive import derive_genotype
+
+log = logging.getLogger("darts_hpc")
+
+
+def search_sources(
+    data: DataSet, cfg: SearchDataConfig, seed: int, world: World
+) -> tuple[BatchSource, BatchSource, BatchSource]:
+    """Return the batches that train the weights, those that train the alphas, and the latter's images unchanged."""
+    weight_ids, alpha_ids = search_split(data.train.labels, cfg.train_portion, seed, cfg.split)
+    augmentation = Augmentation(data.crop_padding, data.flip, cfg.cutout_length if cfg.cutout else 0)
+    common: dict[str, Any] = {
+        "batch_size": cfg.batch_size,
+        "seed": seed,
+        "device": world.device,
+        "rank": world.rank,
+        "world_size": world.size,
+    }
+    training: dict[str, Any] = {"augmentation": augmentation, "shuffle": True, "drop_last": True}
+    return (
+        BatchSource(data, data.train, sample_ids=weight_ids, **training, **common),
+        BatchSource(data, data.train, sample_ids=alpha_ids, **training, **common),
+        BatchSource(data, data.train, sample_ids=alpha_ids, **common),
+    )
+
+
+def alpha_numbers(supernet: SuperNet) -> dict[str, Any]:
+    """Return what the alphas are like: their softmax, its mean entropy per edge in nats, and the skips of the cell."""
+    numbers: dict[str, Any] = {}
+    for kind, alpha in zip(("normal", "reduce"), supernet.alphas(), strict=True):
+        shares = alpha.detach().double().softmax(-1)
+        numbers[f"alphas/{kind}"] = shares.cpu().tolist()
+        numbers[f"entropy/{kind}"] = torch.special.entr(shares).sum(-1).mean().item()
+    numbers["skip_connects"] = derive_genotype(*supernet.alphas(), supernet.primitives).num_skip_connects
+    return numbers
+
+
+def main(cfg: SearchConfig) -> None:
+    """Run a search from its first epoch, or its newest checkpoint, to the genotype."""
+    with World.open(cfg.run.device, cfg.run.gpu) as world:
+        data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
+        data = data.to(world.device)
+        weight_source, alpha_source, valid_source = search_sources(data, cfg.data, cfg.run.seed, world)
+        seed_everything(cfg.run.seed, cfg.run.deterministic)
+        supernet = SuperNet(cfg.model.init_channels, cfg.model.layers, data.num_classes)
+        supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
+        world.broadcast_([weight.detach() for weight in supernet.weights()])
+        optimizer = build_sgd(supernet.weights(), cfg.optim)
+        architect = Architect(
+            supernet,
+            learning_rate=cfg.arch_optim.arch_learning_rate,
+            weight_decay=cfg.arch_optim.arch_weight_decay,
+            unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
+            world=world,
+        )
+        state = {"supernet": supernet, "optimizer": optimizer, "architect": architect}
+        config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
+        with Run("train_search", cfg.run, config_yaml, fingerprint(cfg, data), world) as run:
+            if run.is_fresh:
+                run.record_genotype("epoch_start", derive_genotype(*supernet.alphas()))
+            for epoch in run.epochs(state):
+                learning_rate = cosine_learning_rate(
+                    epoch, cfg.run.epochs, cfg.optim.learning_rate, cfg.optim.learning_rate_min
+                )
+                set_learning_rate(optimizer, learning_rate)
+                train = search_epoch(
+                    supernet, architect, optimizer, weight_source, alpha_source, cfg.optim.grad_clip, run
+                )
+                valid = evaluate(supernet, valid_source, run)
+                numbers = {
+                    **prefixed("train", train.compute(world)),
+                    **prefixed("valid", valid.compute(world)),
+                    "learning_rate": learning_rate,
+                    **alpha_numbers(supernet),
+                }
+                run.finish_epoch(numbers, derive_genotype(*supernet.alphas()))
+            genotype = derive_genotype(*supernet.alphas())
+            log.info("genotype = %s", genotype)
+            facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype)}
+            alphas = {name: alpha.detach().cpu() for name, alpha in supernet.named_alphas().items()}
+            run.finish(facts, {"weights.pt": export_original(supernet), "alphas.pt": alphas})
+
+
+if __name__ == "__main__":
+    run_entry(main, SearchConfig)

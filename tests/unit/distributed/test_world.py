@@ -1,0 +1,115 @@
+"""Collectives and averaged search steps, on one process and on two real ones (gloo)."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from darts_hpc.distributed.world import World, job_name
+
+
+def torchrun(tmp_path, script: str, processes: int = 2) -> str:
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(script))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc_per_node={processes}",
+        str(path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_one_process_is_a_world_whose_collectives_change_nothing():
+    with World.open("cpu") as world:
+        tensor = torch.arange(3.0)
+        assert world.is_main and world.size == 1
+        assert world.sum(tensor) is tensor and world.mean([tensor])[0] is tensor
+        assert world.gather_objects("a") == ["a"] and world.broadcast_object(7) == 7
+
+
+@pytest.mark.parametrize("device", ["tpu", "cudo:1", "mps"])
+def test_unknown_device_is_refused(device):
+    with pytest.raises(ValueError, match="choose auto, cpu, cuda or cuda:N"), World.open(device):
+        pass
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_where_there_is_none_is_refused_with_the_way_out():
+    with pytest.raises(ValueError, match="use --device cpu"), World.open("cuda"):
+        pass
+
+
+def test_jobs_of_a_slurm_array_have_names_of_their_own(monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+    monkeypatch.setenv("SLURM_JOB_ID", "71")
+    names = set()
+    for task in "012":
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
+        names.add(job_name())
+    assert names == {"70_0", "70_1", "70_2"}
+
+
+def test_two_ranks_average_sum_and_broadcast(tmp_path):
+    out = torchrun(
+        tmp_path,
+        """
+        import torch
+        from darts_hpc.distributed.world import World
+        with World.open("cpu") as world:
+            mine = torch.tensor([1.0, 2.0]) * (world.rank + 1)
+            means = world.mean([mine, mine[:1].view(1, 1) * 10])
+            assert [m.tolist() for m in means] == [[1.5, 3.0], [[15.0]]]
+            assert world.sum(mine).tolist() == [3.0, 6.0] and mine.tolist() == [world.rank + 1.0, 2.0 * world.rank + 2]
+            parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+            parameters[0].grad = mine
+            world.average_gradients_(parameters)
+            assert parameters[0].grad.tolist() == [1.5, 3.0] and parameters[1].grad is None
+            world.broadcast_([mine])
+            assert mine.tolist() == [1.0, 2.0]
+            assert world.gather_objects(world.rank) == [0, 1] and world.broadcast_object(world.rank) == 0
+            print("done")
+        """,
+    )
+    assert out.count("done") == 2
+
+
+def test_alphas_and_weights_stay_equal_on_two_ranks_with_different_batches(tmp_path):
+    """Gradients, and the finite difference's vector, are global averages before use: else the ranks drift apart."""
+    out = torchrun(
+        tmp_path,
+        """
+        import torch
+        from darts_hpc.distributed.world import World
+        from darts_hpc.engine.loops import weight_step
+        from darts_hpc.models.supernet import SuperNet
+        from darts_hpc.search.architect import Architect
+        torch.set_num_threads(1)
+        with World.open("cpu") as world:
+            for method in (None, "finite_difference", "exact"):
+                torch.manual_seed(0)
+                supernet = SuperNet(4, 3, 5).double()
+                optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+                torch.manual_seed(world.rank)  # from here on the ranks differ: other alphas, other batches
+                with torch.no_grad():
+                    supernet.alphas_normal.normal_()
+                architect = Architect(
+                    supernet, learning_rate=0.1, weight_decay=1e-3, unrolled_method=method, world=world
+                )
+                for _ in range(2):
+                    train, valid = [(torch.randn(4, 3, 8, 8).double(), torch.randint(5, (4,))) for _ in range(2)]
+                    architect.step(train, valid, optimizer)
+                    weight_step(supernet, optimizer, train, grad_clip=5.0, world=world)
+                own = torch.cat([p.detach().flatten() for p in supernet.parameters()])
+                first, second = world.gather_objects(own)
+                assert torch.equal(first, second), method
+            print("equal")
+        """,
+    )
+    assert out.count("equal") == 2
