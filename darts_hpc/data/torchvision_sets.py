@@ -75,19 +75,27 @@ def _open_or_download(build, part: dict, root: Path):
         return build(root, download=False, **part)
     except RuntimeError:
         log.info("downloading %s to %s", build.__name__, root)
+    try:
         return build(root, download=True, **part)
+    except Exception:
+        if root.is_dir() and not any(root.iterdir()):  # torchvision made it
+            root.rmdir()
+        raise
 
 
 def _explain(build, root: Path, error: Exception) -> str:
     """Return one line that names the files at fault, what went wrong, and what to place where."""
     from torchvision.datasets.utils import check_integrity
 
+    files = _files(build, root)
     faults = [
         f"{path} is {'damaged' if path.is_file() else 'missing'}"
-        for path, md5 in _files(build, root).items()
+        for path, md5 in files.items()
         if not check_integrity(path, md5)
     ]
     what = ", ".join(faults) or f"{build.__name__} in {root} can't be read"
+    if not any(path.exists() for path in files):
+        what = f"{root} holds no {build.__name__}"
     why = " ".join(f"{type(error).__name__}: {error}".split())
     return f"{what} ({why}); place {PLACES[build.__name__].format(root=root)}, or name another --data"
 

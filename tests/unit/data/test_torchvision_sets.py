@@ -135,10 +135,19 @@ def test_images_can_be_had_at_another_size(name: str, tmp_path: Path, monkeypatc
 @each_set
 def test_missing_files_give_one_line_that_says_what_to_place_where(name: str, tmp_path: Path, downloads):
     with pytest.raises(ValueError) as caught:
-        load_dataset(name, tmp_path)
+        load_dataset(name, tmp_path / "data")
     message = str(caught.value)
-    assert "\n" not in message and downloads
-    assert f"{tmp_path / A_FILE[name]} is missing" in message and PLACE[name] in message and "no route" in message
+    assert "\n" not in message and downloads and not (tmp_path / "data").exists()
+    assert message.startswith(f"{tmp_path / 'data'} holds no {name.upper()}")
+    assert PLACE[name] in message and "no route" in message
+
+
+@each_set
+def test_one_missing_file_is_named(name: str, tmp_path: Path, monkeypatch):
+    SETS[name](tmp_path, monkeypatch)
+    (tmp_path / A_FILE[name]).unlink()
+    with pytest.raises(ValueError, match=f"^{re.escape(str(tmp_path / A_FILE[name]))} is missing \\("):
+        load_dataset(name, tmp_path)
 
 
 @each_set
@@ -165,7 +174,7 @@ def test_a_damaged_file_of_the_right_digest_is_one_line_too(tmp_path: Path, monk
 
 def test_only_the_main_process_downloads_and_all_raise_its_error(tmp_path: Path, downloads):
     main = world(is_main=True)
-    with pytest.raises(ValueError, match="is missing") as caught:
+    with pytest.raises(ValueError, match="holds no CIFAR10") as caught:
         load_dataset("cifar10", tmp_path, world=main)
     assert len(downloads) == 1
     with pytest.raises(ValueError, match=re.escape(str(caught.value))):
@@ -174,7 +183,7 @@ def test_only_the_main_process_downloads_and_all_raise_its_error(tmp_path: Path,
 
 
 def test_a_rank_without_the_files_says_so_when_the_main_one_has_them(tmp_path: Path, downloads):
-    with pytest.raises(ValueError, match="cifar-10-batches-py/test_batch is missing"):
+    with pytest.raises(ValueError, match="holds no CIFAR10"):
         load_dataset("cifar10", tmp_path, world=world(is_main=False))
     assert not downloads
 
