@@ -20,7 +20,7 @@ import torch
 
 log = logging.getLogger(__name__)
 
-MANIFEST, LATEST, TEMPORARY = "manifest.json", "latest", ".writing-"
+MANIFEST, LATEST, TEMPORARY, REPLACED = "manifest.json", "latest", ".writing-", ".replaced-"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class CheckpointStore:
         for stale in self.folder.glob(f"{TEMPORARY}*"):
             shutil.rmtree(stale, ignore_errors=True)
         final = self.folder / f"step-{step:08d}"
-        temporary = self.folder / f"{TEMPORARY}{final.name}"
+        temporary, replaced = (self.folder / f"{prefix}{final.name}" for prefix in (TEMPORARY, REPLACED))
         try:
             temporary.mkdir()
             digests = {}
@@ -67,8 +67,9 @@ class CheckpointStore:
             )
             _fsync_folder(temporary)
             failpoint("before_rename")
-            if final.exists():  # a damaged one, or the same step saved again: the older checkpoints stand meanwhile
-                shutil.rmtree(final)
+            if final.exists():  # the same step, saved again further on, as after a stop in validation
+                final.rename(replaced)
+                failpoint("between_renames")
             temporary.rename(final)
             _fsync_folder(self.folder)
             failpoint("before_pointer")
@@ -77,8 +78,9 @@ class CheckpointStore:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         failpoint("after_pointer")
-        for old in self._steps()[self.keep :]:
-            shutil.rmtree(old, ignore_errors=True)
+        later = [path for path in self._steps() if path > final]  # damaged, as the run went back behind them
+        for stale in (*later, *[path for path in self._steps() if path <= final][self.keep :]):
+            shutil.rmtree(stale, ignore_errors=True)
         return final
 
     def load_newest(self) -> Checkpoint | None:
@@ -97,6 +99,12 @@ class CheckpointStore:
         return None
 
     def _steps(self) -> list[Path]:
+        for replaced in self.folder.glob(f"{REPLACED}*"):
+            final = self.folder / replaced.name.removeprefix(REPLACED)
+            if final.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+            else:
+                replaced.rename(final)
         # By step number: a kill between rename and pointer leaves a newer whole checkpoint than the pointer says.
         return sorted(self.folder.glob("step-*"), reverse=True)
 
@@ -106,7 +114,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
         intact = manifest.pop("sha256", None) == _digest(manifest)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{MANIFEST}: {type(error).__name__}") from None
     if not intact:
         raise ValueError(f"{MANIFEST}: its digest does not fit it")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,29 +59,37 @@ class JsonLines:
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append a record; a failure to do so is logged once and retried with the next."""
-        self._waiting.append(json.dumps(record).encode() + b"\n")
-        data = b"".join(self._waiting)
+        self._waiting.append(json.dumps(_finite(record)).encode() + b"\n")
         try:
-            with self.path.open("ab", buffering=0) as file:
-                file.truncate(self._size)
-                if file.write(data) != len(data):
-                    raise OSError("only a part was written")
+            self._flush()
         except OSError as error:
             if not self._failed:
                 log.warning(
                     "could not write %s (%s); its lines are kept in memory until it works again", self.path, error
                 )
             self._failed = True
-            return
-        self._size += len(data)
-        self._waiting, self._failed = [], False
 
     def position(self) -> int:
-        """Return the file's length in bytes, all of it on disk, so that a checkpoint may rely on it."""
+        """Return the file's length in bytes, all of it on disk, so that a checkpoint may rely on it.
+
+        Raises OSError while lines are still waiting for room: a checkpoint now would lose them.
+        """
+        self._flush()
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
         return self._size
+
+    def _flush(self) -> None:
+        data = b"".join(self._waiting)
+        if not data:
+            return
+        with self.path.open("ab", buffering=0) as file:
+            file.truncate(self._size)
+            if file.write(data) != len(data):
+                raise OSError("only a part was written")
+        self._size += len(data)
+        self._waiting, self._failed = [], False
 
     def rewind(self, position: int) -> None:
         """Forget what was written after `position`. Raises ValueError when the file is shorter than that."""
@@ -91,3 +100,14 @@ class JsonLines:
         if self.path.exists():
             os.truncate(self.path, position)
         self._size = position
+
+
+def _finite(value: object) -> object:
+    """Return the value with null for what is not finite, which JSON has no number for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

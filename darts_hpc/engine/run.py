@@ -217,17 +217,17 @@ class Run:
         ranks, meter = self.world.gather_objects(self._rank_state()), self.world.sum(self.meter.totals)
         if not self.world.is_main:
             return True
-        state = {
-            "objects": {name: part.state_dict() for name, part in self._state.items()},
-            "position": {"epoch": self.epoch, "step": self.step, "global_step": self.global_step},
-            "meter": meter,
-            "final": self.final,
-            "best": self.best,
-            "seconds": self._elapsed(),
-            "records": {name: record.position() for name, record in self._records.items()},
-        }
-        payloads = {"state": state} | {f"rank{rank}": own for rank, own in enumerate(ranks)}
         try:
+            state = {
+                "objects": {name: part.state_dict() for name, part in self._state.items()},
+                "position": {"epoch": self.epoch, "step": self.step, "global_step": self.global_step},
+                "meter": meter,
+                "final": self.final,
+                "best": self.best,
+                "seconds": self._elapsed(),
+                "records": {name: record.position() for name, record in self._records.items()},
+            }
+            payloads = {"state": state} | {f"rank{rank}": own for rank, own in enumerate(ranks)}
             self._checkpoints.save(self.global_step, payloads, self.fingerprint)
         except OSError as error:
             log.error("could not save a checkpoint (%s); the last good one stays, and the run goes on", error)

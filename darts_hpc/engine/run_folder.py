@@ -1,5 +1,6 @@
 """The folder of a run: its name, its lock, its log and what it says about where it ran."""
 
+import contextlib
 import fcntl
 import importlib.metadata
 import logging
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
+
+log = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "darts_hpc")
@@ -37,7 +40,7 @@ def choose_run_folder(entry: str, save: str, resume: str, job: str, runs: Path =
         return folder
     if os.sep in save:
         folder = Path(save)
-        if resume == "none" and (folder / "config.yaml").exists():
+        if resume == "none" and ((folder / "config.yaml").exists() or has_checkpoint(folder)):
             raise ValueError(f"--save {save} holds a run already; add --resume auto to go on with it, or name another")
         return folder
     if resume == "auto":
@@ -79,13 +82,16 @@ def lock_run_folder(folder: Path) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise ValueError(f"{folder} is in use by {owner}; wait for it, or choose another --save") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        except OSError as error:  # Lustre mounted without flock, for one
+            log.warning("%s can't be locked (%s): see to it that no second process runs in it", folder, error)
+        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, it only can't say whose it is
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
         yield
 
 

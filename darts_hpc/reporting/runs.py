@@ -267,7 +267,16 @@ def _read_lines(path: Path, required: Sequence[str]) -> Iterator[dict[str, Any]]
         missing = [key for key in required if not isinstance(record, dict) or key not in record]
         if missing:
             raise ValueError(f"{path} line {number}: expected a JSON object with {missing[0]!r}")
-        yield record
+        yield _with_nan(record)
+
+
+def _with_nan(value: Any) -> Any:
+    """Return the value with NaN for null, as which a number that is not finite is written."""
+    if isinstance(value, dict):
+        return {key: _with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value
 
 
 def _read_text(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from full_disk import files_up_to
 
 from darts_hpc.engine.checkpoint import (
     CheckpointStore,
@@ -89,7 +89,8 @@ SAVE_AND_DIE = """
 import sys, torch
 from pathlib import Path
 from darts_hpc.engine.checkpoint import CheckpointStore
-CheckpointStore(Path(sys.argv[1])).save(3, {"state": {"weight": torch.zeros(9)}, "rank0": {}}, {"layers": 8, "seed": 2})
+payloads = {"state": {"weight": torch.zeros(9)}, "rank0": {}}
+CheckpointStore(Path(sys.argv[1])).save(int(sys.argv[2]), payloads, {"layers": 8, "seed": 2})
 """
 
 
@@ -100,7 +101,7 @@ CheckpointStore(Path(sys.argv[1])).save(3, {"state": {"weight": torch.zeros(9)},
 )
 def test_kill_9_at_any_point_of_a_save_leaves_a_whole_newest(store, point, newest):
     environment = {**os.environ, "DARTS_HPC_FAILPOINT": point}
-    done = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, store.folder], env=environment, check=False)
+    done = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, store.folder, "3"], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
     checkpoint = store.load_newest()
     assert checkpoint is not None and checkpoint.step == newest
@@ -109,28 +110,53 @@ def test_kill_9_at_any_point_of_a_save_leaves_a_whole_newest(store, point, newes
     assert not list(store.folder.glob(".writing-*"))
 
 
-@pytest.fixture
-def small_disk():
-    """The kernel refuses files beyond 8 kB, as a full disk would, whoever asks."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+def test_kill_9_while_a_step_is_saved_again_leaves_its_first_checkpoint(store):
+    environment = {**os.environ, "DARTS_HPC_FAILPOINT": "between_renames"}
+    done = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, store.folder, "2"], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert_is(CheckpointStore(store.folder).load_newest(), 2)
 
 
-def test_a_save_that_does_not_fit_raises_and_leaves_the_last_good_one(store, small_disk):
-    with pytest.raises(OSError, match="large"):
+def test_a_run_that_went_back_behind_damaged_checkpoints_keeps_what_it_saves(store):
+    for step in (5, 6):
+        store.save(step, payloads(step), FINGERPRINT)
+    store.keep = 3
+    store.save(3, payloads(3), FINGERPRINT)  # 5 and 6 were damaged, so the run went on from 2 or earlier
+    assert_is(store.load_newest(), 3)
+    assert not [path for path in store.folder.glob("step-*") if path.name > "step-00000003"]
+
+
+def test_a_rename_that_fails_leaves_the_checkpoint_it_would_have_replaced(store, monkeypatch):
+    rename = Path.rename
+
+    def fail(self, target):
+        if self.name.startswith(".writing-"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        store.save(2, payloads(7), FINGERPRINT)
+    assert_is(store.load_newest(), 2)
+
+
+@pytest.mark.parametrize("content", ["[]", "1", "{}", '{"files": {}}', "{"])
+def test_a_manifest_of_another_shape_is_damage(store, content):
+    (store.folder / "step-00000002" / "manifest.json").write_text(content)
+    assert_is(store.load_newest(), 1)
+
+
+def test_a_save_that_does_not_fit_raises_and_leaves_the_last_good_one(store):
+    with files_up_to(8192), pytest.raises(OSError, match="large"):
         store.save(3, payloads(3), FINGERPRINT)
     assert_is(store.load_newest(), 2)
     assert not list(store.folder.glob(".writing-*"))
 
 
-def test_a_single_file_that_does_not_fit_keeps_its_old_content(tmp_path, small_disk):
+def test_a_single_file_that_does_not_fit_keeps_its_old_content(tmp_path):
     path = tmp_path / "weights.pt"
     save_atomically(path, {"a": torch.zeros(3)})
-    with pytest.raises(OSError, match="large"):
+    with files_up_to(8192), pytest.raises(OSError, match="large"):
         save_atomically(path, {"a": torch.zeros(10000)})
     assert torch.equal(torch.load(path, weights_only=True)["a"], torch.zeros(3))
     assert [p.name for p in tmp_path.iterdir()] == ["weights.pt"]

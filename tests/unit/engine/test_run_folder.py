@@ -1,13 +1,12 @@
 """Run folders: their names, their lock, and what they say."""
 
 import logging
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from full_disk import files_up_to
 
 from darts_hpc.engine.run_folder import (
     choose_run_folder,
@@ -51,6 +50,9 @@ def test_a_name_with_a_separator_is_the_folder(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
     folder = with_checkpoint(tmp_path / "mine")
+    with pytest.raises(ValueError, match="--resume auto"):
+        choose(tmp_path, save=f"{folder}/")
+    (folder / "config.yaml").unlink()
     with pytest.raises(ValueError, match="--resume auto"):
         choose(tmp_path, save=f"{folder}/")
     assert choose(tmp_path, save=f"{folder}/", resume="auto") == folder
@@ -112,13 +114,15 @@ def test_the_log_has_a_file_for_each_rank_and_only_rank_0_speaks(tmp_path, capsy
 
 
 def test_a_full_disk_costs_lines_of_the_log_and_no_traceback(tmp_path, capsys):
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    with logging_to(tmp_path, 1):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-        try:
-            logging.getLogger("darts_hpc.test").info("no room for this")
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-            signal.signal(signal.SIGXFSZ, handler)
+    with logging_to(tmp_path, 1), files_up_to(0):
+        logging.getLogger("darts_hpc.test").info("no room for this")
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_system_without_locks_warns_and_lets_the_run_go_on(tmp_path, monkeypatch, caplog):
+    def no_locks(*args):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with lock_run_folder(tmp_path):
+        assert "can't be locked" in caplog.text

@@ -103,7 +103,7 @@ def test_without_dot_the_page_has_the_cells_as_text_and_a_hint(tmp_path: Path, m
 def test_a_search_that_diverged_can_be_reported(tmp_path: Path):
     folder = write_search_run(tmp_path / "train_search-1")
     epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    epochs[-1] |= {"alphas/normal": [[float("nan")] * 8] * 14, "train/loss": float("nan")}
+    epochs[-1] |= {"alphas/normal": [[None] * 8] * 14, "train/loss": None}  # as a run writes what is not finite
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in epochs))
     page = page_of([folder])
     assert "NaN" not in page
