@@ -28,7 +28,7 @@ demo: setup
 	$(DARTS).report $(S)/search $(S)/train --output $(S)/report
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 check-static: setup
 	$(BIN)/ruff format --check .
