@@ -1,6 +1,7 @@
 """Batches as a pure function of (seed, epoch, step), from images that live on the device as one tensor."""
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -8,9 +9,7 @@ from torch import Tensor
 from darts_hpc import counter_rng
 from darts_hpc.data.augment import Augmentation
 from darts_hpc.data.image_set import DataSet, ImageSet
-
-ORDER, IMAGE, DROP_PATH = range(3)
-"""Streams of random numbers of one (seed, epoch, sample id)."""
+from darts_hpc.data.order import DROP_PATH, IMAGE, SampleOrder
 
 
 class Batch(NamedTuple):
@@ -21,21 +20,29 @@ class Batch(NamedTuple):
     keys: Tensor
 
 
-class BatchSource:
-    """Random access to the batches of any epoch.
+class Loader(Protocol):
+    """What gives this rank its batches: `num_samples` of all ranks, in `steps_per_epoch` steps, on `device`."""
 
-    The order of an epoch is a permutation drawn from (seed, epoch, sample id); a step takes the next global batch of
-    `world_size` consecutive slices of it, one a rank. So the position in the data is (epoch, step), and the samples and
-    their augmentation do not depend on the number of ranks.
+    num_samples: int
+    steps_per_epoch: int
+    device: torch.device
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch from a step on: one a step, a pure function of (epoch, step)."""
+        ...
+
+
+class BatchSource:
+    """Random access to the batches of any epoch, in the order of SampleOrder.
+
+    Samples and their augmentation depend on (seed, epoch, step) alone, and not on the number of ranks.
 
     Args:
         part: training or test images.
         sample_ids: which of them, and in which order when not shuffled; all by default.
         batch_size: images a step on this rank.
         augmentation: None leaves the images as they are.
-        shuffle: draw a new order each epoch.
-        drop_last: leave out the images that do not fill a global batch, so that every rank has equal batches. Without
-            it every image comes exactly once, and a rank's last batch may be smaller or empty.
+        shuffle, drop_last: as for SampleOrder.
 
     Raises:
         ValueError: drop_last leaves no batch at all.
@@ -60,24 +67,22 @@ class BatchSource:
         self.device = device
         self.images = part.images.contiguous(memory_format=torch.channels_last).to(device)
         self.labels = part.labels.to(device)
-        self.sample_ids = ids.to(device)
         self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (data.mean, data.std))
-        self.batch_size, self.seed, self.augmentation, self.shuffle = batch_size, seed, augmentation, shuffle
-        self.rank, self.global_batch_size = rank, batch_size * world_size
-        self.num_samples = len(ids)
-        full, rest = divmod(self.num_samples, self.global_batch_size)
-        self.steps_per_epoch = full + bool(rest and not drop_last)
-        if not self.steps_per_epoch:
-            raise ValueError(
-                f"--batch_size {batch_size} on {world_size} processes takes {self.global_batch_size} images a step; "
-                f"only {self.num_samples} are there; lower --batch_size"
-            )
-        self._order: tuple[int, Tensor] | None = None
+        self.seed, self.augmentation = seed, augmentation
+        self.order = SampleOrder(
+            ids.to(device), batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last,
+            rank=rank, world_size=world_size,
+        )  # fmt: skip
+        self.num_samples, self.steps_per_epoch = self.order.num_samples, self.order.steps_per_epoch
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch from a step on."""
+        for step in range(first_step, self.steps_per_epoch):
+            yield self.batch(epoch, step)
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return this rank's batch of a step."""
-        start = step * self.global_batch_size + self.rank * self.batch_size
-        ids = self._epoch_order(epoch)[start : start + self.batch_size]
+        ids = self.order.ids(epoch, step)
         images = self.images[ids]
         if self.augmentation is not None:
             image_keys = counter_rng.random_bits(self.seed, epoch, ids, IMAGE)
@@ -90,11 +95,3 @@ class BatchSource:
 
     def _normalise(self, images: Tensor) -> Tensor:
         return (images.float() / 255 - self.mean) / self.std
-
-    def _epoch_order(self, epoch: int) -> Tensor:
-        if not self.shuffle:
-            return self.sample_ids
-        if self._order is None or self._order[0] != epoch:
-            bits = counter_rng.random_bits(self.seed, epoch, self.sample_ids, ORDER)
-            self._order = epoch, self.sample_ids[bits.argsort(stable=True)]
-        return self._order[1]

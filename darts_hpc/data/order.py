@@ -1,0 +1,63 @@
+"""Which images a rank takes at which step: a pure function of (seed, epoch, step)."""
+
+from torch import Tensor
+
+from darts_hpc import counter_rng
+
+ORDER, IMAGE, DROP_PATH = range(3)
+"""Streams of random numbers of one (seed, epoch, sample id)."""
+
+
+class SampleOrder:
+    """This rank's sample ids at every (epoch, step).
+
+    The order of an epoch is a permutation drawn from (seed, epoch, sample id); a step takes the next global batch of
+    `world_size` consecutive slices of it, one a rank. So the position in the data is (epoch, step), and the samples do
+    not depend on the number of ranks that share a global batch.
+
+    Args:
+        sample_ids: (N,) int64, in the order that an epoch has when not shuffled.
+        batch_size: images a step on this rank.
+        shuffle: draw a new order each epoch.
+        drop_last: leave out the images that do not fill a global batch, so that every rank has equal batches. Without
+            it every image comes exactly once, and a rank's last batch may be smaller or empty.
+
+    Raises:
+        ValueError: drop_last leaves no batch at all.
+    """
+
+    def __init__(
+        self,
+        sample_ids: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        self.sample_ids, self.batch_size, self.seed, self.shuffle = sample_ids, batch_size, seed, shuffle
+        self.rank, self.global_batch_size = rank, batch_size * world_size
+        self.num_samples = len(sample_ids)
+        full, rest = divmod(self.num_samples, self.global_batch_size)
+        self.steps_per_epoch = full + bool(rest and not drop_last)
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"--batch_size {batch_size} on {world_size} processes takes {self.global_batch_size} images a step; "
+                f"only {self.num_samples} are there; lower --batch_size"
+            )
+        self._order: tuple[int, Tensor] | None = None
+
+    def ids(self, epoch: int, step: int) -> Tensor:
+        """Return the sample ids (B,) of this rank at a step."""
+        start = step * self.global_batch_size + self.rank * self.batch_size
+        return self._epoch(epoch)[start : start + self.batch_size]
+
+    def _epoch(self, epoch: int) -> Tensor:
+        if not self.shuffle:
+            return self.sample_ids
+        if self._order is None or self._order[0] != epoch:
+            bits = counter_rng.random_bits(self.seed, epoch, self.sample_ids, ORDER)
+            self._order = epoch, self.sample_ids[bits.argsort(stable=True)]
+        return self._order[1]
