@@ -18,8 +18,9 @@ from darts_hpc.engine.loops import evaluate, search_epoch
 from darts_hpc.engine.optim import build_sgd, cosine_learning_rate, set_learning_rate
 from darts_hpc.engine.run import Run, prefixed
 from darts_hpc.engine.seeding import seed_everything
+from darts_hpc.models.build import build_supernet
+from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.models.state_dicts import export_original
-from darts_hpc.models.supernet import SuperNet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
 
@@ -47,7 +48,7 @@ def search_sources(
     )
 
 
-def alpha_numbers(supernet: SuperNet) -> dict[str, Any]:
+def alpha_numbers(supernet: RelaxedNetwork) -> dict[str, Any]:
     """Return what the alphas are like: their softmax, its mean entropy per edge in nats, and the skips of the cell."""
     numbers: dict[str, Any] = {}
     for kind, alpha in zip(("normal", "reduce"), supernet.alphas(), strict=True):
@@ -65,7 +66,7 @@ def main(cfg: SearchConfig) -> None:
         data = data.to(world.device)
         weight_source, alpha_source, valid_source = search_sources(data, cfg.data, cfg.run.seed, world)
         seed_everything(cfg.run.seed, cfg.run.deterministic)
-        supernet = SuperNet(cfg.model.init_channels, cfg.model.layers, data.num_classes)
+        supernet = build_supernet("plain", cfg.model.init_channels, cfg.model.layers, data.num_classes)
         supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
         world.broadcast_([weight.detach() for weight in supernet.weights()])
         optimizer = build_sgd(supernet.weights(), cfg.optim)

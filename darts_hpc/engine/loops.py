@@ -1,24 +1,23 @@
-"""The loops: one search step, one epoch of search or training, one evaluation."""
+"""The loops: one epoch of search or training, one evaluation."""
 
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from darts_hpc.data.batches import BatchSource
-from darts_hpc.distributed.world import World
 from darts_hpc.engine.metrics import Meter
-from darts_hpc.models.supernet import SuperNet
+from darts_hpc.engine.search_step import search_step
+from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.search.architect import Architect
-from darts_hpc.search.hypergradient import LabelledImages
 
 if TYPE_CHECKING:
     from darts_hpc.engine.run import Run
 
 
 def search_epoch(
-    supernet: SuperNet,
+    supernet: RelaxedNetwork,
     architect: Architect,
     optimizer: torch.optim.SGD,
     weight_source: BatchSource,
@@ -34,31 +33,13 @@ def search_epoch(
     for step in run.steps(weight_source.steps_per_epoch):
         train = weight_source.batch(run.epoch, step)
         valid = alpha_source.batch(*divmod(run.global_step, alpha_source.steps_per_epoch))
-        alpha_norm = architect.step(train[:2], valid[:2], optimizer)
-        loss, logits, weight_norm = weight_step(supernet, optimizer, train[:2], grad_clip=grad_clip, world=run.world)
-        run.meter.update(loss, logits, train.labels)
-        norms = {"grad_norm/weights": weight_norm, "grad_norm/alphas": alpha_norm}
+        numbers = search_step(
+            supernet, architect, optimizer, train[:2], valid[:2], grad_clip=grad_clip, world=run.world
+        )
+        run.meter.update(numbers.loss, numbers.logits, train.labels)
+        norms = {"grad_norm/weights": numbers.weight_norm, "grad_norm/alphas": numbers.alpha_norm}
         run.report_step(optimizer, norms, num_images=len(train.labels))
     return run.meter
-
-
-def weight_step(
-    supernet: SuperNet, optimizer: torch.optim.SGD, train: LabelledImages, *, grad_clip: float, world: World
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Update the weights on one batch with the alphas held; return loss, logits (B, classes) and gradient norm."""
-    images, labels = train
-    weights = supernet.weights()
-    alphas = {name: alpha.detach() for name, alpha in supernet.named_alphas().items()}
-    logits = torch.func.functional_call(supernet, alphas, images)
-    loss = F.cross_entropy(logits, labels)
-    # autograd.grad passes by DDP's hooks: the average over ranks is taken here.
-    gradients = world.mean(torch.autograd.grad(loss, weights))
-    for weight, gradient in zip(weights, gradients, strict=True):
-        weight.grad = gradient
-    norm = nn.utils.clip_grad_norm_(weights, grad_clip)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.detach(), logits.detach(), norm
 
 
 def train_epoch(

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from darts_hpc.models.layout import place_cells
+from darts_hpc.models.recompute import recompute
+from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
 
@@ -65,7 +67,7 @@ class Cell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
 
-class SuperNet(nn.Module):
+class SuperNet(RelaxedNetwork):
     """The network of the search, weights and alphas.
 
     Args:
@@ -74,6 +76,7 @@ class SuperNet(nn.Module):
         num_classes: outputs.
         num_nodes: nodes of a cell; E = num_nodes * (num_nodes + 3) / 2 edges.
         primitives: the O candidate operations.
+        checkpoint_cells: keep only the cells' inputs for backward, which runs each cell once more.
     """
 
     def __init__(
@@ -83,40 +86,23 @@ class SuperNet(nn.Module):
         num_classes: int,
         num_nodes: int = 4,
         primitives: tuple[str, ...] = PRIMITIVES,
+        checkpoint_cells: bool = False,
     ):
-        super().__init__()
-        self.num_nodes, self.primitives = num_nodes, primitives
+        super().__init__(num_nodes, primitives)
+        self.checkpoint_cells = checkpoint_cells
         stem_channels = STEM_MULTIPLIER * init_channels
         self.stem = nn.Sequential(nn.Conv2d(3, stem_channels, 3, padding=1, bias=False), nn.BatchNorm2d(stem_channels))
         places = list(place_cells(layers, init_channels, (stem_channels, stem_channels), (num_nodes, num_nodes), False))
         self.cells = nn.ModuleList(Cell(*place, num_nodes, primitives) for place in places)
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(num_nodes * places[-1].channels, num_classes)
-        num_edges = num_nodes * (num_nodes + 3) // 2
-        self.alphas_normal = nn.Parameter(1e-3 * torch.randn(num_edges, len(primitives)))  # (E, O)
-        self.alphas_reduce = nn.Parameter(1e-3 * torch.randn(num_edges, len(primitives)))  # (E, O)
+        self.draw_alphas()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, num_classes) for images (B, 3, H, W)."""
         weights_normal, weights_reduce = self.alphas_normal.softmax(-1), self.alphas_reduce.softmax(-1)
         s0 = s1 = self.stem(images)
         for cell in self.cells:
-            s0, s1 = s1, cell(s0, s1, weights_reduce if cell.reduction else weights_normal)
+            weights = weights_reduce if cell.reduction else weights_normal
+            s0, s1 = s1, recompute(cell, s0, s1, weights) if self.checkpoint_cells else cell(s0, s1, weights)
         return self.classifier(self.global_pooling(s1).flatten(1))
-
-    def named_alphas(self) -> dict[str, nn.Parameter]:
-        """Architecture parameters (E, O) by name: normal cell, reduction cell."""
-        return {"alphas_normal": self.alphas_normal, "alphas_reduce": self.alphas_reduce}
-
-    def alphas(self) -> tuple[nn.Parameter, nn.Parameter]:
-        """Architecture parameters: normal cell, reduction cell."""
-        return self.alphas_normal, self.alphas_reduce
-
-    def named_weights(self) -> dict[str, nn.Parameter]:
-        """Every parameter that is not an alpha, by name and in a fixed order."""
-        alphas = self.named_alphas()
-        return {name: p for name, p in self.named_parameters() if name not in alphas}
-
-    def weights(self) -> list[nn.Parameter]:
-        """Every parameter that is not an alpha, in a fixed order."""
-        return list(self.named_weights().values())

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_hpc.distributed.world import World
-from darts_hpc.models.supernet import SuperNet
+from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS, Criterion, LabelledImages, first_order_gradient
 
 BETAS = (0.5, 0.999)
@@ -24,7 +24,7 @@ class Architect:
 
     def __init__(
         self,
-        supernet: SuperNet,
+        supernet: RelaxedNetwork,
         *,
         learning_rate: float,
         weight_decay: float,

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from darts_hpc.distributed.world import World
-from darts_hpc.models.supernet import SuperNet
+from darts_hpc.models.recompute import frozen_running_statistics
+from darts_hpc.models.relaxed import RelaxedNetwork
 
 EPSILON = 1e-2
 """Numerator of the finite difference's step, r = EPSILON / |v| (paper, section 2.3)."""
@@ -22,7 +23,9 @@ Criterion = Callable[[Tensor, Tensor], Tensor]
 """(logits, labels) -> mean loss, 0-d."""
 
 
-def first_order_gradient(supernet: SuperNet, valid: LabelledImages, criterion: Criterion, world: World) -> list[Tensor]:
+def first_order_gradient(
+    supernet: RelaxedNetwork, valid: LabelledImages, criterion: Criterion, world: World
+) -> list[Tensor]:
     """Return d/dalpha L_valid(w, alpha): equation 6 with xi = 0."""
     weights = {name: w.detach() for name, w in supernet.named_weights().items()}
     with frozen_running_statistics(supernet):
@@ -31,7 +34,7 @@ def first_order_gradient(supernet: SuperNet, valid: LabelledImages, criterion: C
 
 
 def finite_difference_gradient(
-    supernet: SuperNet,
+    supernet: RelaxedNetwork,
     train: LabelledImages,
     valid: LabelledImages,
     optimizer: torch.optim.SGD,
@@ -59,7 +62,7 @@ def finite_difference_gradient(
 
 
 def exact_gradient(
-    supernet: SuperNet,
+    supernet: RelaxedNetwork,
     train: LabelledImages,
     valid: LabelledImages,
     optimizer: torch.optim.SGD,
@@ -108,19 +111,6 @@ def unrolled_weights(
 
 
 @contextmanager
-def frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """Let BatchNorm use batch statistics, as in training, without updating its running ones."""
-    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
-
-
-@contextmanager
 def full_float32() -> Iterator[None]:
     """Keep TF32 and autocast out: the finite difference's perturbation is smaller than their rounding."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -132,13 +122,13 @@ def full_float32() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def _loss(supernet: SuperNet, weights: Weights, batch: LabelledImages, criterion: Criterion) -> Tensor:
+def _loss(supernet: RelaxedNetwork, weights: Weights, batch: LabelledImages, criterion: Criterion) -> Tensor:
     images, labels = batch
     return criterion(torch.func.functional_call(supernet, dict(weights), images), labels)
 
 
 def _weight_gradient(
-    supernet: SuperNet, weights: Weights, train: LabelledImages, criterion: Criterion, world: World
+    supernet: RelaxedNetwork, weights: Weights, train: LabelledImages, criterion: Criterion, world: World
 ) -> dict[str, Tensor]:
     leaves = {name: w.requires_grad_() for name, w in weights.items()}
     alphas = {name: alpha.detach() for name, alpha in supernet.named_alphas().items()}
@@ -149,7 +139,7 @@ def _weight_gradient(
 
 
 def _gradients_at_unrolled(
-    supernet: SuperNet,
+    supernet: RelaxedNetwork,
     weights: Weights,
     w_gradient: Weights,
     valid: LabelledImages,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.loops import weight_step
+from darts_hpc.engine.search_step import weight_step
 from darts_hpc.models.network import NetworkCIFAR, NetworkImageNet
 from darts_hpc.models.state_dicts import export_original, load_original
 from darts_hpc.models.supernet import SuperNet

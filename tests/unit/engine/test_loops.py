@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from darts_hpc.config.schema import SearchDataConfig
 from darts_hpc.data.load import load_dataset
 from darts_hpc.distributed.world import World
-from darts_hpc.engine import loops
-from darts_hpc.engine.loops import evaluate, search_epoch, weight_step
+from darts_hpc.engine import search_step as search_step_module
+from darts_hpc.engine.loops import evaluate, search_epoch
 from darts_hpc.engine.metrics import Meter
+from darts_hpc.engine.search_step import weight_step
 from darts_hpc.models.supernet import SuperNet
 from darts_hpc.train_search import search_sources
 
@@ -46,7 +47,7 @@ def test_each_step_updates_alphas_first_and_cycles_their_half_without_replacemen
     calls, alpha_keys = [], []
     architect = SimpleNamespace(step=lambda train, valid, optimizer: calls.append("alpha") or torch.zeros(()))
     monkeypatch.setattr(
-        loops,
+        search_step_module,
         "weight_step",
         lambda *args, **kwargs: calls.append("weight") or (torch.zeros(()), torch.zeros(100, 10), torch.zeros(())),
     )

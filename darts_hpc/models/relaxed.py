@@ -1,0 +1,42 @@
+"""What every form of the relaxed network has: alphas, apart from its weights."""
+
+import torch
+from torch import nn
+
+
+class RelaxedNetwork(nn.Module):
+    """The network of the search; its forms differ in how they arrange the same sums.
+
+    It owns the alphas, softmax(alpha) being each edge's weights of the operations (paper, equation 2).
+
+    Args:
+        num_nodes: nodes of a cell; E = num_nodes * (num_nodes + 3) / 2 edges.
+        primitives: the O candidate operations.
+    """
+
+    def __init__(self, num_nodes: int, primitives: tuple[str, ...]):
+        super().__init__()
+        self.num_nodes, self.primitives = num_nodes, primitives
+
+    def draw_alphas(self) -> None:
+        """Start the alphas near 0, as the original does; the weights are drawn before them."""
+        num_edges = self.num_nodes * (self.num_nodes + 3) // 2
+        self.alphas_normal = nn.Parameter(1e-3 * torch.randn(num_edges, len(self.primitives)))  # (E, O)
+        self.alphas_reduce = nn.Parameter(1e-3 * torch.randn(num_edges, len(self.primitives)))  # (E, O)
+
+    def named_alphas(self) -> dict[str, nn.Parameter]:
+        """Architecture parameters (E, O) by name: normal cell, reduction cell."""
+        return {"alphas_normal": self.alphas_normal, "alphas_reduce": self.alphas_reduce}
+
+    def alphas(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """Architecture parameters: normal cell, reduction cell."""
+        return self.alphas_normal, self.alphas_reduce
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Every parameter that is not an alpha, by name and in a fixed order."""
+        alphas = self.named_alphas()
+        return {name: p for name, p in self.named_parameters() if name not in alphas}
+
+    def weights(self) -> list[nn.Parameter]:
+        """Every parameter that is not an alpha, in a fixed order."""
+        return list(self.named_weights().values())
