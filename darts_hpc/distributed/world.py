@@ -57,7 +57,7 @@ class World:
         """Return the sum over ranks."""
         if self.size == 1:
             return tensor
-        total = tensor.clone()
+        total = tensor.clone(memory_format=torch.contiguous_format)  # ranks may differ in strides, as after no images
         dist.all_reduce(total)
         return total
 

@@ -67,6 +67,8 @@ def test_two_ranks_average_sum_and_broadcast(tmp_path):
             means = world.mean([mine, mine[:1].view(1, 1) * 10])
             assert [m.tolist() for m in means] == [[1.5, 3.0], [[15.0]]]
             assert world.sum(mine).tolist() == [3.0, 6.0] and mine.tolist() == [world.rank + 1.0, 2.0 * world.rank + 2]
+            grid = torch.arange(6.0).view(2, 3)
+            assert world.sum(grid.T.contiguous().T if world.rank else grid).equal(2 * grid)  # whatever the strides
             parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
             parameters[0].grad = mine
             world.average_gradients_(parameters)
