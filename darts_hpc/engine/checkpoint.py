@@ -9,14 +9,14 @@ import hashlib
 import io
 import json
 import logging
-import os
 import shutil
-import signal
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from darts_hpc.durable import failpoint, fsync_folder, write_atomically, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -58,20 +58,20 @@ class CheckpointStore:
             digests = {}
             for name, payload in payloads.items():
                 data = _serialise(payload)
-                _write_durably(temporary / f"{name}.pt", data)
+                write_durably(temporary / f"{name}.pt", data)
                 digests[f"{name}.pt"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             failpoint("before_manifest")
             manifest = {"step": step, "fingerprint": dict(fingerprint), "files": digests}
-            _write_durably(
+            write_durably(
                 temporary / MANIFEST, json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1).encode()
             )
-            _fsync_folder(temporary)
+            fsync_folder(temporary)
             failpoint("before_rename")
             if final.exists():  # the same step, saved again further on, as after a stop in validation
                 final.rename(replaced)
                 failpoint("between_renames")
             temporary.rename(final)
-            _fsync_folder(self.folder)
+            fsync_folder(self.folder)
             failpoint("before_pointer")
             write_text_atomically(self.folder / LATEST, final.name + "\n")
         except OSError:
@@ -149,18 +149,12 @@ def check_fingerprint(saved: Mapping[str, object], now: Mapping[str, object], ma
 
 def save_atomically(path: Path, payload: object) -> None:
     """torch.save under a temporary name, then rename: a reader sees the old file or the whole new one."""
-    _replace(path, _serialise(payload))
+    write_atomically(path, _serialise(payload))
 
 
 def write_text_atomically(path: Path, text: str) -> None:
     """Write text under a temporary name, then rename."""
-    _replace(path, text.encode())
-
-
-def failpoint(name: str) -> None:
-    """Kill this process where the environment asks for it: how tests show that a kill at any point is survived."""
-    if os.environ.get("DARTS_HPC_FAILPOINT") == name:
-        os.kill(os.getpid(), signal.SIGKILL)
+    write_atomically(path, text.encode())
 
 
 def _digest(manifest: Mapping[str, object]) -> str:
@@ -171,30 +165,3 @@ def _serialise(payload: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(payload, buffer)
     return buffer.getvalue()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.writing")
-    try:
-        _write_durably(temporary, data)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    _fsync_folder(path.parent)
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    failpoint("after_file")
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

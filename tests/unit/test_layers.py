@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "darts_hpc"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ANYONE = {"distributed", "counter_rng"}
+ANYONE = {"distributed", "counter_rng", "durable"}
 MAY_IMPORT = {
     "entry": {"engine", "search", "models", "space", "data", "config", "reporting"} | ANYONE,
     "engine": {"search", "models", "space", "data", "config", "reporting"} | ANYONE,
@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "reporting": {"space"},
     "config": set(),
     "counter_rng": set(),
+    "durable": set(),
 }
 
 
