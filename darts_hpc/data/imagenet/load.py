@@ -6,8 +6,14 @@ import torch
 
 from darts_hpc.config.imagenet import ImageNetDataConfig
 from darts_hpc.data.batches import Loader
+from darts_hpc.data.imagenet.dali import DaliLoader, import_dali
+from darts_hpc.data.imagenet.open_manifest import open_manifest
+from darts_hpc.data.imagenet.quarantine import Quarantine, journal_of
+from darts_hpc.data.imagenet.samples import Samples
 from darts_hpc.data.imagenet.synthetic import SyntheticLoader
+from darts_hpc.data.imagenet.torchvision_loader import TorchvisionLoader
 from darts_hpc.data.order import SampleOrder
+from darts_hpc.distributed.waiting import run_on_main
 from darts_hpc.distributed.world import World
 
 
@@ -30,7 +36,32 @@ def open_imagenet(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:
     """
     if cfg.loader == "synthetic":
         return _open_synthetic(cfg, seed, world)
-    raise ValueError(f"--loader {cfg.loader} is not here yet; choose synthetic")
+    if cfg.loader == "dali":
+        import_dali()  # refused before the images are read
+    manifest, path = open_manifest(cfg.data, cfg.manifest, world)
+    quarantine = Quarantine(journal_of(path), cfg.max_bad_images)
+    orders = _orders(len(manifest.train), len(manifest.val), cfg, seed, world)
+    train, valid = (
+        Samples(
+            root=cfg.data, part=part, order=order, quarantine=quarantine, seed=seed, device=world.device,
+            augment=augment, image_size=cfg.image_size, resize=cfg.resize,
+        )
+        for part, order, augment in zip((manifest.train, manifest.val), orders, (True, False), strict=True)
+    )  # fmt: skip
+    run_on_main(world, lambda: quarantine.begin(manifest.damaged, (train.is_damaged, valid.is_damaged)))
+    return ImageNet(_loader(cfg, train), _loader(cfg, valid), manifest.classes, manifest.digest())
+
+
+def _loader(cfg: ImageNetDataConfig, samples: Samples) -> Loader:
+    if cfg.loader == "torchvision":
+        return TorchvisionLoader(samples, num_workers=cfg.num_threads, prefetch=cfg.prefetch)
+    on_gpu = samples.device.type == "cuda" if cfg.decode == "auto" else cfg.decode == "gpu"
+    if on_gpu and samples.device.type != "cuda":
+        raise ValueError("--decode gpu needs a GPU, and the run is on the CPU; take --decode auto")
+    return DaliLoader(
+        samples, exact_jitter=cfg.jitter == "exact", decode_on_gpu=on_gpu, num_threads=cfg.num_threads,
+        prefetch=cfg.prefetch,
+    )  # fmt: skip
 
 
 def _open_synthetic(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:

@@ -1,0 +1,190 @@
+"""What lies under --data: an ImageFolder tree, or tar shards. Names and places only; no image is opened."""
+
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from darts_hpc.data.folder import SUFFIXES
+
+PARTS = ("train", "val")
+MAX_INDEX = 1 << 20
+"""A label beyond this is taken for a mistake."""
+
+
+class Entry(NamedTuple):
+    """One sample: its name, its label, and the bytes of a file (`size` None: all of it) that hold its image."""
+
+    name: str
+    label: int
+    file: str
+    offset: int
+    size: int | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The classes by label, the samples of both parts in the order of their ids, and the files these lie in.
+
+    Files are relative to the root, and come with their sizes, -1 for one that can't be looked at. `folders` gives the
+    time at which each folder of a tree was changed: while it stands, no file was added, removed or renamed.
+    """
+
+    classes: tuple[str, ...]
+    entries: dict[str, list[Entry]]
+    files: dict[str, int]
+    folders: dict[str, int]
+
+
+def list_data(root: Path) -> Listing:
+    """List train/CLASS/* and val/CLASS/* under the root, or its tar shards where there are any.
+
+    Raises ValueError, one line, for a missing part, classes of one part only, and shards that can't be read.
+    """
+    if not root.is_dir():
+        raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or with tar shards")
+    shards = list_shards(root)
+    return _list_tars(root, shards) if shards else _list_tree(root)
+
+
+def list_shards(root: Path) -> list[Path]:
+    """Return the tar files in the root and in its train/ and val/ folders, sorted."""
+    return sorted(path for folder in (root, *(root / part for part in PARTS)) for path in folder.glob("*.tar"))
+
+
+def shard_files(root: Path, shards: list[Path]) -> dict[str, int]:
+    """Return the size of each shard, by its path relative to the root."""
+    return {shard.relative_to(root).as_posix(): shard.stat().st_size for shard in shards}
+
+
+def tree_files(root: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the size of each image file of a tree, and the time of change of each folder, by relative path."""
+    files, folders = {}, {}
+    for part in PARTS:
+        for folder, names, contents in os.walk(root / part, followlinks=True):
+            names[:] = sorted(name for name in names if not name.startswith("."))
+            relative = os.path.relpath(folder, root)
+            folders[relative] = os.stat(folder).st_mtime_ns  # noqa: PTH116 - os.walk's paths, a million times
+            for name in sorted(contents):
+                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):  # noqa: PTH122
+                    files[f"{relative}/{name}"] = _size(f"{folder}/{name}")
+    return files, folders
+
+
+def tree_folders(root: Path, folders: dict[str, int]) -> dict[str, int]:
+    """Return the present time of change of the folders of a listing; -1 for one that is gone."""
+    now = {}
+    for folder in folders:
+        try:
+            now[folder] = (root / folder).stat().st_mtime_ns
+        except OSError:
+            now[folder] = -1
+    return now
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116
+    except OSError:  # a dangling link, or one that this user may not follow
+        return -1
+
+
+def _list_tree(root: Path) -> Listing:
+    for part in PARTS:
+        if not (root / part).is_dir():
+            raise ValueError(f"--data {root} has no {part}/; expected {part}/CLASS/* there, or tar shards")
+    files, folders = tree_files(root)
+    classes = {
+        part: sorted(path.name for path in (root / part).iterdir() if path.is_dir() and not path.name.startswith("."))
+        for part in PARTS
+    }
+    if one_sided := sorted(set(classes["train"]) ^ set(classes["val"])):
+        where, lacking = PARTS if one_sided[0] in classes["train"] else reversed(PARTS)
+        raise ValueError(
+            f"class {one_sided[0]!r} is in {root / where} and not in {root / lacking}; both need the same classes"
+        )
+    if len(classes["train"]) < 2:
+        raise ValueError(f"{root / 'train'} holds {len(classes['train'])} classes; expected two or more folders")
+    labels = {name: label for label, name in enumerate(classes["train"])}
+    entries: dict[str, list[Entry]] = {part: [] for part in PARTS}
+    for file in sorted(files):
+        part, _, name = file.partition("/")
+        group, _, rest = name.partition("/")
+        if rest:  # not a stray image beside the class folders
+            entries[part].append(Entry(name, labels[group], file, 0, None))
+    for part in PARTS:
+        present = {entry.label for entry in entries[part]}
+        if lacking := [name for name, label in labels.items() if label not in present]:
+            raise ValueError(f"{root / part / lacking[0]} holds no image; fill it, or remove it from both parts")
+    return Listing(tuple(classes["train"]), entries, files, folders)
+
+
+def _list_tars(root: Path, shards: list[Path]) -> Listing:
+    entries: dict[str, list[Entry]] = {part: [] for part in PARTS}
+    for shard in shards:
+        relative = shard.relative_to(root).as_posix()
+        parts = [part for part in PARTS if part in shard.name] or [part for part in PARTS if part in relative]
+        if len(parts) != 1:
+            raise ValueError(f"{shard}: expected train or val in its name, to tell which part it belongs to")
+        entries[parts[0]] += _tar_entries(shard, relative)
+    for part in PARTS:
+        if not entries[part]:
+            raise ValueError(f"--data {root} has tar shards, but none with {part} in its name that holds an image")
+        entries[part].sort()  # by key, whatever shard it lies in: the order in which packing numbered them
+    labels = {part: {entry.label for entry in entries[part]} for part in PARTS}
+    if one_sided := sorted(labels["train"] ^ labels["val"]):
+        where, lacking = PARTS if one_sided[0] in labels["train"] else reversed(PARTS)
+        raise ValueError(
+            f"class {one_sided[0]} is in the {where} shards of {root} and not in the {lacking} shards; both need it"
+        )
+    return Listing(_class_names(root, max(labels["train"]) + 1), entries, shard_files(root, shards), {})
+
+
+def _class_names(root: Path, num_classes: int) -> tuple[str, ...]:
+    """Read classes.txt, a name a line, or else number the classes."""
+    file = root / "classes.txt"
+    if not file.is_file():
+        return tuple(str(label) for label in range(num_classes))
+    names = file.read_text(encoding="utf-8").splitlines()
+    if len(names) < num_classes:
+        raise ValueError(f"{file} names {len(names)} classes; the shards' labels go up to {num_classes - 1}")
+    return tuple(names)
+
+
+def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
+    """Yield the samples of a webdataset-style tar: KEY.jpg (or another image) and KEY.cls, the label as a number."""
+    images: dict[str, tarfile.TarInfo] = {}
+    labels: dict[str, int] = {}
+    try:
+        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                stem, _, extension = name.partition(".")
+                if not member.isfile() or not stem:
+                    continue
+                key = f"{folder}/{stem}" if folder else stem
+                if extension == "cls":
+                    labels[key] = _label(os.pread(file.fileno(), min(member.size, 32), member.offset_data), shard, key)
+                elif f".{extension.rpartition('.')[2].lower()}" in SUFFIXES:
+                    images[key] = member
+            end = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
+    except (OSError, tarfile.TarError, EOFError) as error:
+        raise ValueError(f"{shard} can't be read as a tar ({error}); copy or pack it again") from None
+    if end.strip(b"\0"):  # tarfile stops in silence there
+        raise ValueError(f"{shard} is damaged at byte {tar.offset}: no tar header; copy or pack it again")
+    if missing := sorted(images.keys() ^ labels.keys()):
+        has, lacks = ("an image", "label (.cls)") if missing[0] in images else ("a label", "image")
+        raise ValueError(
+            f"{shard}: {missing[0]} has {has} and no {lacks}; expected KEY.jpg and KEY.cls for each sample"
+        )
+    for key, member in images.items():
+        yield Entry(key, labels[key], relative, member.offset_data, member.size)
+
+
+def _label(text: bytes, shard: Path, key: str) -> int:
+    label = text.strip()
+    if not label.isdigit() or int(label) >= MAX_INDEX:
+        raise ValueError(f"{shard}: {key}.cls holds {text!r}; expected the number of the class, counted from 0")
+    return int(label)

@@ -1,0 +1,78 @@
+"""Finding the manifest of a data folder, or making it: once, by one process, while the others wait."""
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from darts_hpc.data.imagenet.inspect import build_manifest
+from darts_hpc.data.imagenet.manifest import Manifest, check_unchanged, load_manifest, save_manifest
+from darts_hpc.data.imagenet.quarantine import journal_of
+from darts_hpc.distributed.waiting import run_on_main
+from darts_hpc.distributed.world import World
+
+log = logging.getLogger(__name__)
+
+NAME = "manifest.npz"
+
+
+def open_manifest(root: Path, path: Path | None, world: World) -> tuple[Manifest, Path]:
+    """Return the manifest of the images under root, and the file it is kept in. Every rank calls it.
+
+    Raises ValueError, one line, on every rank: no such data, a manifest that can't be used or written, data that
+    changed since it was made, or nodes that see different data.
+    """
+    path = manifest_path(root) if path is None else path
+    run_on_main(world, lambda: make_manifest(root, path))
+    if not _is_there(path):  # this node has the data, and so the manifest, on a disk of its own
+        make_manifest(root, path)
+    manifest = load_manifest(path)
+    if len(set(world.gather_objects(manifest.digest()))) > 1:
+        raise ValueError(f"--data {root} holds different images on different nodes; copy or stage it again")
+    return manifest, path
+
+
+def manifest_path(root: Path) -> Path:
+    """Return where a folder's manifest lies: inside it, or in the user's cache where that can't be written."""
+    inside = root / NAME
+    if inside.is_file() or os.access(root, os.W_OK) or not root.is_dir():
+        return inside
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "darts_hpc" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.npz"
+
+
+def make_manifest(root: Path, path: Path) -> None:
+    """See to it that the manifest is there and is that of the data as it now lies."""
+    if not path.is_file():
+        if not root.is_dir():
+            raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or of tar shards")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(path.with_name(f"{path.name}.lock")):
+                if not _is_there(path):
+                    manifest = build_manifest(root, len(os.sched_getaffinity(0)))
+                    journal_of(path).unlink(missing_ok=True)
+                    save_manifest(manifest, path)
+                    return
+        except OSError as error:
+            raise ValueError(f"can't write the manifest {path} ({error}); name another place with --manifest") from None
+    check_unchanged(load_manifest(path), root, path)
+
+
+def _is_there(path: Path) -> bool:
+    """Ask the folder: a network file system may remember for a while that a file was missing."""
+    return path.parent.is_dir() and path.name in os.listdir(path.parent)  # noqa: PTH208
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process of this machine, or of those that share the disk, in at a time."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # Lustre mounted without flock, for one
+            log.warning("%s can't be locked (%s); see that no other run makes the manifest now", path, error)
+        yield

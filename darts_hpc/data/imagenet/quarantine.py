@@ -1,0 +1,89 @@
+"""Damaged images are named and left out, up to a limit over all processes; then the run stops with the list."""
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from darts_hpc.data.imagenet.manifest import Damaged
+from darts_hpc.durable import write_atomically
+
+log = logging.getLogger(__name__)
+
+SHOWN = 20
+"""Damaged images that an error names; all of them are in the journal."""
+
+
+def journal_of(manifest: Path) -> Path:
+    """Return the file, beside a manifest, that lists the damaged images of its data, one JSON object a line."""
+    return manifest.with_name(f"{manifest.stem}.damaged.jsonl")
+
+
+class Quarantine:
+    """The damaged images of a data set, shared by the processes of a run through the journal.
+
+    Some are known from the manifest, and are no samples. The others were whole when the manifest was made: such a one
+    keeps its place in the order, and its batch comes without it, whichever rank takes it.
+    """
+
+    def __init__(self, journal: Path, limit: int):
+        self.journal, self.limit = journal, limit
+        self._own: dict[str, Damaged] = {}
+
+    def begin(self, known: Iterable[Damaged], checks: Sequence[Callable[[str], bool]]) -> None:
+        """Start the journal afresh, on one rank: with the known ones, and those of earlier runs that nobody mended.
+
+        checks: each tells of a name whether it is a sample that is damaged. Raises ValueError when they are too many.
+        """
+        known = list(known)
+        names = {damaged.name for damaged in known}
+        earlier = (one for one in self._read() if one.name not in names)
+        known += [one for one in earlier if any(check(one.name) for check in checks)]
+        for damaged in known:
+            log.warning("left out as damaged: %s", damaged)
+        if known or self.journal.exists():
+            self._write(lambda: write_atomically(self.journal, b"".join(map(_line, known))))
+        self._stop_beyond_limit(known)
+
+    def add(self, damaged: Damaged) -> None:
+        """Leave out one more image. Raises ValueError with the list when this one is too many."""
+        if damaged.name in self._own:
+            return
+        log.warning("left out as damaged: %s", damaged)
+        self._own[damaged.name] = damaged
+        known = {one.name: one for one in self._read()}
+        if damaged.name not in known:
+            self._write(lambda: _append(self.journal, _line(damaged)))
+        self._stop_beyond_limit([*(known | self._own).values()])
+
+    def _write(self, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except OSError as error:
+            log.warning("can't write %s (%s): each process counts its damaged images alone", self.journal, error)
+
+    def _stop_beyond_limit(self, known: list[Damaged]) -> None:
+        if len(known) > self.limit:
+            shown = ", ".join(map(str, known[:SHOWN]))
+            more = f", and {len(known) - SHOWN} more in {self.journal}" if len(known) > SHOWN else ""
+            raise ValueError(
+                f"{len(known)} damaged images are more than --max_bad_images {self.limit}: {shown}{more}; "
+                "mend them, or raise the limit"
+            )
+
+    def _read(self) -> list[Damaged]:
+        """Read the journal; a line that another process is just writing is left out."""
+        try:
+            lines = self.journal.read_bytes().splitlines(keepends=True)
+        except OSError:
+            return []
+        return [Damaged(**json.loads(line)) for line in lines if line.endswith(b"\n")]
+
+
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab", buffering=0) as file:  # one write, so that lines of several processes don't mix
+        file.write(data)
+
+
+def _line(damaged: Damaged) -> bytes:
+    return json.dumps(damaged._asdict()).encode() + b"\n"

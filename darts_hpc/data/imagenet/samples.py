@@ -1,0 +1,119 @@
+"""One part of ImageNet as a loader needs it: which images when, their verified bytes, and how a batch is finished."""
+
+import os
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from darts_hpc import counter_rng
+from darts_hpc.data.batches import Batch
+from darts_hpc.data.imagenet.draws import Draws, centre, draw
+from darts_hpc.data.imagenet.inspect import DamagedImage, read_bytes
+from darts_hpc.data.imagenet.manifest import Damaged, Part
+from darts_hpc.data.imagenet.quarantine import Quarantine
+from darts_hpc.data.order import DROP_PATH, SampleOrder
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's colours, as in the original."""
+MAX_OPEN_SHARDS = 256
+
+
+@dataclass(kw_only=True, eq=False)
+class Samples:
+    """The images of train or val on this rank.
+
+    augment: training images get a random box, flip and colours; validation images are resized by their shorter side to
+    `resize`, and their centre is cut out. image_size: side of the images that come out.
+    """
+
+    root: Path
+    part: Part
+    order: SampleOrder
+    quarantine: Quarantine
+    seed: int
+    device: torch.device
+    augment: bool
+    image_size: int
+    resize: int
+    _shards: dict[int, int] = field(default_factory=dict)
+    _refused: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.labels = torch.from_numpy(self.part.labels).to(self.device)
+        self.mean, self.std = (
+            torch.tensor([255 * share for share in colours], device=self.device)[None, :, None, None]
+            for colours in (MEAN, STD)
+        )
+
+    def read(self, sample_id: int) -> bytes:
+        """Return an image's bytes, which are those that the manifest was made from. Raises DamagedImage."""
+        part = self.part
+        if sample_id in self._refused:
+            raise DamagedImage(self._refused[sample_id])
+        offset, size = int(part.offsets[sample_id]), int(part.sizes[sample_id])
+        content = self._read(int(part.files[sample_id]), offset, size)
+        if len(content) != size:
+            raise DamagedImage(f"{len(content)} bytes instead of {size}")
+        if zlib.crc32(content) != part.checksums[sample_id]:
+            raise DamagedImage("its checksum has changed")
+        return content
+
+    def is_damaged(self, name: str) -> bool:
+        """Return whether a name is that of a sample here that can't be read as it was."""
+        sample_id = self.part.find(name)
+        if sample_id is None:
+            return False
+        try:
+            self.read(sample_id)
+        except DamagedImage:
+            return True
+        return False
+
+    def leave_out(self, sample_id: int, reason: str) -> None:
+        """Name an image as damaged. Raises ValueError with the list when there are too many."""
+        self.quarantine.add(Damaged(self.part.name(sample_id), reason))
+
+    def refuse(self, sample_id: int, reason: str) -> None:
+        """Treat an image as damaged from now on, though its bytes are the right ones."""
+        self._refused[sample_id] = reason
+        self.leave_out(sample_id, reason)
+
+    def sizes(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return widths and heights (B,) int64."""
+        index = ids.numpy()
+        return torch.from_numpy(self.part.widths[index]).long(), torch.from_numpy(self.part.heights[index]).long()
+
+    def draws(self, epoch: int, ids: Tensor) -> Draws:
+        """Return what happens to training images in an epoch."""
+        return draw(self.seed, epoch, ids, *self.sizes(ids))
+
+    def centres(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sizes and corners of validation images, as draws.centre does."""
+        return centre(*self.sizes(ids), self.resize, self.image_size)
+
+    def finish(self, epoch: int, ids: Tensor, pixels: Tensor) -> Batch:
+        """Make a batch of pixels (B, H, W, 3) uint8, on whatever device they are."""
+        ids = ids.to(self.device, non_blocking=True)
+        images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()  # channels_last in memory
+        keys = counter_rng.random_bits(self.seed, epoch, ids, DROP_PATH)
+        return Batch(images.sub_(self.mean).div_(self.std), self.labels[ids], keys)
+
+    def no_pixels(self) -> Tensor:
+        """Return the pixels of no image."""
+        return torch.empty(0, self.image_size, self.image_size, 3, dtype=torch.uint8)
+
+    def _read(self, file: int, offset: int, size: int) -> bytes:
+        path = f"{self.root}/{self.part.file_names[file]}"
+        if self.part.keys is None:
+            return read_bytes(path, 0, size + 1)  # one more, to see a file that has grown
+        try:
+            if file not in self._shards and len(self._shards) < MAX_OPEN_SHARDS:
+                self._shards.setdefault(file, os.open(path, os.O_RDONLY))
+            if file in self._shards:
+                return os.pread(self._shards[file], size, offset)
+        except OSError as error:
+            raise DamagedImage(error.strerror or str(error)) from None
+        return read_bytes(path, offset, size)
