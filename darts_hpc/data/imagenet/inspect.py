@@ -1,9 +1,6 @@
 """Reading every image once: its checksum, its width and height, and whether it decodes to its end."""
 
 import io
-import logging
-import sys
-import time
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,17 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from darts_hpc.data.imagenet.counter import Counter
 from darts_hpc.data.imagenet.listing import PARTS, Entry, list_data
 from darts_hpc.data.imagenet.manifest import COLUMNS, Damaged, Manifest, Part
 from darts_hpc.data.imagenet.strings import Strings
 
-log = logging.getLogger(__name__)
-
 BLOCK = 1024
 """Images between two looks at the clock."""
-SECONDS_BETWEEN_LINES = 30
 
 
 class DamagedImage(Exception):
@@ -39,12 +33,13 @@ def build_manifest(root: Path, num_threads: int) -> Manifest:
     shared_names = Strings.of(file_names)
     total = sum(map(len, listing.entries.values()))
     parts = {}
-    with ThreadPoolExecutor(num_threads) as pool, _Counter(total, f"reading the images of {root} once") as counter:
+    with ThreadPoolExecutor(num_threads) as pool, Counter(total, f"reading the images of {root} once") as counter:
         for name in PARTS:
             entries, facts = listing.entries[name], []
             for start in range(0, len(entries), BLOCK):
-                facts += pool.map(lambda entry: _inspect(root, entry), entries[start : start + BLOCK])
-                counter.show(len(facts) + sum(map(len, parts.values())))
+                block = entries[start : start + BLOCK]
+                facts += pool.map(lambda entry: _inspect(root, entry), block)
+                counter.add(len(block))
             parts[name] = _part(entries, facts, index, shared_names, has_keys=not listing.folders)
             if not len(parts[name]):
                 raise ValueError(f"each {name} image under {root} is damaged, such as {parts[name].damaged[0]}")
@@ -111,25 +106,3 @@ def _part(
     table = np.array(rows, np.int64).reshape(-1, len(COLUMNS))
     columns = {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(COLUMNS.items())}
     return Part(file_names=file_names, keys=Strings.of(keys) if has_keys else None, damaged=tuple(damaged), **columns)
-
-
-class _Counter:
-    """A bar on a terminal, a line now and then in a log."""
-
-    def __init__(self, total: int, what: str):
-        self.total, self.what, self.told = total, what, time.monotonic()
-        self.bar = tqdm(total=total, desc=what, unit="image", disable=not sys.stderr.isatty(), leave=False)
-
-    def __enter__(self) -> "_Counter":
-        log.info("%s: %d", self.what, self.total)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def show(self, done: int) -> None:
-        """Tell how many are done."""
-        self.bar.update(done - self.bar.n)
-        if self.bar.disable and time.monotonic() - self.told > SECONDS_BETWEEN_LINES:
-            self.told = time.monotonic()
-            log.info("%s: %d of %d", self.what, done, self.total)

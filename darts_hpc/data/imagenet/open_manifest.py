@@ -17,6 +17,8 @@ from darts_hpc.distributed.world import World
 log = logging.getLogger(__name__)
 
 NAME = "manifest.npz"
+STAGING = ".staging"
+"""Lies in a folder while it is being copied to, and after a copy that was cut short."""
 
 
 def open_manifest(root: Path, path: Path | None, world: World) -> tuple[Manifest, Path]:
@@ -46,12 +48,14 @@ def manifest_path(root: Path) -> Path:
 
 def make_manifest(root: Path, path: Path) -> None:
     """See to it that the manifest is there and is that of the data as it now lies."""
+    if (root / STAGING).exists():
+        raise ValueError(f"--data {root} is half copied; run python -m darts_hpc.stage again, until it ends")
     if not path.is_file():
         if not root.is_dir():
             raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or of tar shards")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(path.with_name(f"{path.name}.lock")):
+            with _locked(path.with_name(f".{path.name}.lock")):
                 if not _is_there(path):
                     manifest = build_manifest(root, len(os.sched_getaffinity(0)))
                     journal_of(path).unlink(missing_ok=True)

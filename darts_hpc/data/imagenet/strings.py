@@ -33,3 +33,7 @@ class Strings(Sequence[str]):
         index = range(len(self))[index]
         start = self.ends[index - 1] if index else 0
         return os.fsdecode(self.text[start : self.ends[index]].tobytes())
+
+    def equals(self, other: "Strings") -> bool:
+        """Return whether they are the same texts."""
+        return np.array_equal(self.ends, other.ends) and np.array_equal(self.text, other.text)

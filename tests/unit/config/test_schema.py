@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from darts_hpc.config.imagenet import ImageNetDataConfig
+from darts_hpc.config.prepare import PackConfig, StageConfig
 from darts_hpc.config.schema import (
     ArchOptimConfig,
     EvaluateConfig,
@@ -108,10 +110,18 @@ OURS = {
     EvaluateConfig: {"dataset": "cifar10", "image_size": None, "device": "auto"},
 }
 
+PREPARE = {"source": "a", "destination": "b", "num_threads": 4}
+
 
 @pytest.mark.parametrize("cls", ORIGINAL_DEFAULTS)
 def test_flags_and_defaults_are_the_original_ones_and_our_few(cls):
     assert flat(cls()) == ORIGINAL_DEFAULTS[cls] | OURS[cls]
+
+
+def test_flags_that_prepare_imagenet_are_these():
+    paths = {"source": Path("a"), "destination": Path("b")}
+    assert flat(PackConfig(**paths)) == {**PREPARE, "shard_mb": 1024, "seed": 0, "max_bad_images": 10}
+    assert flat(StageConfig(**paths)) == PREPARE
 
 
 REFUSED = [
@@ -146,11 +156,25 @@ REFUSED = [
     (EvaluateConfig, {"dataset": "folder"}, "--image_size 32"),
     (EvaluateConfig, {"layers": 1}, "--layers 1"),
     (VisualizeConfig, {"genotype": "DARTS", "format": ()}, "--format"),
+    (ImageNetDataConfig, {"loader": "ffcv"}, "--loader 'ffcv'"),
+    (ImageNetDataConfig, {"jitter": "none"}, "--jitter 'none'"),
+    (ImageNetDataConfig, {"decode": "tpu"}, "--decode 'tpu'"),
+    (ImageNetDataConfig, {"batch_size": 0}, "--batch_size 0"),
+    (ImageNetDataConfig, {"valid_batch_size": 0}, "--valid_batch_size 0"),
+    (ImageNetDataConfig, {"num_threads": 0}, "--num_threads 0"),
+    (ImageNetDataConfig, {"max_bad_images": -1}, "--max_bad_images -1"),
+    (ImageNetDataConfig, {"image_size": 16}, "--image_size 16"),
+    (ImageNetDataConfig, {"resize": 223}, "--resize 223"),
+    (ImageNetDataConfig, {"synthetic_classes": 1}, "--synthetic_classes 1"),
+    (PackConfig, {"source": Path("a"), "destination": Path("b"), "shard_mb": 0}, "--shard_mb 0"),
+    (StageConfig, {"source": Path("a"), "destination": Path("b"), "num_threads": 0}, "--num_threads 0"),
     (ReportConfig, {"runs": ()}, "no run"),
 ]
 
 
-@pytest.mark.parametrize(("cls", "values", "named"), REFUSED, ids=[named for _, _, named in REFUSED])
+@pytest.mark.parametrize(
+    ("cls", "values", "named"), REFUSED, ids=[f"{cls.__name__} {named}" for cls, _, named in REFUSED]
+)
 def test_a_config_that_cannot_work_is_refused_in_one_line(cls, values, named):
     with pytest.raises(ValueError) as refusal:
         cls(**values)

@@ -1,6 +1,7 @@
 """Small ImageFolder trees of JPEGs of many shapes, and loaders on them for any rank."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,19 @@ def joined(loaders: list[Loader], epoch: int, first_step: int = 0) -> Iterator[B
     """The global batches of several ranks, step by step."""
     for parts in zip(*(loader.batches(epoch, first_step) for loader in loaders), strict=True):
         yield Batch(*map(torch.cat, zip(*parts, strict=True)))
+
+
+def forked(work: Callable[[], int | None], failpoint: str = "") -> Callable[[], int]:
+    """Start work in a process of its own, which kills itself at the failpoint; return what waits for its exit code."""
+    child = os.fork()  # a second of imports cheaper than a new interpreter
+    if not child:
+        os.environ["DARTS_HPC_FAILPOINT"] = failpoint
+        code = 99
+        try:
+            code = int(work() or 0)
+        finally:
+            os._exit(code)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def signature(batches: Iterator[Batch]) -> list[list[tuple[int, int, bytes]]]:

@@ -1,0 +1,33 @@
+"""Pack ImageNet's images into tar shards: python -m darts_hpc.pack SRC DEST. After an interruption, the same again."""
+
+import logging
+
+import torch
+
+from darts_hpc.config.cli import run_entry
+from darts_hpc.config.prepare import PackConfig
+from darts_hpc.data.imagenet.open_manifest import open_manifest
+from darts_hpc.data.imagenet.packing import pack
+from darts_hpc.data.imagenet.quarantine import Quarantine, journal_of
+from darts_hpc.distributed.world import World
+
+MEGABYTE = 1_000_000
+
+
+def main(cfg: PackConfig) -> None:
+    """Write the shards, and say what was written."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    manifest, path = open_manifest(cfg.source, None, World(torch.device("cpu")))
+    Quarantine(journal_of(path), cfg.max_bad_images).begin(manifest.damaged, ())
+    num_shards = pack(
+        cfg.source, manifest, cfg.destination,
+        shard_bytes=cfg.shard_mb * MEGABYTE, seed=cfg.seed, num_threads=cfg.num_threads,
+    )  # fmt: skip
+    print(
+        f"{len(manifest.train)} training and {len(manifest.val)} validation images in {num_shards} shards, each image "
+        f"read back and verified; train with --data {cfg.destination}"
+    )
+
+
+if __name__ == "__main__":
+    run_entry(main, PackConfig)

@@ -1,0 +1,24 @@
+"""Copy ImageNet's images to a disk of this node, verified, once: python -m darts_hpc.stage SRC DEST."""
+
+import logging
+
+import torch
+
+from darts_hpc.config.cli import run_entry
+from darts_hpc.config.prepare import StageConfig
+from darts_hpc.data.imagenet.open_manifest import open_manifest
+from darts_hpc.data.imagenet.staging import stage
+from darts_hpc.distributed.world import World
+
+
+def main(cfg: StageConfig) -> None:
+    """Stage, and say so."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    manifest, _ = open_manifest(cfg.source, None, World(torch.device("cpu")))
+    copied = stage(cfg.source, manifest, cfg.destination, cfg.num_threads)
+    how = "copied and verified" if copied else "there already"
+    print(f"{len(manifest.train) + len(manifest.val)} images {how}; train with --data {cfg.destination}")
+
+
+if __name__ == "__main__":
+    run_entry(main, StageConfig)
