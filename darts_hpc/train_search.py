@@ -15,10 +15,10 @@ from darts_hpc.data.split import search_split
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.fingerprint import fingerprint
 from darts_hpc.engine.loops import evaluate, search_epoch
-from darts_hpc.engine.optim import build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.engine.optim import NamedMomentum, build_sgd, cosine_learning_rate, set_learning_rate
 from darts_hpc.engine.run import Run, prefixed
 from darts_hpc.engine.seeding import seed_everything
-from darts_hpc.models.build import build_supernet
+from darts_hpc.models.build import build_supernet, choose_supernet
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.search.architect import Architect
@@ -66,7 +66,13 @@ def main(cfg: SearchConfig) -> None:
         data = data.to(world.device)
         weight_source, alpha_source, valid_source = search_sources(data, cfg.data, cfg.run.seed, world)
         seed_everything(cfg.run.seed, cfg.run.deterministic)
-        supernet = build_supernet("plain", cfg.model.init_channels, cfg.model.layers, data.num_classes)
+        supernet = build_supernet(
+            choose_supernet(cfg.model.supernet, world.device),
+            cfg.model.init_channels,
+            cfg.model.layers,
+            data.num_classes,
+            checkpoint_cells=cfg.model.checkpoint_cells,
+        )
         supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
         world.broadcast_([weight.detach() for weight in supernet.weights()])
         optimizer = build_sgd(supernet.weights(), cfg.optim)
@@ -77,7 +83,7 @@ def main(cfg: SearchConfig) -> None:
             unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
             world=world,
         )
-        state = {"supernet": supernet, "optimizer": optimizer, "architect": architect}
+        state = {"supernet": supernet, "optimizer": NamedMomentum(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
         with Run("train_search", cfg.run, config_yaml, fingerprint(cfg, data), world) as run:
             if run.is_fresh:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
 Split = Literal["stratified", "index"]
+Supernet = Literal["auto", "plain", "stacked"]
 UnrolledMethod = Literal["finite_difference", "exact"]
 PictureFormat = Literal["svg", "pdf", "png"]
 
@@ -75,9 +76,16 @@ class SearchModelConfig:
     """Cells, stacked; those at 1/3 and 2/3 of the depth are reduction cells."""
     drop_path_prob: float = 0.3
     """Unused in the search, as in the original."""
+    supernet: Supernet = "auto"
+    """Its form; all compute the same function. stacked: few, large operations, fast on a GPU; plain: one module for
+    each edge and operation, fast on a CPU; auto takes the one for the device."""
+    checkpoint_cells: bool = False
+    """Keep only the cells' inputs for backward, and compute the rest once more: less memory, more time, the same
+    numbers."""
 
     def __post_init__(self) -> None:
         _check_network(self)
+        _check_choice(self, "supernet", Supernet)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,11 @@ from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
 
-MAY_DIFFER = frozenset({"report_freq", "checkpoint_freq", "torch", "device_type"})
+MAY_DIFFER = frozenset({"report_freq", "checkpoint_freq", "torch", "device_type", "supernet", "checkpoint_cells"})
 """Parts of the fingerprint that only warn: the data and the maths stay the same, though not to the last bit."""
 RECORDS = ("metrics", "genotypes", "performance")
+RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""Buffers that each rank has its own of; they are saved under the names of the state dict."""
 STEPS_BETWEEN_VOTES = 10
 """Steps between two times that several ranks ask each other whether to stop: each asking waits for the device."""
 ESTIMATE_AFTER = 5
@@ -274,7 +276,7 @@ class Run:
 
     def _rank_state(self) -> dict[str, Any]:
         buffers = {
-            name: {key: buffer.cpu() for key, buffer in part.named_buffers()}
+            name: {key: value.cpu() for key, value in part.state_dict().items() if key.endswith(RUNNING_STATISTICS)}
             for name, part in self._state.items()
             if isinstance(part, torch.nn.Module)
         }
@@ -283,8 +285,7 @@ class Run:
 
     def _load_rank_state(self, own: Mapping[str, Any]) -> None:
         for name, buffers in own["buffers"].items():
-            for key, buffer in self._state[name].named_buffers():
-                buffer.copy_(buffers[key])
+            self._state[name].load_state_dict(buffers, strict=False)
         torch.set_rng_state(own["rng"])
         if own["cuda_rng"] is not None and self.world.device.type == "cuda":
             torch.cuda.set_rng_state(own["cuda_rng"], self.world.device)

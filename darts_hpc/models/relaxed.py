@@ -1,7 +1,9 @@
 """What every form of the relaxed network has: alphas, apart from its weights."""
 
+from collections.abc import Mapping
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class RelaxedNetwork(nn.Module):
@@ -40,3 +42,7 @@ class RelaxedNetwork(nn.Module):
     def weights(self) -> list[nn.Parameter]:
         """Every parameter that is not an alpha, in a fixed order."""
         return list(self.named_weights().values())
+
+    def original_layout(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return views of one tensor a weight (by our name), such as its momentum, by the original's names."""
+        return dict(weights)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.search_step import weight_step
+from darts_hpc.models.build import SUPERNETS, build_supernet
 from darts_hpc.models.network import NetworkCIFAR, NetworkImageNet
 from darts_hpc.models.state_dicts import export_original, load_original
-from darts_hpc.models.supernet import SuperNet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
 from darts_hpc.space.genotypes import load_genotype, parse_genotype
@@ -62,11 +62,12 @@ def batch(golden: Mapping[str, np.ndarray], step: int, half: str) -> tuple[Tenso
     return images, torch.as_tensor(golden[f"step{step}/y{half}"], dtype=torch.int64)
 
 
+@pytest.mark.parametrize("kind", SUPERNETS)
 @pytest.mark.parametrize("path", golden_files("search"))
-def test_search_equals_the_original(path):
+def test_search_equals_the_original(path, kind):
     golden = dict(np.load(path))
     channels, layers, classes, _, _, steps, unrolled = (int(v) for v in golden["config"])
-    supernet = SuperNet(channels, layers, classes).double()
+    supernet = build_supernet(kind, channels, layers, classes).double()
     load_original(supernet, initial_state(golden))
     with torch.no_grad():
         supernet.alphas_normal.copy_(torch.as_tensor(golden["init_alphas_normal"]))
@@ -88,7 +89,7 @@ def test_search_equals_the_original(path):
         assert_equal(f"step {step} logits", logits, golden[f"step{step}/logits"])
         assert_equal(f"step {step} loss", loss, golden[f"step{step}/loss"])
 
-    for name, weight in supernet.named_weights().items():
+    for name, weight in supernet.original_layout(supernet.named_weights()).items():
         total, norm = golden[f"final_sum_l2/{name}"]
         bound = TOLERANCE * weight.numel() ** 0.5 * norm  # a sum may cancel to nearly nothing: its terms set the scale
         assert abs(weight.sum().item() - total) <= bound, f"sum of {name}"
@@ -97,12 +98,16 @@ def test_search_equals_the_original(path):
     assert derive_genotype(*supernet.alphas()) == theirs
 
 
+def derived_network(path: Path, golden: Mapping[str, np.ndarray]) -> torch.nn.Module:
+    channels, layers, classes, _, _, auxiliary = (int(v) for v in golden["config"])
+    build = DERIVED_NETWORKS["cifar" if "_cifar_" in path.name else "imagenet"]
+    return build(channels, classes, layers, bool(auxiliary), load_genotype(str(golden["arch"]))).double()
+
+
 @pytest.mark.parametrize("path", golden_files("cifar") + golden_files("imagenet"))
 def test_derived_network_equals_the_original(path):
     golden = dict(np.load(path))
-    channels, layers, classes, _, _, auxiliary = (int(v) for v in golden["config"])
-    build = DERIVED_NETWORKS["cifar" if "_cifar_" in path.name else "imagenet"]
-    network = build(channels, classes, layers, bool(auxiliary), load_genotype(str(golden["arch"]))).double()
+    network = derived_network(path, golden)
     load_original(network, initial_state(golden))
     images, labels = torch.as_tensor(golden["x"], dtype=torch.float64), torch.as_tensor(golden["y"])
 
@@ -112,7 +117,7 @@ def test_derived_network_equals_the_original(path):
     logits, logits_auxiliary = network(images)
     loss = F.cross_entropy(logits, labels)
     assert_equal("logits in training", logits, golden["train_logits"])
-    if auxiliary:
+    if golden["config"][5]:
         assert_equal("auxiliary logits", logits_auxiliary, golden["aux_logits"])
         loss = loss + 0.4 * F.cross_entropy(logits_auxiliary, labels)
     assert_equal("loss", loss, golden["loss"])
@@ -120,21 +125,25 @@ def test_derived_network_equals_the_original(path):
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
     assert_equal("gradient norm", norm, golden["grad_norm"])
-    assert_equal("gradient of the first weight", next(network.parameters()).grad, golden["stem_grad"])
+    assert_equal("gradient of the first weight", gradients[0], golden["stem_grad"])
 
 
-@pytest.mark.parametrize("path", golden_files("search") + golden_files("cifar") + golden_files("imagenet"))
-def test_original_state_dict_survives_import_and_export(path):
-    golden = dict(np.load(path))
-    theirs = initial_state(golden)
-    channels, layers, classes = (int(v) for v in golden["config"][:3])
-    if "_search_" in path.name:
-        model = SuperNet(channels, layers, classes).double()
-    else:
-        build = DERIVED_NETWORKS["cifar" if "_cifar_" in path.name else "imagenet"]
-        auxiliary = bool(golden["config"][5])
-        model = build(channels, classes, layers, auxiliary, load_genotype(str(golden["arch"]))).double()
+def assert_state_survives(model: torch.nn.Module, theirs: Mapping[str, Tensor]) -> None:
     load_original(model, {f"module.{name}": tensor for name, tensor in theirs.items()})
     ours = export_original(model)
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[name].double(), theirs[name].double()) for name in theirs)
+
+
+@pytest.mark.parametrize("kind", SUPERNETS)
+@pytest.mark.parametrize("path", golden_files("search"))
+def test_original_search_state_survives_import_and_export(path, kind):
+    golden = dict(np.load(path))
+    channels, layers, classes = (int(v) for v in golden["config"][:3])
+    assert_state_survives(build_supernet(kind, channels, layers, classes).double(), initial_state(golden))
+
+
+@pytest.mark.parametrize("path", golden_files("cifar") + golden_files("imagenet"))
+def test_original_state_dict_survives_import_and_export(path):
+    golden = dict(np.load(path))
+    assert_state_survives(derived_network(path, golden), initial_state(golden))

@@ -17,6 +17,7 @@ RUNS = {
     "search": ("train_search", TINY),
     "unrolled": ("train_search", [*TINY, "--unrolled"]),
     # 5 steps, then 2 test batches: 7 calls an epoch
+    "stacked": ("train_search", [*TINY, "--supernet", "stacked", "--checkpoint_cells"]),
     "train": ("train", [*TINY, "--arch", "DARTS_V1", *RANDOM]),
 }
 
@@ -71,6 +72,7 @@ def finish(name: str, folder: Path) -> str:
     [
         ("search", (2, 13)),  # the first step's second batch; then, from the start again, in the second validation
         ("unrolled", (9, 4)),  # the second epoch's first step; then its last step
+        ("stacked", (4, 11)),  # the second step; then the second epoch's validation
         ("train", (6, 9)),  # the first test; then, from the start again, the second epoch
         ("train", (10, 6)),  # the second epoch; then its test
     ],

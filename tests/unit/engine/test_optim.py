@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from darts_hpc.config.schema import SearchOptimConfig
-from darts_hpc.engine.optim import build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.optim import NamedMomentum, build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.engine.search_step import weight_step
+from darts_hpc.models.build import build_supernet
+from darts_hpc.models.supernet import SuperNet
 
 
 def test_search_rates_are_those_the_original_logged():
@@ -31,3 +35,28 @@ def test_sgd_is_the_originals():
     assert not (group["nesterov"] or group["dampening"])
     set_learning_rate(optimizer, 0.5)
     assert group["lr"] == 0.5
+
+
+@pytest.mark.parametrize("kinds", [("plain", "stacked"), ("stacked", "plain")])
+def test_momentum_moves_between_forms_of_the_supernet_so_that_the_next_step_is_the_same(kinds):
+    def search(kind: str):
+        torch.manual_seed(0)
+        supernet = build_supernet(kind, 4, 3, 5).double()
+        return supernet, torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+
+    def step(supernet, optimizer, seed: int) -> None:
+        images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(seed)).double()
+        batch = images, torch.tensor([0, 1, 2, 3])
+        weight_step(supernet, optimizer, batch, grad_clip=5.0, world=World(torch.device("cpu")))
+
+    (first, first_sgd), (second, second_sgd) = search(kinds[0]), search(kinds[1])
+    assert NamedMomentum(first_sgd, first).state_dict() == {"momentum_buffer": {}}
+    step(first, first_sgd, 1)
+    saved = NamedMomentum(first_sgd, first).state_dict()
+    assert set(saved["momentum_buffer"]) == set(SuperNet(4, 3, 5).named_weights())
+    second.load_state_dict(first.state_dict())
+    NamedMomentum(second_sgd, second).load_state_dict(saved)
+    for supernet, optimizer in ((first, first_sgd), (second, second_sgd)):
+        step(supernet, optimizer, 2)
+    for name, tensor in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
