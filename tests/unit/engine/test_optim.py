@@ -58,5 +58,6 @@ def test_momentum_moves_between_forms_of_the_supernet_so_that_the_next_step_is_t
     NamedMomentum(second_sgd, second).load_state_dict(saved)
     for supernet, optimizer in ((first, first_sgd), (second, second_sgd)):
         step(supernet, optimizer, 2)
+    moved = second.state_dict()
     for name, tensor in first.state_dict().items():
-        torch.testing.assert_close(second.state_dict()[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
+        torch.testing.assert_close(moved[name], tensor, rtol=1e-9, atol=1e-12, msg=name)

@@ -73,7 +73,8 @@ def test_a_trained_state_moves_to_the_other_form_and_back_to_the_bit(kinds):
     state = {name: tensor.clone() for name, tensor in first.state_dict().items()}
     assert state["cells.0._ops.5._ops.1.1.num_batches_tracked"] == 3
     second.load_state_dict(state)
-    assert all(torch.equal(second.state_dict()[name], state[name]) for name in state)
+    moved = second.state_dict()
+    assert all(torch.equal(moved[name], state[name]) for name in state)
     again = supernet(kinds[0])
     load_original(again, export_original(second))
     torch.testing.assert_close(second.eval()(images(9)), again.eval()(images(9)), rtol=1e-12, atol=0)
