@@ -1,6 +1,7 @@
 """Train a found cell from scratch (the original train.py): python -m darts_hpc.train --auxiliary --cutout."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from darts_hpc.data.augment import Augmentation
 from darts_hpc.data.batches import BatchSource
 from darts_hpc.data.image_set import DataSet
 from darts_hpc.data.load import load_dataset
+from darts_hpc.data.split import held_out_split
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.fingerprint import fingerprint
 from darts_hpc.engine.loops import evaluate, train_epoch
@@ -26,7 +28,7 @@ log = logging.getLogger("darts_hpc")
 
 
 def train_sources(data: DataSet, cfg: TrainDataConfig, seed: int, world: World) -> tuple[BatchSource, BatchSource]:
-    """Return the training batches, augmented, and the test batches."""
+    """Return the training batches, augmented, and those that judge: test images, or the training images held out."""
     augmentation = Augmentation(data.crop_padding, data.flip, cfg.cutout_length if cfg.cutout else 0)
     common: dict[str, Any] = {
         "batch_size": cfg.batch_size,
@@ -35,19 +37,24 @@ def train_sources(data: DataSet, cfg: TrainDataConfig, seed: int, world: World) 
         "rank": world.rank,
         "world_size": world.size,
     }
+    training: dict[str, Any] = {"augmentation": augmentation, "shuffle": True, "drop_last": True}
+    if not cfg.held_out:
+        return BatchSource(data, data.train, **training, **common), BatchSource(data, data.test, **common)
+    train_ids, valid_ids = held_out_split(data.train.labels, cfg.held_out, seed)
     return (
-        BatchSource(data, data.train, augmentation=augmentation, shuffle=True, drop_last=True, **common),
-        BatchSource(data, data.test, **common),
+        BatchSource(data, data.train, sample_ids=train_ids, **training, **common),
+        BatchSource(data, data.train, sample_ids=valid_ids, **common),
     )
 
 
-def main(cfg: TrainConfig) -> None:
-    """Train the derived network; the last epoch's test accuracy is the result."""
+def main(cfg: TrainConfig) -> Path:
+    """Train the derived network, and return its run folder. The last epoch's accuracy is the result."""
     genotype = load_genotype(cfg.model.arch)
+    judged = "valid" if cfg.data.held_out else "test"
     with World.open(cfg.run.device, cfg.run.gpu) as world:
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
         data = data.to(world.device)
-        train_source, test_source = train_sources(data, cfg.data, cfg.run.seed, world)
+        train_source, judging_source = train_sources(data, cfg.data, cfg.run.seed, world)
         seed_everything(cfg.run.seed, cfg.run.deterministic)
         network = NetworkCIFAR(
             cfg.model.init_channels, data.num_classes, cfg.model.layers, cfg.model.auxiliary, genotype
@@ -69,15 +76,16 @@ def main(cfg: TrainConfig) -> None:
                 train = train_epoch(
                     network, optimizer, train_source, cfg.model.auxiliary_weight, cfg.optim.grad_clip, run
                 )
-                test = evaluate(network, test_source, run)
+                judgement = evaluate(network, judging_source, run)
                 numbers = {
                     **prefixed("train", train.compute(world)),
-                    **prefixed("test", test.compute(world)),
+                    **prefixed(judged, judgement.compute(world)),
                     "learning_rate": learning_rate,
                 }
                 run.finish_epoch(numbers)
             facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype), **costs._asdict()}
             run.finish(facts, {"weights.pt": export_original(network)})
+    return run.folder
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Search a cell (the original train_search.py): python -m darts_hpc.train_search [--unrolled]."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,8 +60,8 @@ def alpha_numbers(supernet: RelaxedNetwork) -> dict[str, Any]:
     return numbers
 
 
-def main(cfg: SearchConfig) -> None:
-    """Run a search from its first epoch, or its newest checkpoint, to the genotype."""
+def main(cfg: SearchConfig) -> Path:
+    """Run a search from its first epoch, or its newest checkpoint, to the genotype; return its folder."""
     with World.open(cfg.run.device, cfg.run.gpu) as world:
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
         data = data.to(world.device)
@@ -109,6 +110,7 @@ def main(cfg: SearchConfig) -> None:
             facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype)}
             alphas = {name: alpha.detach().cpu() for name, alpha in supernet.named_alphas().items()}
             run.finish(facts, {"weights.pt": export_original(supernet), "alphas.pt": alphas})
+    return run.folder
 
 
 if __name__ == "__main__":

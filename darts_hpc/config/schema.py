@@ -60,10 +60,15 @@ class TrainDataConfig(DataConfig):
 
     batch_size: int = 96
     """Images a step."""
+    held_out: float = 0.0
+    """Share of the training images that is kept out of the training and judges it in place of the test images, which
+    are then not looked at; for ranking cells."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_positive(self, "batch_size")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"--held_out {self.held_out}: expected a share from 0 up to, but not including, 1")
 
 
 @dataclass(frozen=True, kw_only=True)

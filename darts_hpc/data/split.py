@@ -1,4 +1,4 @@
-"""The training images' two halves in a search: one trains the weights, the other the alphas."""
+"""Splits of the training images: the two halves of a search, and the part that a training holds out."""
 
 import torch
 from torch import Tensor
@@ -40,3 +40,17 @@ def search_split(labels: Tensor, train_portion: float, seed: int, kind: str = "s
     if not taken.any() or taken.all():
         raise ValueError(f"--train_portion {train_portion} leaves one side of {count} images empty")
     return taken.nonzero().flatten(), (~taken).nonzero().flatten()
+
+
+def held_out_split(labels: Tensor, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the sample ids (int64, ascending) that train, and those kept out, with labels (N,) evenly in both.
+
+    Raises ValueError when a class would be missing on one side.
+    """
+    try:
+        return search_split(labels, 1 - held_out, seed)
+    except ValueError:
+        smallest = int(labels.bincount().clamp(min=1).min())
+        raise ValueError(
+            f"--held_out {held_out}: some class has only {smallest} images, too few for both sides; try another share"
+        ) from None

@@ -18,8 +18,6 @@ NOT_CONFIGURATION = frozenset(
     }
 )
 """Flags in which runs of one configuration may differ. The cell behind --arch is compared, not its path."""
-HEADLINES = {"train_search": "valid/accuracy"}
-"""The number an entry is judged by, at its final epoch; test/accuracy for the others."""
 COSTS = ("parameters", "parameters_with_auxiliary", "multiply_adds", "seconds", "peak_memory_bytes")
 
 
@@ -87,8 +85,9 @@ class Run:
 
     @property
     def headline_name(self) -> str:
-        """Name of the number its entry is judged by."""
-        return headline_name(self.entry)
+        """Name of the number it is judged by: at its final epoch, on test images or on those held out."""
+        held_out = float(self.config.get("held_out") or 0)
+        return "valid/accuracy" if self.entry == "train_search" or held_out else "test/accuracy"
 
     @property
     def headline(self) -> float | None:
@@ -131,6 +130,11 @@ class Group:
         return self.runs[0].entry
 
     @property
+    def headline_name(self) -> str:
+        """Name of the number they are judged by."""
+        return self.runs[0].headline_name
+
+    @property
     def finished(self) -> list[Run]:
         """The runs that statistics are about."""
         return [run for run in self.runs if run.finished]
@@ -140,11 +144,6 @@ class Group:
         numbers = [run.numbers for run in self.finished]
         keys = dict.fromkeys(key for own in numbers for key in own)
         return {key: Statistic.of([own[key] for own in numbers if key in own]) for key in keys}
-
-
-def headline_name(entry: str) -> str:
-    """Name the number an entry is judged by."""
-    return HEADLINES.get(entry, "test/accuracy")
 
 
 def read_run(folder: Path) -> Run:

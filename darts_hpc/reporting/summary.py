@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from darts_hpc.reporting.runs import Group, Run, Statistic, headline_name
+from darts_hpc.reporting.runs import Group, Run, Statistic
 
 UNITS: dict[str, list[tuple[float, str]]] = {
     "percent": [(1, "%")],
@@ -49,7 +49,7 @@ def group_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
         unfinished = len(group.runs) - len(group.finished)
         runs = f"{len(group.finished)}" + (f" (+{unfinished} unfinished)" if unfinished else "")
         costs = [show(numbers.get(key), kind) for key, (_, kind) in COSTS.items()]
-        rows.append([group.title, runs, _accuracy(group.entry, numbers.get(headline_name(group.entry))), *costs])
+        rows.append([group.title, runs, _accuracy(group.headline_name, numbers.get(group.headline_name)), *costs])
     return header, rows
 
 
@@ -87,7 +87,7 @@ def to_json(groups: Sequence[Group]) -> str:
         {
             "title": group.title,
             "entry": group.entry,
-            "headline": headline_name(group.entry),
+            "headline": group.headline_name,
             "num_finished": len(group.finished),
             "statistics": {key: vars(value) for key, value in group.statistics().items()},
             "runs": [_run_facts(run) for run in group.runs],
@@ -99,7 +99,7 @@ def to_json(groups: Sequence[Group]) -> str:
 
 def _run_row(run: Run) -> list[str]:
     costs = [show(run.numbers.get(key), kind) for key, (_, kind) in COSTS.items()]
-    final = _accuracy(run.entry, run.headline) + ("" if run.finished else ", so far")
+    final = _accuracy(run.headline_name, run.headline) + ("" if run.finished else ", so far")
     accuracies = [final, show(run.best, "percent")]
     return [run.name, run.config.get("seed", "-"), run.status, *accuracies, *costs]
 
@@ -120,8 +120,8 @@ def _run_facts(run: Run) -> dict[str, Any]:
     }
 
 
-def _accuracy(entry: str, value: float | Statistic | None) -> str:
-    return "-" if value is None else f"{show(value, 'percent')} ({headline_name(entry).partition('/')[0]})"
+def _accuracy(name: str, value: float | Statistic | None) -> str:
+    return "-" if value is None else f"{show(value, 'percent')} ({name.partition('/')[0]})"
 
 
 def _finite(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The main job from its entry points: search, train, evaluate, draw and report, on the embedded data set."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from runs import TINY, entry
 from darts_hpc import train
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.schema import TrainConfig
+from darts_hpc.data.image_set import ImageSet
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.models.supernet import SuperNet
 from darts_hpc.search.derive import derive_genotype
@@ -154,3 +156,22 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
         train.main(parse_config(TrainConfig, flags))
         losses.append((tmp_path / name / "metrics.jsonl").read_bytes())
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_with_held_out_images_a_training_never_looks_at_the_test_images(tmp_path, monkeypatch):
+    load, seen = train.load_dataset, []
+
+    def without_test_images(*args, **kwargs):
+        data = load(*args, **kwargs)
+        if not seen:
+            return data
+        return dataclasses.replace(data, test=ImageSet(255 - data.test.images, data.test.labels.roll(1)))
+
+    monkeypatch.setattr(train, "load_dataset", without_test_images)
+    for name in ("a", "b"):
+        flags = [*TINY, "--arch", "DARTS_V1", "--held_out", "0.25", "--epochs", "1", "--save", str(tmp_path / name)]
+        folder = train.main(parse_config(TrainConfig, flags))
+        seen.append((folder / "metrics.jsonl").read_bytes())
+        final = json.loads((folder / "result.json").read_text())["final"]
+        assert "valid/accuracy" in final and not any(key.startswith("test/") for key in final)
+    assert seen[0] == seen[1]

@@ -103,6 +103,7 @@ OURS = {
     TrainConfig: {
         "dataset": "cifar10",
         "image_size": None,
+        "held_out": 0.0,
         "resume": "none",
         "device": "auto",
         "checkpoint_freq": 0,
@@ -140,6 +141,8 @@ REFUSED = [
     (SearchDataConfig, {"batch_size": 0}, "--batch_size 0"),
     (SearchDataConfig, {"split": "random"}, "--split 'random'"),
     (TrainDataConfig, {"batch_size": -1}, "--batch_size -1"),
+    (TrainDataConfig, {"held_out": 1.0}, "--held_out 1.0"),
+    (TrainDataConfig, {"held_out": -0.1}, "--held_out -0.1"),
     (TrainDataConfig, {"dataset": "mnist"}, "--dataset 'mnist'"),
     (TrainDataConfig, {"dataset": "folder"}, "--image_size 32"),
     (TrainDataConfig, {"image_size": 2}, "--image_size 2"),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from darts_hpc.data.split import search_split
+from darts_hpc.data.split import held_out_split, search_split
 
 LABELS = torch.arange(10).repeat(20)[torch.randperm(200, generator=torch.Generator().manual_seed(0))]
 
@@ -66,3 +66,14 @@ def test_an_empty_side_or_class_is_refused(portion: float):
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="stratified"):
         search_split(LABELS, 0.5, seed=0, kind="random")
+
+
+def test_the_held_out_part_is_that_share_of_each_class_and_the_rest_trains():
+    train, held_out = held_out_split(LABELS, 0.2, seed=3)
+    assert sorted(train.tolist() + held_out.tolist()) == list(range(200))
+    assert LABELS[held_out].bincount().tolist() == [4] * 10
+
+
+def test_a_class_too_small_to_be_held_out_is_refused_by_that_flag():
+    with pytest.raises(ValueError, match=r"--held_out 0.01: some class has only 20 images"):
+        held_out_split(LABELS, 0.01, seed=3)
