@@ -49,9 +49,9 @@ def train_sources(data: DataSet, cfg: TrainDataConfig, seed: int, world: World) 
 
 def main(cfg: TrainConfig) -> Path:
     """Train the derived network, and return its run folder. The last epoch's accuracy is the result."""
-    genotype = load_genotype(cfg.model.arch)
     judged = "valid" if cfg.data.held_out else "test"
     with World.open(cfg.run.device, cfg.run.gpu) as world:
+        genotype = load_genotype(cfg.model.arch)
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
         data = data.to(world.device)
         train_source, judging_source = train_sources(data, cfg.data, cfg.run.seed, world)

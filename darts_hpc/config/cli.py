@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 import yaml
 
 from darts_hpc.config.schema import flat
+from darts_hpc.distributed.launcher import is_first_process
 
 Config = TypeVar("Config")
 
@@ -53,15 +54,24 @@ class Flag:
 def run_entry(main: Callable[[Config], object], cls: type[Config]) -> None:
     """Run an entry on the config its command line asks for; a user's mistake ends in one line and exit code 2."""
     try:
-        main(parse_config(cls))
+        cfg = parse_config(cls)
     except ValueError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
-        sys.exit(2)
+        _refuse(error, silent=not is_first_process())  # every rank has the same command line: one says it
+    try:
+        main(cfg)
+    except ValueError as error:
+        _refuse(error)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # the reader, such as head, has seen enough; keep Python from flushing into the void
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+def _refuse(error: ValueError, silent: bool = False) -> NoReturn:
+    if not silent:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(2)
 
 
 def parse_config(cls: type[Config], argv: Sequence[str] | None = None) -> Config:

@@ -1,6 +1,8 @@
 """The processes of a run and the collectives over them. With one process every collective is the identity."""
 
+import datetime
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,6 +10,10 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+
+from darts_hpc.distributed.launcher import Place, find_place
+from darts_hpc.distributed.peers import Peers
 
 
 @dataclass(frozen=True)
@@ -18,30 +24,68 @@ class World:
     rank: int = 0
     size: int = 1
 
+    control: dist.ProcessGroup | None = None
+    """A group on CPUs (gloo), for small messages that must not wait for the device."""
+
     @classmethod
     @contextmanager
-    def open(cls, device: str = "auto", gpu: int = 0) -> "Iterator[World]":
-        """Join the process group that torchrun describes (or be alone), and leave it at the end.
+    def open(cls, device: str = "auto", gpu: int = 0, timeout_s: float = 600) -> "Iterator[World]":
+        """Join the processes that torchrun, Slurm or MPI started (or be alone), and leave them at the end.
+
+        A ValueError in the body on any rank ends every rank with exit code 2; rank 0 alone raises it.
 
         Args:
             device: auto, cpu, cuda or cuda:N; auto takes CUDA where there is one.
             gpu: index of the CUDA device when one process runs alone.
+            timeout_s: how long a rank waits for the others in a collective.
 
         Raises:
-            ValueError: the device does not exist.
+            ValueError: the launcher contradicts itself, the processes can't meet, or a device does not exist.
         """
-        size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-        world = cls(_choose_device(device, gpu if size == 1 else int(os.environ.get("LOCAL_RANK", 0))), rank, size)
-        if world.device.type == "cuda":
-            torch.cuda.set_device(world.device)
-        if size > 1:
-            dist.init_process_group("nccl" if world.device.type == "cuda" else "gloo", rank=rank, world_size=size)
+        place = find_place()
+        if place.size == 1:
+            yield cls(_choose_device(device, gpu))
+            return
+        peers = Peers(place, timeout_s)
         try:
+            world = cls._join(place, peers, device, datetime.timedelta(seconds=timeout_s))
             yield world
             world.barrier()  # gloo aborts a rank whose peers tear the group down while it still answers
+            peers.close()
+            dist.destroy_process_group()
+        except ValueError as mistake:
+            peers.leave(str(mistake))
+            raise
+        except RuntimeError:
+            told = peers.mistake()
+            if told is None:
+                raise
+            peers.leave(told)
+            raise ValueError(told) from None
         finally:
-            if size > 1:
-                dist.destroy_process_group()
+            peers.close()
+
+    @classmethod
+    def _join(cls, place: Place, peers: Peers, device: str, timeout: datetime.timedelta) -> "World":
+        if not torch.cuda.is_available() or place.local_rank < torch.cuda.device_count() or device == "cpu":
+            chosen = _choose_device(device, place.local_rank)
+        elif torch.cuda.device_count() == 1:  # maybe each process was given one GPU as its own; else see below
+            chosen = _choose_device(device, 0)
+        else:
+            raise ValueError(
+                f"local rank {place.local_rank} of {socket.gethostname()} finds {torch.cuda.device_count()} GPUs; "
+                "start no more processes a node than it has GPUs"
+            )
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        _check_devices(peers.exchange("device", _device_name(chosen)))
+        _check_interface("NCCL_SOCKET_IFNAME" if chosen.type == "cuda" else "GLOO_SOCKET_IFNAME")
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        group = PrefixStore("group", peers.store)
+        dist.init_process_group(backend, store=group, rank=place.rank, world_size=place.size, timeout=timeout)
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        assert isinstance(control, dist.ProcessGroup)
+        return cls(chosen, place.rank, place.size, control)
 
     @property
     def is_main(self) -> bool:
@@ -88,7 +132,7 @@ class World:
         if self.size == 1:
             return [value]
         values: list = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.control)
         return values
 
     def broadcast_object(self, value):
@@ -96,7 +140,7 @@ class World:
         if self.size == 1:
             return value
         values = [value]
-        dist.broadcast_object_list(values, src=0)
+        dist.broadcast_object_list(values, src=0, group=self.control)
         return values[0]
 
 
@@ -123,3 +167,41 @@ def _choose_device(device: str, index: int) -> torch.device:
     if chosen.index >= torch.cuda.device_count():
         raise ValueError(f"{name} does not exist: this machine has {torch.cuda.device_count()} CUDA devices")
     return chosen
+
+
+def _device_name(device: torch.device) -> str:
+    """Name a device so that two processes can tell whether they have the same one."""
+    if device.type == "cpu":
+        return "cpu"
+    return f"{device} of {socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
+
+
+def _check_devices(names: Sequence[str]) -> None:
+    """Refuse some ranks on GPUs and some on CPUs, and two ranks on one GPU."""
+    gpus = [name for name in names if name != "cpu"]
+    if gpus and len(gpus) < len(names):
+        ranks = ", ".join(str(rank) for rank, name in enumerate(names) if name == "cpu")
+        raise ValueError(
+            f"rank {ranks} of {len(names)} found no GPU, and the others did; mend that, or use --device cpu"
+        )
+    by_gpu: dict[str, int] = {}
+    for rank, name in enumerate(gpus):
+        gpu = " ".join(name.split()[2:])  # host and uuid: what the process calls it may differ
+        if gpu in by_gpu:
+            raise ValueError(
+                f"ranks {by_gpu[gpu]} and {rank} both have {name}; start no more processes a node than it has GPUs"
+            )
+        by_gpu[gpu] = rank
+
+
+def _check_interface(variable: str) -> None:
+    """Refuse a network interface that this node does not have (NCCL's notation: ^not, =exactly, prefixes)."""
+    value = os.environ.get(variable, "")
+    here = [name for _, name in socket.if_nameindex()]
+    names = [name for name in value.removeprefix("=").split(",") if name]
+    missing = [name for name in names if not any(there.startswith(name) for there in here)]
+    if missing and not value.startswith("^"):
+        raise ValueError(
+            f"{variable}={value}: {socket.gethostname()} has no {', '.join(missing)}, but {', '.join(here)}; "
+            "see slurm/site.sh, or unset it"
+        )

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "space": ANYONE,
     "distributed": ANYONE,
     "reporting": {"space"},
-    "config": set(),
+    "config": {"distributed"},  # its launcher, to know which of many processes says what is wrong with a flag
     "counter_rng": set(),
     "durable": set(),
 }

@@ -1,0 +1,124 @@
+"""Which process of how many this is, whole from one source: torchrun, then Slurm, then MPI, else it is alone."""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
+FIRST_PORT, NUM_PORTS = 20000, 10000  # below the ports that systems hand out by themselves
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process among `size`, on its node among the local ranks, and where rank 0 listens."""
+
+    launcher: str
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    address: str = "localhost"
+    port: int = 0
+
+
+def find_place(env: Mapping[str, str] = os.environ) -> Place:
+    """Ask the innermost launcher. Under MPI every rank must call it, because the address is broadcast.
+
+    Raises ValueError when a launcher says only half of it, or two contradict each other.
+    """
+    if any(name in env for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")):
+        return _torchrun(env)
+    # mpirun starts its own daemons with srun, whose variables then stay around; srun sets neither of these two.
+    mpirun = "OMPI_COMM_WORLD_SIZE" in env or "MPI_LOCALNRANKS" in env
+    if "SLURM_STEP_ID" in env and not mpirun:  # without a step it is the batch script: one process, whatever --ntasks
+        return _slurm(env)
+    size = next((env[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in env), "1")
+    return _mpi(_number("the number of MPI ranks", size)) if size != "1" else Place("none")
+
+
+def is_first_process(env: Mapping[str, str] = os.environ) -> bool:
+    """Guess, before the launcher is asked, whether this process is the one that speaks to the user."""
+    slurm = ("SLURM_PROCID",) if "SLURM_STEP_ID" in env else ()
+    ranks = [env[name] for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", *slurm) if name in env]
+    return not ranks or ranks[0] == "0"
+
+
+def _torchrun(env: Mapping[str, str]) -> Place:
+    missing = [name for name in TORCHRUN if name not in env]
+    if missing:
+        given = ", ".join(name for name in TORCHRUN if name in env)
+        raise ValueError(
+            f"{given} set, but not {', '.join(missing)}: half of what torchrun says; start with torchrun, or unset them"
+        )
+    tasks, agents = env.get("SLURM_STEP_NUM_TASKS", "1"), env.get("GROUP_WORLD_SIZE", "1")
+    if int(tasks) > int(agents):
+        raise ValueError(
+            f"srun started {tasks} torchruns of {agents} node(s) each, which would be as many runs; give torchrun "
+            f"--nnodes={tasks} and one --rdzv_endpoint, and srun --ntasks-per-node=1"
+        )
+    rank, size, local_rank, port = (_number(name, env[name]) for name in (*TORCHRUN[:3], "MASTER_PORT"))
+    return _checked(Place("torchrun", rank, size, local_rank, env["MASTER_ADDR"], port))
+
+
+def _slurm(env: Mapping[str, str]) -> Place:
+    missing = [name for name in SLURM if name not in env]
+    if missing:
+        raise ValueError(f"srun set SLURM_STEP_ID, but not {', '.join(missing)}; start with srun or torchrun")
+    rank, size, local_rank = (_number(name, env[name]) for name in SLURM[:3])
+    job, step = _number("SLURM_JOB_ID", env["SLURM_JOB_ID"]), _number("SLURM_STEP_ID", env["SLURM_STEP_ID"])
+    port = FIRST_PORT + (job * 16 + step) % NUM_PORTS  # steps of one job, and jobs that share a node, don't meet
+    return _checked(Place("Slurm", rank, size, local_rank, first_host(env["SLURM_STEP_NODELIST"]), port))
+
+
+def _mpi(size: int) -> Place:
+    try:
+        from mpi4py import MPI
+    except ImportError:
+        raise ValueError(
+            f"mpirun started {size} processes, which need mpi4py to find each other: pip install 'darts_hpc[mpi]'"
+        ) from None
+    except RuntimeError as error:
+        raise ValueError(f"mpi4py found no MPI library ({error}); load the MPI whose mpirun started this") from None
+    world = MPI.COMM_WORLD
+    if world.size != size:
+        library = MPI.Get_library_version().splitlines()[0]
+        raise ValueError(
+            f"mpirun started {size} processes, but mpi4py sees {world.size}: it uses another MPI ({library}) than that "
+            "mpirun; start with the mpirun of that one, or install mpi4py for the other"
+        )
+    local_rank = world.Split_type(MPI.COMM_TYPE_SHARED).rank
+    address, port = world.bcast((socket.gethostname(), _free_port()) if world.rank == 0 else None, root=0)
+    place = Place("MPI", world.rank, world.size, local_rank, address, port)
+    MPI.Finalize()  # torch takes over; a rank that leaves early must not wait for the others at its exit
+    return place
+
+
+def first_host(nodes: str) -> str:
+    """Return the first name of Slurm's notation for nodes: node[07-09,12],login -> node07."""
+    first = re.match(r"(?:[^,\[]|\[[^\]]*\])+", nodes)
+    if first is None:
+        raise ValueError(f"SLURM_STEP_NODELIST={nodes!r} names no node; start with srun or torchrun")
+    return re.sub(r"\[([^],-]*)[^\]]*\]", r"\1", first[0])
+
+
+def _checked(place: Place) -> Place:
+    if not 0 <= place.rank < place.size or not 0 <= place.local_rank < place.size:
+        raise ValueError(
+            f"{place.launcher} says rank {place.rank}, local rank {place.local_rank} of {place.size} processes, which "
+            "can't be; are variables of another launcher left in the environment?"
+        )
+    return place
+
+
+def _number(name: str, text: str) -> int:
+    if not re.fullmatch(r"\d+", text):
+        raise ValueError(f"{name}={text!r}: expected a whole number, as the launcher sets it; unset or mend it")
+    return int(text)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,112 @@
+"""What ranks tell each other beside the collectives: a user's mistake, so that all leave at once and one speaks."""
+
+import datetime
+import os
+import sys
+import threading
+import time
+
+import torch.distributed as dist
+from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+from darts_hpc.distributed.launcher import Place
+
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_LEAVE = 1.0
+"""How long a rank may take to leave by itself after another one's mistake."""
+SECONDS_TO_HEAR = 5.0
+"""How long a mistake may take to get to every rank."""
+
+
+class Peers:
+    """The store of a run's processes, and a thread that looks after two events that no collective reports.
+
+    A mistake on any rank ends every rank with exit code 2, and rank 0 says it. A launcher that is gone, as after
+    kill -9, ends this process.
+    """
+
+    def __init__(self, place: Place, timeout_s: float):
+        """Join the store, at which rank 0 listens. Raises ValueError when its port is taken, or nobody is there."""
+        self.place = place
+        timeout = datetime.timedelta(seconds=timeout_s)
+        try:
+            if place.launcher == "torchrun":  # who knows whether the agent listens there, or rank 0 shall
+                self.store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+            else:
+                self.store = TCPStore(place.address, place.port, place.size, place.rank == 0, timeout)
+            look = TCPStore(place.address, place.port, None, False, timeout)  # the thread's own connection
+        except dist.DistNetworkError as error:
+            taken = "EADDRINUSE" in str(error) or "already in use" in str(error)
+            reason = "is in use by another program" if taken else "can't be reached"
+            raise ValueError(
+                f"port {place.port} of {place.address}, where the {place.size} processes meet, {reason}; "
+                f"start again{', with another port' if place.launcher == 'torchrun' else ''}"
+            ) from None
+        # A restarted group may meet at the same store: an old mistake is none of its business.
+        self._looking = PrefixStore(f"darts_hpc/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", look)
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._look_out, daemon=True).start()
+
+    def close(self) -> None:
+        """Look no longer."""
+        self._closed.set()
+
+    def leave(self, mistake: str) -> None:
+        """Tell every rank of a mistake, and give it time to hear. Returns on rank 0 only: the others end here."""
+        self.close()
+        with self._lock:
+            try:
+                self._looking.compare_set("mistake", "", self._signed(mistake))
+                self._hear()
+            except (dist.DistError, RuntimeError):  # the store is gone, and with it rank 0
+                pass
+        if self.place.rank != 0:
+            os._exit(2)
+
+    def mistake(self) -> str | None:
+        """Return the mistake that a rank told of, if one did so within a moment: it may be why a collective failed."""
+        deadline = time.monotonic() + SECONDS_TO_HEAR / 2
+        while time.monotonic() < deadline:
+            told = self._told()
+            if told is not None:
+                return told
+            time.sleep(SECONDS_BETWEEN_LOOKS / 5)
+        return None
+
+    def exchange(self, key: str, value: str) -> list[str]:
+        """Return every rank's value."""
+        self.store.set(f"{key}/{self.place.rank}", value)
+        return [self.store.get(f"{key}/{rank}").decode() for rank in range(self.place.size)]
+
+    def _signed(self, mistake: str) -> str:
+        return mistake if self.place.rank == 0 else f"rank {self.place.rank}: {mistake}"
+
+    def _hear(self) -> None:
+        """Mark this rank as told; rank 0 waits until all are, because the store ends with it."""
+        self._looking.set(f"told/{self.place.rank}", "")
+        everyone = [f"told/{rank}" for rank in range(self.place.size)]
+        deadline = time.monotonic() + SECONDS_TO_HEAR
+        while self.place.rank == 0 and not self._looking.check(everyone) and time.monotonic() < deadline:
+            time.sleep(SECONDS_BETWEEN_LOOKS / 5)
+
+    def _told(self) -> str | None:
+        with self._lock:
+            try:
+                return self._looking.get("mistake").decode() if self._looking.check(["mistake"]) else None
+            except (dist.DistError, RuntimeError):
+                return None
+
+    def _look_out(self) -> None:
+        launcher = os.getppid()
+        while not self._closed.wait(SECONDS_BETWEEN_LOOKS):
+            if os.getppid() != launcher:
+                os._exit(1)
+            told = self._told()
+            if told is None or self._closed.wait(SECONDS_TO_LEAVE):  # the main thread may be on its way out
+                continue
+            if self.place.rank == 0:
+                print("error:", " ".join(told.split()), file=sys.stderr, flush=True)
+            with self._lock:
+                self._hear()
+            os._exit(2)
