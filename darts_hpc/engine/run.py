@@ -2,18 +2,21 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from darts_hpc.config.schema import RunConfig
+from darts_hpc.distributed.vote import Vote
 from darts_hpc.distributed.world import World, job_name
 from darts_hpc.engine.checkpoint import CheckpointStore, check_fingerprint, save_atomically, write_text_atomically
-from darts_hpc.engine.interrupt import Interrupt
+from darts_hpc.engine.interrupt import Interrupt, name_of
 from darts_hpc.engine.metrics import JsonLines, Meter
 from darts_hpc.engine.progress import Progress
 from darts_hpc.engine.run_folder import choose_run_folder, command_line, environment, lock_run_folder, logging_to
@@ -27,8 +30,8 @@ MAY_DIFFER = frozenset({"report_freq", "checkpoint_freq", "torch", "device_type"
 RECORDS = ("metrics", "genotypes", "performance")
 RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """Buffers that each rank has its own of; they are saved under the names of the state dict."""
-STEPS_BETWEEN_VOTES = 10
-"""Steps between two times that several ranks ask each other whether to stop: each asking waits for the device."""
+REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
+"""Environment variable: where a job script wants to be told that a stopped run should go on in a job of its own."""
 ESTIMATE_AFTER = 5
 """Steps after which a run on the CPU says how long it will take."""
 
@@ -86,6 +89,7 @@ class Run:
                         f"can't write to the run folder {self.folder} ({error}); choose another with --save"
                     ) from None
             self._interrupt = stack.enter_context(Interrupt())
+            self._vote = Vote(self.world)
             self._resources = stack.pop_all()
         log.info("run folder: %s", self.folder)
         if self.world.device.type == "cpu":
@@ -129,6 +133,7 @@ class Run:
         self._clock = time.monotonic()
         if self._newest is not None:
             self._restore()
+        self._first_step = self.global_step
         while self.epoch < self.cfg.epochs:
             yield self.epoch
 
@@ -206,13 +211,32 @@ class Run:
             self._tensorboard.cells(genotype, self.global_step)
 
     def stop_if_asked(self) -> None:
-        """After a signal, save and raise Interrupted; every rank does so at the same place."""
-        if self.world.size > 1 and self.global_step % STEPS_BETWEEN_VOTES:
-            return
-        asked = [name for name in self.world.gather_objects(self._interrupt.requested) if name]
+        """After a signal to any rank, save and raise Interrupted; every rank does so at the same place.
+
+        Every rank calls this equally often. Several ranks stop one call later, when all know of it.
+        """
+        asked = self._vote.cast(self._interrupt.requested)
         if asked:
-            saved = "saved" if self.save() else "NOT saved, the last checkpoint stands"
-            raise Interrupted(f"stopped by {asked[0]} in epoch {self.epoch + 1} after {self.step} steps, {saved}")
+            self._vote.settle()
+            saved = self.save()
+            if self.world.is_main:
+                self._ask_for_requeue(saved)
+            outcome = "saved" if saved else "NOT saved, the last checkpoint stands"
+            raise Interrupted(
+                f"stopped by {name_of(asked)} in epoch {self.epoch + 1} after {self.step} steps, {outcome}"
+            )
+
+    def _ask_for_requeue(self, saved: bool) -> None:
+        """Leave the marker at which a job script requeues itself; not without progress, or it would do so for ever."""
+        marker = os.environ.get(REQUEUE_FILE)
+        progress = self.global_step - self._first_step
+        if marker and saved and progress > 0:
+            write_text_atomically(
+                Path(marker), json.dumps({"folder": str(self.folder), "step": self.global_step}) + "\n"
+            )
+        elif marker:
+            why = "not a step was done since the start" if saved else "the checkpoint could not be written"
+            log.warning("no requeue asked for, because %s", why)
 
     def save(self) -> bool:
         """Write a checkpoint. A full disk and the like is told, and the run goes on: the last good checkpoint stays."""
