@@ -3,6 +3,7 @@
 A rate is a pure function of the epoch, so a resumed run needs no scheduler state.
 """
 
+import importlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,10 +14,48 @@ from torch import Tensor, nn
 from darts_hpc.config.schema import SgdConfig
 from darts_hpc.models.relaxed import RelaxedNetwork
 
+APEX_HINT = (
+    "build it from https://github.com/NVIDIA/apex with APEX_CPP_EXT=1 APEX_CUDA_EXT=1 (the package index has another "
+    "project of that name), or leave --optimizer_impl at auto"
+)
+
 
 def build_sgd(weights: Iterable[nn.Parameter], cfg: SgdConfig) -> torch.optim.SGD:
     """Return SGD as the original uses it: plain momentum, coupled weight decay."""
     return torch.optim.SGD(weights, cfg.learning_rate, momentum=cfg.momentum, weight_decay=cfg.weight_decay)
+
+
+def choose_optimizer_impl(asked: str, device: torch.device) -> str:
+    """Return fused, foreach or apex; auto is fused on CUDA, and foreach elsewhere.
+
+    Raises ValueError for apex without CUDA.
+    """
+    if asked == "apex" and device.type != "cuda":
+        raise ValueError(f"--optimizer_impl apex needs CUDA, and this run is on {device}; leave it at auto")
+    return ("fused" if device.type == "cuda" else "foreach") if asked == "auto" else asked
+
+
+def build_sgd_of(impl: str, weights: Iterable[nn.Parameter], cfg: SgdConfig) -> torch.optim.Optimizer:
+    """Return the same SGD in an implementation: fused, foreach or apex. They differ in speed and in the last bits.
+
+    Raises ValueError when apex or its CUDA extensions are missing, or would leave some weights as they are.
+    """
+    if impl != "apex":
+        arguments = {"lr": cfg.learning_rate, "momentum": cfg.momentum, "weight_decay": cfg.weight_decay}
+        return torch.optim.SGD(weights, **arguments, **{impl: True})
+    weights = list(weights)
+    try:
+        fused_sgd = importlib.import_module("apex.optimizers").FusedSGD
+        importlib.import_module("amp_C")
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--optimizer_impl apex: apex has no FusedSGD here ({error}); {APEX_HINT}") from None
+    if odd := {str(w.dtype) for w in weights} - {"torch.float32", "torch.float16"}:
+        # FusedSGD sorts its weights into a list of float16 and one of float32, and never looks at any other
+        raise ValueError(
+            f"--optimizer_impl apex: FusedSGD would not update weights of {', '.join(sorted(odd))}; keep the weights "
+            "in float32 (as --precision does), or leave --optimizer_impl at auto"
+        )
+    return fused_sgd(weights, lr=cfg.learning_rate, momentum=cfg.momentum, weight_decay=cfg.weight_decay)
 
 
 def cosine_learning_rate(epoch: int, epochs: int, maximum: float, minimum: float = 0.0) -> float:

@@ -1,10 +1,11 @@
 """Flags stay the original scripts' own; a config that can't work is refused with the flag, its value and a way out."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from darts_hpc.config.imagenet import ImageNetDataConfig
+from darts_hpc.config.imagenet import ImageNetConfig, ImageNetDataConfig, ImageNetOptimConfig, MachineConfig
 from darts_hpc.config.prepare import PackConfig, StageConfig
 from darts_hpc.config.schema import (
     ArchOptimConfig,
@@ -70,6 +71,29 @@ ORIGINAL_DEFAULTS = {  # train_search.py, train.py and test.py of the original r
         "arch": "DARTS",
         "grad_clip": 5,
     },
+    ImageNetConfig: {
+        "data": "../data/imagenet",
+        "batch_size": 128,
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "weight_decay": 3e-5,
+        "report_freq": 100,
+        "gpu": 0,
+        "epochs": 250,
+        "init_channels": 48,
+        "layers": 14,
+        "auxiliary": False,
+        "auxiliary_weight": 0.4,
+        "drop_path_prob": 0,
+        "save": "EXP",
+        "seed": 0,
+        "arch": "DARTS",
+        "grad_clip": 5,
+        "label_smooth": 0.1,
+        "gamma": 0.97,
+        "decay_period": 1,
+        "parallel": False,
+    },
     EvaluateConfig: {
         "data": "../data",
         "batch_size": 96,
@@ -110,6 +134,35 @@ OURS = {
         "tensorboard": True,
         "deterministic": False,
     },
+    ImageNetConfig: {
+        "loader": "dali",
+        "valid_batch_size": None,
+        "image_size": 224,
+        "resize": 256,
+        "jitter": "twist",
+        "decode": "auto",
+        "num_threads": 4,
+        "prefetch": 2,
+        "max_bad_images": 10,
+        "manifest": None,
+        "synthetic_images": 1_281_167,
+        "synthetic_classes": 1000,
+        "lr_schedule": "step",
+        "warmup_epochs": 0,
+        "global_batch_size": None,
+        "optimizer_impl": "auto",
+        "precision": "auto",
+        "channels_last": True,
+        "compile": False,
+        "sync_bn": False,
+        "replica_check": 0,
+        "model_path": "saved_models",
+        "resume": "none",
+        "device": "auto",
+        "checkpoint_freq": 0,
+        "tensorboard": True,
+        "deterministic": False,
+    },
     EvaluateConfig: {"dataset": "cifar10", "image_size": None, "device": "auto"},
 }
 
@@ -122,7 +175,7 @@ def test_flags_and_defaults_are_the_original_ones_and_our_few(cls):
 
 
 def test_flags_that_prepare_imagenet_are_these():
-    paths = {"source": Path("a"), "destination": Path("b")}
+    paths: dict[str, Any] = {"source": Path("a"), "destination": Path("b")}
     assert flat(PackConfig(**paths)) == {**PREPARE, "shard_mb": 1024, "seed": 0, "max_bad_images": 10}
     assert flat(StageConfig(**paths)) == PREPARE
 
@@ -159,6 +212,15 @@ REFUSED = [
     (RunConfig, {"seed": -1}, "--seed -1"),
     (RunConfig, {"device": "gpu"}, "--device 'gpu'"),
     (RunConfig, {"gpu": -1}, "--gpu -1"),
+    (ImageNetOptimConfig, {"label_smooth": 1.0}, "--label_smooth 1.0"),
+    (ImageNetOptimConfig, {"gamma": 0.0}, "--gamma 0.0"),
+    (ImageNetOptimConfig, {"decay_period": 0}, "--decay_period 0"),
+    (ImageNetOptimConfig, {"lr_schedule": "poly"}, "--lr_schedule 'poly'"),
+    (ImageNetOptimConfig, {"warmup_epochs": -1}, "--warmup_epochs -1"),
+    (ImageNetOptimConfig, {"global_batch_size": 0}, "--global_batch_size 0"),
+    (ImageNetOptimConfig, {"optimizer_impl": "lion"}, "--optimizer_impl 'lion'"),
+    (MachineConfig, {"precision": "fp8"}, "--precision 'fp8'"),
+    (MachineConfig, {"replica_check": -1}, "--replica_check -1"),
     (EvaluateConfig, {"dataset": "folder"}, "--image_size 32"),
     (EvaluateConfig, {"layers": 1}, "--layers 1"),
     (VisualizeConfig, {"genotype": "DARTS", "format": ()}, "--format"),

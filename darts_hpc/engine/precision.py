@@ -1,0 +1,79 @@
+"""Number formats of a training step: float32, or autocast to bfloat16 or float16, the latter with loss scaling."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """Return bf16, fp16 or fp32. auto takes bf16 on GPUs that compute in it, and fp32 elsewhere.
+
+    Raises ValueError for fp16 without a GPU, and for bf16 on a GPU that only emulates it.
+    """
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if asked == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    if asked == "fp16" and device.type != "cuda":
+        raise ValueError(f"--precision fp16 needs a GPU, and this run is on {device}; choose fp32, or bf16")
+    if asked == "bf16" and device.type == "cuda" and not has_bf16:
+        raise ValueError("--precision bf16: this GPU does not compute in bfloat16; choose fp16, or fp32")
+    return asked
+
+
+class Precision:
+    """Autocast, loss scaling and the optimizer's step in one number format.
+
+    `skipped` counts, on the device, the steps whose gradient was not finite. In fp16 the scaler leaves such a step out:
+    weights and momentum stay, and the scale is halved. Every rank does so alike, as gradients are averaged before.
+    Learning rates are functions of the epoch, and so don't know of it.
+    """
+
+    def __init__(self, name: str, device: torch.device):
+        self.name, self.device = name, device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
+        self.skipped = torch.zeros((), dtype=torch.int64, device=device)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Compute what gains from it in the format; weights, losses and BatchNorm's statistics stay float32."""
+        return torch.autocast(self.device.type, DTYPES[self.name], enabled=self.name != "fp32")
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of the loss (0-d), scaled in fp16."""
+        self.scaler.scale(loss).backward()
+
+    def clip_and_step(
+        self, optimizer: torch.optim.Optimizer, weights: Sequence[nn.Parameter], grad_clip: float
+    ) -> Tensor:
+        """Unscale, clip and apply the gradients, and drop them; return their norm (0-d) before clipping."""
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(weights, grad_clip)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        optimizer.zero_grad()
+        self.skipped += ~norm.isfinite()
+        return norm
+
+    def check_finite(self) -> None:
+        """Raise ValueError if a step with a gradient that is not finite was taken. Waits for the device."""
+        if self.name != "fp16" and self.skipped:
+            raise ValueError(
+                "the gradient is no longer finite: the training diverged. Go on from the last checkpoint, or start "
+                "afresh, with a lower --learning_rate or a longer --warmup_epochs"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the scale, and what decides when it changes."""
+        return {"scaler": self.scaler.state_dict(), "skipped": self.skipped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict gave."""
+        self.scaler.load_state_dict(state["scaler"])
+        self.skipped.copy_(state["skipped"])
