@@ -65,7 +65,9 @@ def main(cfg: TrainConfig) -> Path:
         optimizer = build_sgd(network.parameters(), cfg.optim)
         state = {"network": network, "optimizer": optimizer}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train")
-        with Run("train", cfg.run, config_yaml, fingerprint(cfg, data, arch=genotype.to_dict()), world) as run:
+        with Run(
+            "train", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint(), arch=genotype.to_dict()), world
+        ) as run:
             if run.is_fresh:
                 run.record_genotype("epoch_start", genotype)
             log.info("%s", costs)

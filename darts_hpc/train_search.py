@@ -86,7 +86,7 @@ def main(cfg: SearchConfig) -> Path:
         )
         state = {"supernet": supernet, "optimizer": NamedMomentum(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
-        with Run("train_search", cfg.run, config_yaml, fingerprint(cfg, data), world) as run:
+        with Run("train_search", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint()), world) as run:
             if run.is_fresh:
                 run.record_genotype("epoch_start", derive_genotype(*supernet.alphas()))
             for epoch in run.epochs(state):

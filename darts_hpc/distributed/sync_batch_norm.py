@@ -108,3 +108,28 @@ def _convert(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, _convert(child))
     return module
+
+
+@torch.no_grad()
+def average_running_statistics_(model: nn.Module, world: World) -> None:
+    """Give every rank the running statistics of all ranks' images: mean of means, and the variance around it.
+
+    Ranks that agree already keep theirs to the last bit, so that doing it again changes nothing.
+    """
+    norms = [
+        m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.running_mean is not None
+    ]
+    if world.size == 1 or not norms:
+        return
+    means, variances = (
+        torch.cat([getattr(norm, name).double() for norm in norms]) for name in ("running_mean", "running_var")
+    )
+    mean = world.mean([means])[0]
+    variance = world.mean([variances + (means - mean).square()])[0]
+    start = 0
+    for norm in norms:
+        assert norm.running_mean is not None and norm.running_var is not None
+        part = slice(start, start + len(norm.running_mean))
+        norm.running_mean.copy_(mean[part])
+        norm.running_var.copy_(variance[part])
+        start = part.stop

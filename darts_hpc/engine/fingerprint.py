@@ -3,16 +3,18 @@
 from typing import Any
 
 from darts_hpc.config.schema import flat
-from darts_hpc.data.image_set import DataSet
 
-NOT_COMPARED = frozenset({"data", "save", "resume", "device", "gpu", "tensorboard", "model_path"})
+NOT_COMPARED = frozenset(
+    {"data", "save", "resume", "device", "gpu", "tensorboard", "model_path"}
+    | {"num_threads", "prefetch", "manifest", "valid_batch_size", "parallel", "replica_check"}
+)
 """Flags that change where a run lies or runs, and nothing that it computes."""
 
 
-def fingerprint(cfg: Any, data: DataSet, **replaced: object) -> dict[str, object]:
-    """Return the configuration by flag name, and the digest of the data set's every pixel and label.
+def fingerprint(cfg: Any, data_digest: str, **replaced: object) -> dict[str, object]:
+    """Return the configuration by flag name, and the digest of the data.
 
     `replaced` gives flags by value instead, such as the genotype that --arch named.
     """
     flags = {name: value for name, value in flat(cfg).items() if name not in NOT_COMPARED}
-    return {**flags, **replaced, "data_digest": data.fingerprint()}
+    return {**flags, **replaced, "data_digest": data_digest}

@@ -1,13 +1,15 @@
 """The loops: one epoch of search or training, one evaluation."""
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from darts_hpc.data.batches import BatchSource
+from darts_hpc.data.batches import BatchSource, Loader
 from darts_hpc.engine.metrics import Meter
+from darts_hpc.engine.precision import Precision
 from darts_hpc.engine.search_step import search_step
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.search.architect import Architect
@@ -71,16 +73,16 @@ def train_epoch(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, source: BatchSource, run: "Run | None" = None) -> Meter:
+def evaluate(model: nn.Module, source: Loader, run: "Run | None" = None, precision: Precision | None = None) -> Meter:
     """Return this rank's meter of one pass in evaluation mode; a run may be stopped between two batches."""
     model.eval()
     meter = Meter(source.device)
-    for step in range(source.steps_per_epoch):
-        images, labels, _ = source.batch(0, step)
+    for images, labels, _ in source.batches(0):
         if len(labels):  # a rank may have none of the last batch
-            output = model(images)
-            logits = output[0] if isinstance(output, tuple) else output
-            meter.update(F.cross_entropy(logits, labels), logits, labels)
+            with precision.autocast() if precision else nullcontext():
+                output = model(images.to(torch.promote_types(images.dtype, torch.float32)))
+                logits = output[0] if isinstance(output, tuple) else output
+                meter.update(F.cross_entropy(logits, labels), logits, labels)
         if run is not None:
             run.stop_if_asked()
     return meter

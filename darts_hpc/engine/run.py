@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,16 @@ from torch import Tensor
 from darts_hpc.config.schema import RunConfig
 from darts_hpc.distributed.vote import Vote
 from darts_hpc.distributed.world import World, job_name
-from darts_hpc.engine.checkpoint import CheckpointStore, check_fingerprint, save_atomically, write_text_atomically
+from darts_hpc.engine.checkpoint import (
+    Checkpoint,
+    CheckpointStore,
+    check_fingerprint,
+    save_atomically,
+    write_text_atomically,
+)
 from darts_hpc.engine.interrupt import Interrupt, name_of
 from darts_hpc.engine.metrics import JsonLines, Meter
+from darts_hpc.engine.performance import Window, peak_memory_bytes, readable_duration
 from darts_hpc.engine.progress import Progress
 from darts_hpc.engine.run_folder import choose_run_folder, command_line, environment, lock_run_folder, logging_to
 from darts_hpc.engine.tensorboard import TensorBoard
@@ -49,6 +56,7 @@ class Run:
         config_yaml: the whole configuration, kept as config.yaml.
         fingerprint: what a checkpoint must agree with to be continued here.
         world: the processes of the run.
+        may_differ: parts of the fingerprint that only warn where they differ from a checkpoint's.
 
     Attributes:
         epoch: the epoch under way, 0-based.
@@ -56,12 +64,22 @@ class Run:
         meter: training numbers of this epoch so far.
     """
 
-    def __init__(self, entry: str, cfg: RunConfig, config_yaml: str, fingerprint: Mapping[str, object], world: World):
+    def __init__(
+        self,
+        entry: str,
+        cfg: RunConfig,
+        config_yaml: str,
+        fingerprint: Mapping[str, object],
+        world: World,
+        may_differ: Collection[str] = MAY_DIFFER,
+    ):
         self.entry, self.cfg, self.config_yaml, self.world = entry, cfg, config_yaml, world
         machine = {"world_size": world.size, "torch": torch.__version__, "device_type": world.device.type}
         self.fingerprint = {**fingerprint, **machine}
+        self.may_differ = may_differ
         self.epoch = self.step = self.global_step = 0
         self.meter = Meter(world.device)
+        self.window = Window(world.device, world.size)
         self.final: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.seconds = 0.0
@@ -80,7 +98,7 @@ class Run:
             self._checkpoints = CheckpointStore(self.folder / "checkpoints")
             self._newest = self._checkpoints.load_newest() if self.cfg.resume != "none" else None
             if self._newest is not None:
-                check_fingerprint(self._newest.fingerprint, self.fingerprint, MAY_DIFFER)
+                check_fingerprint(self._newest.fingerprint, self.fingerprint, self.may_differ)
             if self.world.is_main:
                 try:
                     self._open_records(stack)
@@ -139,9 +157,9 @@ class Run:
 
     def steps(self, steps_per_epoch: int) -> Iterator[int]:
         """Yield the steps still to do in this epoch. Stop cleanly, or save, after a step where that is asked for."""
-        total = self.cfg.epochs * steps_per_epoch
+        total = self._total_steps = self.cfg.epochs * steps_per_epoch
         first = self.global_step = self.epoch * steps_per_epoch + self.step
-        self._window_start, self._window_images = time.monotonic(), 0
+        self.window.restart()
         progress = Progress(total, first, enabled=self.world.is_main)
         progress.describe(f"epoch {self.epoch + 1}/{self.cfg.epochs}")
         self._progress = progress
@@ -162,14 +180,14 @@ class Run:
                     and self.step < steps_per_epoch
                 ):
                     self.save()
-            if self._window_images:
+            if self.window.images:
                 self._report_performance(self.global_step)
         finally:
             progress.close()
 
     def report_step(self, optimizer: torch.optim.Optimizer, numbers: Mapping[str, Tensor], num_images: int) -> None:
         """Record this epoch's averages, the rate and `numbers` (0-d, on the device), every report_freq steps."""
-        self._window_images += num_images * self.world.size
+        self.window.add(num_images)
         done = self.step + 1
         if done % self.cfg.report_freq:
             return
@@ -177,13 +195,15 @@ class Run:
         rate = {"learning_rate": optimizer.param_groups[0]["lr"]}
         read = {name: value.item() for name, value in numbers.items()}
         self._record("metrics", "step", {**prefixed("train", train), **rate, **read}, self.global_step + 1)
-        self._report_performance(self.global_step + 1)
-        self._progress.describe(
-            f"epoch {self.epoch + 1}/{self.cfg.epochs}", {k: train[k] for k in ("loss", "accuracy")}
-        )
+        speed = self._report_performance(self.global_step + 1)
+        shown = {"loss": train["loss"], "accuracy": train["accuracy"], "images/s": speed["images_per_second"]}
+        self._progress.describe(f"epoch {self.epoch + 1}/{self.cfg.epochs}", shown)
+        left = (self._total_steps - self.global_step - 1) * speed["seconds_per_step"]
         log.info(
-            "epoch %d step %d: loss %.4f, accuracy %.2f %%, learning rate %.5f",
-            self.epoch + 1, done, train["loss"], train["accuracy"], rate["learning_rate"],
+            "epoch %d step %d: loss %.4f, accuracy %.2f %%, learning rate %.5f, %.4g images/s%s, %s left",
+            self.epoch + 1, done, train["loss"], train["accuracy"], rate["learning_rate"], speed["images_per_second"],
+            f", {speed['data_wait_share']:.0%} waiting for data" if "data_wait_share" in speed else "",
+            readable_duration(left),
         )  # fmt: skip
 
     def finish_epoch(self, numbers: Mapping[str, Any], genotype: Genotype | None = None) -> None:
@@ -288,7 +308,7 @@ class Run:
     def _restore(self) -> None:
         assert self._newest is not None
         state = self._newest.load("state", self.world.device)
-        own = self._newest.load(f"rank{self.world.rank}")
+        own = self._rank_state_of(self._newest)
         for name, part in self._state.items():
             part.load_state_dict(state["objects"][name])
         self._load_rank_state(own)
@@ -307,6 +327,23 @@ class Run:
         cuda = torch.cuda.get_rng_state(self.world.device) if self.world.device.type == "cuda" else None
         return {"buffers": buffers, "rng": torch.get_rng_state(), "cuda_rng": cuda}
 
+    def _rank_state_of(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Return this rank's own part; with another number of ranks, the mean of the saved running statistics."""
+        saved = checkpoint.fingerprint["world_size"]
+        assert isinstance(saved, int)
+        if saved == self.world.size:
+            return checkpoint.load(f"rank{self.world.rank}")
+        ranks = [checkpoint.load(f"rank{rank}") for rank in range(saved)]
+        first = ranks[0]["buffers"]
+        buffers = {
+            name: {
+                key: torch.stack([rank["buffers"][name][key].double() for rank in ranks]).mean(0).to(value.dtype)
+                for key, value in part.items()
+            }
+            for name, part in first.items()
+        }
+        return {**ranks[self.world.rank % saved], "buffers": buffers}
+
     def _load_rank_state(self, own: Mapping[str, Any]) -> None:
         for name, buffers in own["buffers"].items():
             self._state[name].load_state_dict(buffers, strict=False)
@@ -322,16 +359,10 @@ class Run:
         if self._tensorboard is not None:
             self._tensorboard.write(record)
 
-    def _report_performance(self, step: int) -> None:
-        now = time.monotonic()
-        rate = self._window_images / max(now - self._window_start, 1e-9)
-        numbers = {
-            "performance/images_per_second": rate,
-            "performance/memory_bytes": peak_memory_bytes(self.world.device),
-            "performance/seconds": self._elapsed(),
-        }
-        self._record("performance", "performance", numbers, step)
-        self._window_start, self._window_images = now, 0
+    def _report_performance(self, step: int) -> dict[str, float]:
+        numbers = {**self.window.read(), "seconds": self._elapsed()}
+        self._record("performance", "performance", prefixed("performance", numbers), step)
+        return numbers
 
     def _elapsed(self) -> float:
         return self.seconds + time.monotonic() - self._clock
@@ -348,20 +379,3 @@ class Run:
 def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:
     """Return the numbers under "<prefix>/<name>"."""
     return {f"{prefix}/{name}": value for name, value in numbers.items()}
-
-
-def peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory used so far: of the device on CUDA, of the process otherwise."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def readable_duration(seconds: float) -> str:
-    """Return a duration as a person would say it."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

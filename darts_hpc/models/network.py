@@ -64,11 +64,13 @@ class CellStack(nn.ModuleList):
         widths = [multipliers[place.reduction] * place.channels for place in places]
         self.auxiliary_channels, self.out_channels = widths[self.auxiliary_layer], widths[-1]
 
-    def forward(self, s0: Tensor, s1: Tensor, drop_path_prob: float, keys: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, s0: Tensor, s1: Tensor, drop_path_prob: float | Tensor, keys: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Return the last cell's output and the output that feeds the auxiliary head."""
         counts = [cell.droppable.count(True) for cell in self.children() if isinstance(cell, Cell)]
         keeps: list[list[Tensor] | None] = [None] * len(self)
-        if self.training and drop_path_prob > 0:
+        if self.training and (isinstance(drop_path_prob, Tensor) or drop_path_prob > 0):
             factors = drop_path_factors(keys, len(s0), sum(counts), drop_path_prob, s0)
             keeps = [list(part) for part in factors.split(counts)]
         auxiliary_input = s1
@@ -79,7 +81,9 @@ class CellStack(nn.ModuleList):
         return s1, auxiliary_input
 
 
-def drop_path_factors(keys: Tensor | None, batch_size: int, num_paths: int, drop_prob: float, like: Tensor) -> Tensor:
+def drop_path_factors(
+    keys: Tensor | None, batch_size: int, num_paths: int, drop_prob: float | Tensor, like: Tensor
+) -> Tensor:
     """Return (num_paths, B, 1, 1, 1) factors: 0 with probability drop_prob, else 1 / (1 - drop_prob), for each image.
 
     They are a pure function of the images' keys (B,) int64; without keys they come from torch's global generator.
@@ -161,7 +165,7 @@ class NetworkImageNet(nn.Module):
 
     def __init__(self, init_channels: int, num_classes: int, layers: int, auxiliary: bool, genotype: Genotype):
         super().__init__()
-        self.drop_path_prob = 0.0
+        self.drop_path_prob: float | Tensor = 0.0
         width = init_channels
         self.stem0 = nn.Sequential(
             nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False),
@@ -187,3 +191,8 @@ class NetworkImageNet(nn.Module):
         out, features = self.cells(s0, self.stem1(s0), self.drop_path_prob, keys)
         logits_auxiliary = self.auxiliary_head(features) if self.auxiliary_head is not None and self.training else None
         return self.classifier(self.global_pooling(out).flatten(1)), logits_auxiliary
+
+    def set_drop_path(self, drop_path_prob: float) -> None:
+        """Set the chance to drop a path. As a tensor, for a compiled network would be compiled anew for each number."""
+        chance = torch.tensor(drop_path_prob, dtype=torch.float64, device=self.classifier.weight.device)
+        self.drop_path_prob = chance if drop_path_prob > 0 else 0.0

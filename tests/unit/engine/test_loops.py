@@ -61,9 +61,9 @@ def test_each_step_updates_alphas_first_and_cycles_their_half_without_replacemen
 
 def test_weights_and_alphas_train_on_disjoint_halves_and_validation_is_not_augmented(sources):
     weight_source, alpha_source, valid_source = sources
-    weight_ids, alpha_ids = set(weight_source.sample_ids.tolist()), set(alpha_source.sample_ids.tolist())
+    weight_ids, alpha_ids = (set(source.order.sample_ids.tolist()) for source in (weight_source, alpha_source))
     assert not weight_ids & alpha_ids and len(weight_ids | alpha_ids) == 1437
-    assert valid_source.sample_ids.tolist() == alpha_source.sample_ids.tolist()
+    assert valid_source.order.sample_ids.tolist() == alpha_source.order.sample_ids.tolist()
     assert valid_source.augmentation is None and alpha_source.augmentation is not None
     assert weight_source.augmentation is not None
 

@@ -1,0 +1,126 @@
+"""Train a found cell on ImageNet: torchrun --nproc_per_node 8 -m darts_hpc.train_imagenet --auxiliary."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from darts_hpc.config.cli import run_entry, to_yaml
+from darts_hpc.config.imagenet import ImageNetConfig
+from darts_hpc.data.batches import Batch
+from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.data_parallel import data_parallel
+from darts_hpc.engine.fingerprint import fingerprint
+from darts_hpc.engine.imagenet_loop import Recipe, imagenet_epoch
+from darts_hpc.engine.loops import evaluate
+from darts_hpc.engine.optim import build_sgd_of, choose_optimizer_impl, set_learning_rate
+from darts_hpc.engine.precision import Precision, choose_precision
+from darts_hpc.engine.run import MAY_DIFFER, Run, prefixed
+from darts_hpc.engine.schedule import imagenet_learning_rate
+from darts_hpc.engine.seeding import seed_everything
+from darts_hpc.models.costs import measure_costs
+from darts_hpc.models.network import NetworkImageNet
+from darts_hpc.models.state_dicts import export_original
+from darts_hpc.space.genotypes import load_genotype
+
+log = logging.getLogger("darts_hpc")
+
+ELASTIC = MAY_DIFFER | {"world_size", "batch_size", "compile", "channels_last"}
+"""A run may go on with other processes: the global batch decides. BatchNorm then sees other parts of it."""
+
+
+def make_recipe(cfg: ImageNetConfig, world: World) -> Recipe:
+    """Return how a step uses its batches. Raises ValueError when they can't make the global batch."""
+    together = cfg.data.batch_size * world.size
+    wanted = cfg.optim.global_batch_size or together
+    if wanted % together:
+        raise ValueError(
+            f"--global_batch_size {wanted} is no multiple of --batch_size {cfg.data.batch_size} times {world.size} "
+            f"processes; choose a --batch_size that divides {wanted}/{world.size}, or other numbers"
+        )
+    return Recipe(
+        batch_size=cfg.data.batch_size,
+        accumulate=wanted // together,
+        auxiliary_weight=cfg.model.auxiliary_weight,
+        label_smooth=cfg.optim.label_smooth,
+        grad_clip=cfg.optim.grad_clip,
+        memory_format=torch.channels_last if cfg.machine.channels_last else torch.contiguous_format,
+    )
+
+
+def blank_batch(cfg: ImageNetConfig, world: World) -> Batch:
+    """Return a batch of the training's shape."""
+    images = torch.zeros(cfg.data.batch_size, 3, cfg.data.image_size, cfg.data.image_size, device=world.device)
+    layout = torch.channels_last if cfg.machine.channels_last else torch.contiguous_format
+    labels = torch.zeros(cfg.data.batch_size, dtype=torch.int64, device=world.device)
+    return Batch(images.to(memory_format=layout), labels, labels)
+
+
+def main(cfg: ImageNetConfig) -> Path:
+    """Train the derived network, and return its run folder. The last epoch's validation accuracy is the result."""
+    genotype = load_genotype(cfg.model.arch)
+    with World.open(cfg.run.device, cfg.run.gpu) as world:
+        recipe = make_recipe(cfg, world)
+        precision = Precision(choose_precision(cfg.machine.precision, world.device), world.device)
+        optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
+        data = open_imagenet(cfg.data, cfg.run.seed, world)
+        seed_everything(cfg.run.seed, cfg.run.deterministic)
+        network = NetworkImageNet(
+            cfg.model.init_channels, len(data.classes), cfg.model.layers, cfg.model.auxiliary, genotype
+        )
+        costs = measure_costs(network, cfg.data.image_size)
+        network.to(world.device).to(memory_format=recipe.memory_format)
+        if cfg.machine.sync_bn:
+            synchronise_batch_norm(network, world, once_differentiable=True)
+        optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
+        if cfg.machine.compile:
+            network.compile()
+        parallel = data_parallel(network, blank_batch(cfg, world), precision, world)
+        state = {"network": network, "optimizer": optimizer, "precision": precision}
+        chosen = {
+            "arch": genotype.to_dict(),
+            "precision": precision.name,
+            "optimizer_impl": optimizer_impl,
+            "global_batch_size": recipe.batch_size * recipe.accumulate * world.size,
+        }
+        config_yaml = to_yaml(cfg, "python -m darts_hpc.train_imagenet")
+        with Run(
+            "train_imagenet", cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world, ELASTIC
+        ) as run:
+            if run.is_fresh:
+                run.record_genotype("epoch_start", genotype)
+            log.info("%s; %s", costs, describe(chosen, recipe, world))
+            if cfg.machine.parallel and world.size == 1:
+                log.warning("--parallel: this is one process; torchrun --nproc_per_node N starts one for each GPU")
+            for epoch in run.epochs(state):
+                learning_rate = imagenet_learning_rate(epoch, cfg.run.epochs, cfg.optim)
+                set_learning_rate(optimizer, learning_rate)
+                network.set_drop_path(cfg.model.drop_path_prob * epoch / cfg.run.epochs)
+                train = imagenet_epoch(
+                    parallel, optimizer, data.train, recipe, precision, run, cfg.machine.replica_check
+                )
+                average_running_statistics_(network, world)
+                valid = evaluate(network, data.valid, run, precision)
+                numbers = {
+                    **prefixed("train", train.compute(world)),
+                    **prefixed("valid", valid.compute(world)),
+                    "learning_rate": learning_rate,
+                }
+                run.finish_epoch(numbers)
+            facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype), **costs._asdict()}
+            run.finish(facts, {"weights.pt": export_original(network)})
+    return run.folder
+
+
+def describe(chosen: dict[str, object], recipe: Recipe, world: World) -> str:
+    """Return what the run does with its machines, in words."""
+    return (
+        f"{chosen['precision']}, {chosen['optimizer_impl']} SGD, {chosen['global_batch_size']} images a step: "
+        f"{world.size} processes x {recipe.batch_size} images x {recipe.accumulate}"
+    )
+
+
+if __name__ == "__main__":
+    run_entry(main, ImageNetConfig)
