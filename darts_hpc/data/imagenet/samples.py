@@ -39,8 +39,8 @@ class Samples:
     augment: bool
     image_size: int
     resize: int
-    _shards: dict[int, FileIO] = field(default_factory=dict)
-    _refused: dict[int, str] = field(default_factory=dict)
+    _shards: dict[int, FileIO] = field(default_factory=dict, init=False, repr=False)
+    _refused: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.labels = torch.from_numpy(self.part.labels).to(self.device)
@@ -91,11 +91,19 @@ class Samples:
         return centre(*self.sizes(ids), self.resize, self.image_size)
 
     def finish(self, epoch: int, ids: Tensor, pixels: Tensor) -> Batch:
-        """Make a batch of pixels (B, H, W, 3) uint8, on whatever device they are."""
+        """Make a batch of pixels (B, H, W, 3) uint8, on whatever device they are.
+
+        Raises ValueError for a training batch that damage left without any image: it has no loss.
+        """
+        if self.augment and not len(ids):
+            raise ValueError(
+                f"all {self.order.batch_size} images of a training batch are damaged, see {self.quarantine.journal}; "
+                "mend them, or raise --batch_size"
+            )
         ids = ids.to(self.device, non_blocking=True)
-        images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float()  # channels_last in memory
+        pixels = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels_last in memory
         keys = counter_rng.random_bits(self.seed, epoch, ids, DROP_PATH)
-        return Batch(images.sub_(self.mean).div_(self.std), self.labels[ids], keys)
+        return Batch((pixels - self.mean).div_(self.std), self.labels[ids], keys)
 
     def no_pixels(self) -> Tensor:
         """Return the pixels of no image."""

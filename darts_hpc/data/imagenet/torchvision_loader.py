@@ -1,14 +1,16 @@
 """ImageNet through Pillow and torchvision in worker processes: the reference that DALI is measured against."""
 
 import io
+import multiprocessing
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from darts_hpc.data.batches import Batch
 from darts_hpc.data.imagenet.draws import Draws
@@ -20,41 +22,58 @@ Loaded = tuple[Tensor, Tensor, list[tuple[int, str]]]
 
 
 class TorchvisionLoader:
-    """Batches made by `num_workers` processes. What happens to each image is drawn here, and so not up to them."""
+    """Batches made by `num_workers` processes. What happens to each image is a function of its id, so not up to them.
+
+    The processes start with the first batch, from an interpreter without threads, forking which is safe, and stay.
+    """
 
     def __init__(self, samples: Samples, *, num_workers: int, prefetch: int):
         self.samples, self.device = samples, samples.device
         self.num_samples, self.steps_per_epoch = samples.order.num_samples, samples.order.steps_per_epoch
-        self.num_workers, self.prefetch = num_workers, prefetch
-        import torchvision.transforms  # noqa: F401 - takes a second, which forked workers then need not
+        self.positions: list[tuple[int, int]] = []  # (epoch, step) of each batch to come, which the sampler reads
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__, "torchvision.transforms"])
+        self._loader = DataLoader(
+            _Batches(replace(samples, device=torch.device("cpu"))),
+            sampler=_Positions(self.positions),
+            batch_size=None,  # an item is a batch
+            num_workers=num_workers,
+            prefetch_factor=prefetch,
+            pin_memory=self.device.type == "cuda",
+            multiprocessing_context=context,
+            persistent_workers=True,
+        )
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch from a step on; without the damaged images, which are named."""
-        steps = range(first_step, self.steps_per_epoch)
-        loader = DataLoader(
-            _Batches(self.samples, epoch),
-            sampler=steps,
-            batch_size=None,  # an item is a batch
-            num_workers=min(self.num_workers, len(steps)),
-            prefetch_factor=self.prefetch if self.num_workers and steps else None,
-            pin_memory=self.device.type == "cuda",
-        )
-        for ids, pixels, damaged in loader:
+        self.positions[:] = [(epoch, step) for step in range(first_step, self.steps_per_epoch)]
+        for ids, pixels, damaged in self._loader:
             for sample_id, reason in damaged:
                 self.samples.leave_out(sample_id, reason)
             yield self.samples.finish(epoch, ids, pixels)
 
 
+class _Positions(Sampler[tuple[int, int]]):
+    def __init__(self, positions: list[tuple[int, int]]):
+        self.positions = positions
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(list(self.positions))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
 class _Batches(Dataset[Loaded]):
-    """The batches of an epoch by step."""
+    """The batches by (epoch, step)."""
 
-    def __init__(self, samples: Samples, epoch: int):
-        self.samples, self.epoch = samples, epoch
+    def __init__(self, samples: Samples):
+        self.samples = samples
 
-    def __getitem__(self, step: int) -> Loaded:
-        samples = self.samples
-        ids = samples.order.ids(self.epoch, step)
-        draws = samples.draws(self.epoch, ids) if samples.augment else None
+    def __getitem__(self, position: tuple[int, int]) -> Loaded:
+        (epoch, step), samples = position, self.samples
+        ids = samples.order.ids(epoch, step)
+        draws = samples.draws(epoch, ids) if samples.augment else None
         whole, images, damaged = [], [], []
         for row, sample_id in enumerate(ids.tolist()):
             try:

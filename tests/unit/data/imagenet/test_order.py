@@ -24,7 +24,9 @@ def alone(tree: Path, manifest: Manifest, kind: str) -> list:
     return [step for epoch in range(2) for step in signature(loader.batches(epoch))]
 
 
-@pytest.mark.parametrize("world_size", [2, 4, 8])
+@pytest.mark.parametrize(
+    ("kind", "world_size"), [("dali", 2), ("dali", 4), ("dali", 8), ("torchvision", 2)], indirect=["kind"]
+)
 def test_every_number_of_processes_sees_the_same(tree, manifest, kind, alone, world_size: int):
     ranks = [
         open_loader(tree, manifest, kind=kind, batch_size=8 // world_size, rank=rank, world_size=world_size)
@@ -34,15 +36,17 @@ def test_every_number_of_processes_sees_the_same(tree, manifest, kind, alone, wo
 
 
 def test_threads_and_batches_prepared_ahead_change_nothing(tree, manifest, kind, alone):
-    for threads, prefetch in ((3, 1), (2, 5)):
+    for threads, prefetch in ((2, 1), (1, 5)):
         loader = open_loader(tree, manifest, kind=kind, threads=threads, prefetch=prefetch)
         assert [step for epoch in range(2) for step in signature(loader.batches(epoch))] == alone
 
 
 def test_an_epoch_entered_at_any_step_goes_on_the_same(tree, manifest, kind, alone):
+    loader = open_loader(tree, manifest, kind=kind)
     for position in range(6):
+        if kind == "dali":  # a new process, after a restart, has a new pipeline
+            loader = open_loader(tree, manifest, kind=kind)
         epoch, first_step = divmod(position, 3)
-        loader = open_loader(tree, manifest, kind=kind)
         assert signature(loader.batches(epoch, first_step)) == alone[position : 3 * (epoch + 1)]
 
 
@@ -59,7 +63,7 @@ def test_epochs_differ_and_each_image_comes_at_most_once(alone):
     assert not {pixels for _, _, pixels in first} & {pixels for _, _, pixels in second}
 
 
-@pytest.mark.parametrize(("world_size", "batch_size"), [(1, 5), (2, 4), (3, 2), (4, 16), (3, 5)])
+@pytest.mark.parametrize(("world_size", "batch_size"), [(1, 5), (2, 4), (3, 5), (4, 16)])
 def test_validation_counts_each_image_once_for_any_number_of_processes(
     tree, manifest, kind, world_size: int, batch_size: int
 ):

@@ -1,0 +1,173 @@
+"""Damaged images are named and left out, every other image comes exactly once, and over the limit the run stops."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_imagenet import NUM_TRAIN, joined, open_loader, signature
+
+from darts_hpc.config.imagenet import ImageNetDataConfig
+from darts_hpc.data.imagenet.inspect import build_manifest
+from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.distributed.world import World
+
+ALONE = World(torch.device("cpu"))
+
+
+def flip_bits(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 8] = bytes(byte ^ 0x10 for byte in content[middle : middle + 8])
+    path.write_bytes(content)
+
+
+def dangle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "halved": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "without its last two bytes": lambda path: path.write_bytes(path.read_bytes()[:-2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "html": lambda path: path.write_bytes(b"<!DOCTYPE html><html>404</html>"),
+    "noise": lambda path: path.write_bytes(os.urandom(2000)),
+    "missing": dangle,
+    "unreadable": loop,
+}
+LATER = {
+    **DAMAGE,
+    "removed": Path.unlink,
+    "bits flipped": flip_bits,
+    "grown": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+}
+
+
+def config(root: Path, limit: int) -> ImageNetDataConfig:
+    return ImageNetDataConfig(data=root, batch_size=4, image_size=32, resize=36, num_threads=1, max_bad_images=limit)
+
+
+def test_damage_is_found_when_the_manifest_is_made(own_tree: Path):
+    files = sorted((own_tree / "train" / "bee").iterdir())
+    for file, damage in zip(files, DAMAGE.values(), strict=False):
+        damage(file)
+    manifest = build_manifest(own_tree, 2)
+    assert [one.name for one in manifest.damaged] == [str(f.relative_to(own_tree)) for f in files[: len(DAMAGE)]]
+    assert len(manifest.train) == NUM_TRAIN - len(DAMAGE)
+    reasons = " ".join(one.reason for one in manifest.damaged)
+    assert all(word in reasons for word in ("truncated", "empty", "not an image: begins with b'<!DOCTYPE", "No such"))
+
+
+def test_over_the_limit_it_stops_with_the_list_and_at_the_limit_it_trains(own_tree: Path, caplog):
+    files = sorted((own_tree / "val" / "cat").iterdir())[:3]
+    for file in files:
+        file.write_bytes(b"")
+    for _ in range(2):  # when the manifest is made, and when it is there
+        with pytest.raises(ValueError, match="3 damaged images are more than --max_bad_images 2") as refusal:
+            open_imagenet(config(own_tree, 2), 0, ALONE)
+        assert all(file.name in str(refusal.value) for file in files) and "\n" not in str(refusal.value)
+    caplog.clear()
+    data = open_imagenet(config(own_tree, 3), 0, ALONE)
+    assert all(file.name in caplog.text for file in files)
+    assert len(data.train.batches(0).__next__().labels) == 4 and data.valid.num_samples == 10
+
+
+@pytest.mark.parametrize("kind", ["dali", "torchvision"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_damage_after_that_leaves_out_the_image_and_nothing_else(own_tree: Path, caplog, kind: str, world_size: int):
+    manifest = build_manifest(own_tree, 1)
+    before = signature(open_loader(own_tree, manifest, "train", kind=kind).batches(2))
+    keys = dict(zip(files_in_order(own_tree, manifest, 2), flat_keys(before), strict=True))
+    victims = list(keys)[1 :: len(keys) // len(LATER)][: len(LATER)]
+    for victim, damage in zip(victims, LATER.values(), strict=True):
+        damage(victim)
+    batch_size = 8 // world_size
+    ranks = [
+        open_loader(
+            own_tree, manifest, kind=kind, batch_size=batch_size, rank=rank, world_size=world_size, limit=len(LATER)
+        )
+        for rank in range(world_size)
+    ]
+    lost = {keys[victim] for victim in victims}
+    expected = [[image for image in step if image[0] not in lost] for step in before]
+    for _ in range(2):  # it stays so, and is told once
+        assert signature(joined(ranks, 2)) == expected
+    assert all(caplog.text.count(victim.name) == 1 for victim in victims)
+    assert "checksum has changed" in caplog.text and "or more instead of" in caplog.text
+
+
+def flat_keys(steps: list) -> list[int]:
+    return [key for step in steps for key, _, _ in step]
+
+
+def files_in_order(root: Path, manifest, epoch: int) -> list[Path]:
+    order = open_loader(root, manifest).samples.order  # pyright: ignore[reportAttributeAccessIssue]
+    ids = torch.cat([order.ids(epoch, step) for step in range(order.steps_per_epoch)])
+    return [root / manifest.train.name(i) for i in ids.tolist()]
+
+
+@pytest.mark.parametrize("kind", ["dali", "torchvision"])
+def test_damage_beyond_the_limit_stops_the_run_with_the_list(own_tree: Path, kind: str):
+    manifest = build_manifest(own_tree, 1)
+    victims = files_in_order(own_tree, manifest, 0)[4:7]
+    for victim in victims:
+        flip_bits(victim)
+    with pytest.raises(ValueError, match="3 damaged images are more than --max_bad_images 2") as refusal:
+        signature(open_loader(own_tree, manifest, kind=kind, limit=2).batches(0))
+    assert all(victim.name in str(refusal.value) for victim in victims)
+
+
+def test_the_limit_holds_over_all_processes_and_over_restarts(own_tree: Path):
+    manifest = build_manifest(own_tree, 1)
+    for victim in (victims := files_in_order(own_tree, manifest, 0))[::8]:
+        flip_bits(victim)  # one in each rank's half of the first batch would not reach the limit alone
+    flip_bits(victims[4])
+    ranks = [open_loader(own_tree, manifest, batch_size=4, rank=rank, world_size=2, limit=1) for rank in range(2)]
+    next(ranks[0].batches(0, 2))
+    with pytest.raises(ValueError, match="2 damaged images are more than --max_bad_images 1"):
+        next(ranks[1].batches(0))
+
+
+def test_an_image_that_was_mended_is_back_and_no_longer_counts(own_tree: Path):
+    data = open_imagenet(config(own_tree, 1), 0, ALONE)
+    victim = own_tree / "val" / "ant" / "val_000.JPEG"
+    whole = victim.read_bytes()
+    flip_bits(victim)
+    assert sum(len(batch.labels) for batch in data.valid.batches(0)) == 12
+    journal = own_tree / "manifest.damaged.jsonl"
+    assert victim.name in journal.read_text()
+    with pytest.raises(ValueError, match="1 damaged images are more than --max_bad_images 0"):
+        open_imagenet(config(own_tree, 0), 0, ALONE)
+    victim.write_bytes(whole)
+    data = open_imagenet(config(own_tree, 0), 0, ALONE)
+    assert sum(len(batch.labels) for batch in data.valid.batches(0)) == 13 and journal.read_text() == ""
+
+
+def test_an_image_that_only_dali_cannot_decode_is_left_out_too(own_tree: Path, caplog):
+    victim = files_in_order(own_tree, build_manifest(own_tree, 1), 0)[5]
+    Image.new("P", (40, 40), 3).save(victim, format="GIF")
+    manifest = build_manifest(own_tree, 1)
+    assert not manifest.damaged
+    order = files_in_order(own_tree, manifest, 0)
+    seen = signature(open_loader(own_tree, manifest, limit=1).batches(0))
+    reference = signature(open_loader(own_tree, manifest, kind="torchvision").batches(0))
+    lost = flat_keys(reference)[order.index(victim)]
+    assert flat_keys(seen) == [key for key in flat_keys(reference) if key != lost]
+    assert "DALI can't decode it" in caplog.text
+    with pytest.raises(ValueError, match=rf"1 damaged images are more .*{victim.name}"):
+        signature(open_loader(own_tree, manifest, limit=0).batches(0))
+
+
+def test_a_training_batch_without_any_image_stops_the_run(own_tree: Path):
+    manifest = build_manifest(own_tree, 1)
+    files_in_order(own_tree, manifest, 0)[0].unlink()
+    with pytest.raises(ValueError, match="all 1 images of a training batch are damaged"):
+        next(open_loader(own_tree, manifest, batch_size=1, limit=9).batches(0))
