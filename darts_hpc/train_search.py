@@ -1,6 +1,7 @@
 """Search a cell (the original train_search.py): python -m darts_hpc.train_search [--unrolled]."""
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ from darts_hpc.data.augment import Augmentation
 from darts_hpc.data.batches import BatchSource
 from darts_hpc.data.image_set import DataSet
 from darts_hpc.data.load import load_dataset
+from darts_hpc.data.shape import dataset_shape
 from darts_hpc.data.split import search_split
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.fingerprint import fingerprint
 from darts_hpc.engine.loops import evaluate, search_epoch
+from darts_hpc.engine.memory_plan import choose_form, plan_search
 from darts_hpc.engine.optim import NamedMomentum, build_sgd, cosine_learning_rate, set_learning_rate
 from darts_hpc.engine.run import Run, prefixed
 from darts_hpc.engine.seeding import seed_everything
-from darts_hpc.models.build import build_supernet, choose_supernet
+from darts_hpc.models.build import build_supernet
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.search.architect import Architect
@@ -62,17 +65,20 @@ def alpha_numbers(supernet: RelaxedNetwork) -> dict[str, Any]:
 
 def main(cfg: SearchConfig) -> Path:
     """Run a search from its first epoch, or its newest checkpoint, to the genotype; return its folder."""
-    with World.open(cfg.run.device, cfg.run.gpu) as world:
+    with World.open(cfg.run.device, cfg.run.gpu) as world, ExitStack() as stack:
+        plan = plan_search(cfg, dataset_shape(cfg.data.dataset, cfg.data.data, cfg.data.image_size), world)
+        form, why = choose_form(plan, cfg.memory.memory_check, world)
+        stack.enter_context(plan.explaining_out_of_memory())
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
         data = data.to(world.device)
         weight_source, alpha_source, valid_source = search_sources(data, cfg.data, cfg.run.seed, world)
         seed_everything(cfg.run.seed, cfg.run.deterministic)
         supernet = build_supernet(
-            choose_supernet(cfg.model.supernet, world.device),
+            form.supernet,
             cfg.model.init_channels,
             cfg.model.layers,
             data.num_classes,
-            checkpoint_cells=cfg.model.checkpoint_cells,
+            checkpoint_cells=form.checkpoint_cells,
         )
         supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
         world.broadcast_([weight.detach() for weight in supernet.weights()])
@@ -87,6 +93,7 @@ def main(cfg: SearchConfig) -> Path:
         state = {"supernet": supernet, "optimizer": NamedMomentum(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
         with Run("train_search", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint()), world) as run:
+            log.info("%s", why)
             if run.is_fresh:
                 run.record_genotype("epoch_start", derive_genotype(*supernet.alphas()))
             for epoch in run.epochs(state):

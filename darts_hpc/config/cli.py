@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 import tyro
 import yaml
 
+from darts_hpc.config.errors import ExplainedError
 from darts_hpc.config.schema import flat
 from darts_hpc.distributed.launcher import is_first_process
 
@@ -71,6 +72,8 @@ def run_entry(main: Callable[[Config], object], cls: type[Config]) -> None:
 def _refuse(error: ValueError, silent: bool = False) -> NoReturn:
     if not silent:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
+        if isinstance(error, ExplainedError):
+            print(error.explanation, file=sys.stderr)
     sys.exit(2)
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from darts_hpc.config.memory import MemoryConfig
+
 Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
 Split = Literal["stratified", "index"]
 Supernet = Literal["auto", "plain", "stacked"]
@@ -209,6 +211,7 @@ class SearchConfig:
     model: SearchModelConfig = field(default_factory=SearchModelConfig)
     optim: SearchOptimConfig = field(default_factory=SearchOptimConfig)
     arch_optim: ArchOptimConfig = field(default_factory=ArchOptimConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 

@@ -21,6 +21,24 @@ def load_folder(root: Path, image_size: int | None, world: World | None) -> Data
     """
     if image_size is None:
         raise ValueError("--dataset folder needs --image_size, the side in pixels that images are resized to")
+    train_folder, test_folder, classes = _parts(root)
+    train, test = (_read(folder, classes, image_size) for folder in (train_folder, test_folder))
+    mean, std = channel_statistics(train.images)
+    padding = max(1, image_size // 8)
+    return DataSet(
+        name="folder", classes=classes, train=train, test=test, mean=mean, std=std, crop_padding=padding, flip=True
+    )
+
+
+def count_images(root: Path) -> tuple[int, int]:
+    """Return how many images lie under `root`, and in how many classes. Raises ValueError as load_folder does."""
+    train_folder, test_folder, classes = _parts(root)
+    files = [_files(folder / name) for folder in (train_folder, test_folder) for name in classes]
+    return sum(map(len, files)), len(classes)
+
+
+def _parts(root: Path) -> tuple[Path, Path, tuple[str, ...]]:
+    """Return the folder of the training images, that of the test images, and the classes, which both have."""
     train_folder, test_folder = root / "train", next((p for p in (root / "test", root / "val") if p.is_dir()), None)
     if not train_folder.is_dir() or test_folder is None:
         raise ValueError(
@@ -34,12 +52,7 @@ def load_folder(root: Path, image_size: int | None, world: World | None) -> Data
         )
     if len(classes) < 2:
         raise ValueError(f"{train_folder} holds {len(classes)} classes; two or more folders of images are needed")
-    train, test = (_read(folder, classes, image_size) for folder in (train_folder, test_folder))
-    mean, std = channel_statistics(train.images)
-    padding = max(1, image_size // 8)
-    return DataSet(
-        name="folder", classes=classes, train=train, test=test, mean=mean, std=std, crop_padding=padding, flip=True
-    )
+    return train_folder, test_folder, classes
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -49,14 +62,19 @@ def _classes(folder: Path) -> tuple[str, ...]:
 def _read(folder: Path, classes: tuple[str, ...], size: int) -> ImageSet:
     files, labels = [], []
     for label, name in enumerate(classes):
-        found = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise ValueError(f"{folder / name} holds no image ({', '.join(sorted(SUFFIXES))})")
+        found = _files(folder / name)
         files += found
         labels += [label] * len(found)
     with ThreadPoolExecutor() as pool:
         images = np.stack(list(pool.map(lambda path: _decode(path, size), files)))  # (N, H, W, 3)
     return ImageSet(torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor(labels))
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise ValueError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))})")
+    return found
 
 
 def _decode(path: Path, size: int) -> np.ndarray:

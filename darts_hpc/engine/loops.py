@@ -11,6 +11,7 @@ from darts_hpc.data.batches import BatchSource, Loader
 from darts_hpc.engine.metrics import Meter
 from darts_hpc.engine.precision import Precision
 from darts_hpc.engine.search_step import search_step
+from darts_hpc.engine.whole_step import WholeStep
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.search.architect import Architect
 
@@ -32,12 +33,14 @@ def search_epoch(
     The alphas' half is cycled through without replacement, in step with the global step.
     """
     supernet.train()
+    whole_step = WholeStep(supernet, architect, optimizer)
     for step in run.steps(weight_source.steps_per_epoch):
         train = weight_source.batch(run.epoch, step)
         valid = alpha_source.batch(*divmod(run.global_step, alpha_source.steps_per_epoch))
-        numbers = search_step(
-            supernet, architect, optimizer, train[:2], valid[:2], grad_clip=grad_clip, world=run.world
-        )
+        with whole_step:
+            numbers = search_step(
+                supernet, architect, optimizer, train[:2], valid[:2], grad_clip=grad_clip, world=run.world
+            )
         run.meter.update(numbers.loss, numbers.logits, train.labels)
         norms = {"grad_norm/weights": numbers.weight_norm, "grad_norm/alphas": numbers.alpha_norm}
         run.report_step(optimizer, norms, num_images=len(train.labels))

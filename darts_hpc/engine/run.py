@@ -28,6 +28,7 @@ from darts_hpc.engine.performance import Window, peak_memory_bytes, readable_dur
 from darts_hpc.engine.progress import Progress
 from darts_hpc.engine.run_folder import choose_run_folder, command_line, environment, lock_run_folder, logging_to
 from darts_hpc.engine.tensorboard import TensorBoard
+from darts_hpc.engine.whole_step import StepTakenBack
 from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
@@ -132,6 +133,12 @@ class Run:
         stopped = isinstance(error, Interrupted)
         if stopped:
             log.info("%s; go on with: %s", error, self._resume_hint())
+        elif isinstance(error, StepTakenBack):
+            saved = self.world.size == 1 and self.save()  # the other ranks are still in the step, and can't answer
+            log.error(
+                "out of memory in epoch %d after %d steps, %s; go on, with less, with: %s",
+                self.epoch + 1, self.step, "saved" if saved else "the last checkpoint stands", self._resume_hint(),
+            )  # fmt: skip
         elif error is not None and not isinstance(error, ValueError):  # the entry prints a user's mistake
             log.error("failed: %s: %s", type(error).__name__, error)
         self._resources.close()

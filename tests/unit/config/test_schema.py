@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from darts_hpc.config.imagenet import ImageNetConfig, ImageNetDataConfig, ImageNetOptimConfig, MachineConfig
+from darts_hpc.config.memory import MemoryConfig
 from darts_hpc.config.prepare import PackConfig, StageConfig
 from darts_hpc.config.schema import (
     ArchOptimConfig,
@@ -117,6 +118,8 @@ OURS = {
         "split": "stratified",
         "unrolled_method": "finite_difference",
         "supernet": "auto",
+        "memory_check": "auto",
+        "memory_limit": None,
         "checkpoint_cells": False,
         "resume": "none",
         "device": "auto",
@@ -184,6 +187,9 @@ REFUSED = [
     (SearchModelConfig, {"init_channels": 15}, "--init_channels 15"),
     (TrainModelConfig, {"init_channels": 0}, "--init_channels 0"),
     (SearchModelConfig, {"layers": 2}, "--layers 2"),
+    (MemoryConfig, {"memory_check": "maybe"}, "--memory_check 'maybe'"),
+    (MemoryConfig, {"memory_limit": "ten"}, "--memory_limit 'ten'"),
+    (MemoryConfig, {"memory_limit": "0GiB"}, "--memory_limit '0GiB'"),
     (SearchModelConfig, {"supernet": "dense"}, "--supernet 'dense'"),
     (TrainModelConfig, {"drop_path_prob": 1.0}, "--drop_path_prob 1.0"),
     (TrainModelConfig, {"drop_path_prob": -0.1}, "--drop_path_prob -0.1"),

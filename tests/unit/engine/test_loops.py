@@ -1,5 +1,6 @@
 """The loops: their order, their data, and what they leave untouched."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,7 @@ def test_each_step_updates_alphas_first_and_cycles_their_half_without_replacemen
         "weight_step",
         lambda *args, **kwargs: calls.append("weight") or (torch.zeros(()), torch.zeros(100, 10), torch.zeros(())),
     )
+    monkeypatch.setattr("darts_hpc.engine.loops.WholeStep", lambda *args: nullcontext())
     draw = alpha_source.batch
     monkeypatch.setattr(alpha_source, "batch", lambda *at: alpha_keys.append(at) or draw(*at))
     for epoch in range(2):

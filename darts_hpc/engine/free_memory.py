@@ -1,0 +1,107 @@
+"""How much memory this process may still take: of the GPU, or of what a CPU process runs into first."""
+
+import math
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+MARGIN_SHARE, MARGIN_BYTES = 0.05, 256 * 2**20
+"""Kept free, the larger of both: kernels' workspaces, fragments, and what Python and the libraries still load."""
+
+
+class FreeMemory(NamedTuple):
+    """Bytes, less the margin, and where the limit comes from."""
+
+    num_bytes: float
+    source: str
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any limit was found."""
+        return self.num_bytes < math.inf
+
+
+def free_memory(device: torch.device, processes: int = 1) -> FreeMemory:
+    """Return what is free on the device; `processes` of one machine share its main memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return _less_margin(free, f"{device} has free")
+    shared = [("the machine has available", _available_bytes()), *_cgroup_limits()]
+    limits = [(source, free / processes) for source, free in shared]
+    limits.append(("ulimit -v leaves", _address_space()))
+    source, free = min(limits, key=lambda limit: limit[1])
+    return _less_margin(free, source)
+
+
+def _less_margin(free: float, source: str) -> FreeMemory:
+    margin = max(MARGIN_SHARE * free, MARGIN_BYTES) if free < math.inf else 0
+    return FreeMemory(max(free - margin, 0), source)
+
+
+def _available_bytes(meminfo: Path = Path("/proc/meminfo")) -> float:
+    for line in _lines(meminfo):
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return math.inf
+
+
+def _address_space(statm: Path = Path("/proc/self/statm")) -> float:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return math.inf
+    used = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
+    return max(limit - used, 0)
+
+
+def _cgroup_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list:
+    """Return (source, bytes left) of every memory limit from this process's control group up to the root."""
+    limits = []
+    for line in _lines(own):
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            names, base = ("memory.max", "memory.high"), root
+            usage, stat = "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            names, base = ("memory.limit_in_bytes",), root / "memory"
+            usage, stat = "memory.usage_in_bytes", "total_inactive_file"
+        else:
+            continue
+        for group in _up_to(base, path.strip()):
+            used = _number(group / usage)
+            for name in names:
+                limit = _number(group / name)
+                if limit < math.inf and used < math.inf:
+                    # File pages that were not used lately are given up before anybody is killed.
+                    used_for_good = used - min(_statistic(group / "memory.stat", stat), used)
+                    limits.append((f"the cgroup's {name} leaves", max(limit - used_for_good, 0)))
+    return limits
+
+
+def _up_to(base: Path, path: str) -> Iterator[Path]:
+    """Yield the group and its ancestors. In a container the path may be the host's: then only the base is there."""
+    group = base / path.strip("/")
+    while group != base:
+        yield group
+        group = group.parent
+    yield base
+
+
+def _number(file: Path) -> float:
+    """Return the number in a cgroup file; infinite for 'max', for a file that is missing, and for version 1's 2**63."""
+    text = next(iter(_lines(file)), "max").strip()
+    value = int(text) if text.isdigit() else math.inf
+    return value if value < 2**60 else math.inf
+
+
+def _statistic(file: Path, name: str) -> int:
+    return next((int(line.split()[1]) for line in _lines(file) if line.split()[0] == name), 0)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []

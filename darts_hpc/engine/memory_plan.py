@@ -1,0 +1,196 @@
+"""Whether a search step fits into memory, told before it runs, and what to do when it does not."""
+
+import platform
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from darts_hpc.config.errors import ExplainedError
+from darts_hpc.config.memory import MemoryConfig, parse_bytes
+from darts_hpc.config.schema import SearchConfig
+from darts_hpc.data.shape import DataShape
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.free_memory import FreeMemory, free_memory
+from darts_hpc.engine.step_memory import CUDA_BLOCK, Step
+from darts_hpc.engine.whole_step import is_out_of_memory
+from darts_hpc.models.build import choose_supernet
+from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
+
+METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
+MOST = 2**20
+"""Batches and channels above this are not looked for."""
+
+
+class MemoryPlan:
+    """What a step takes in each of its forms, and what is free.
+
+    All forms of one gradient are the same computation: only the recomputing of cells is taken without being asked for.
+    Another gradient, or a smaller batch, would be another search.
+
+    Args:
+        step: as the flags ask for it.
+        batch_size, init_channels: of the run.
+        free: what a step may take.
+        block: bytes that the allocator rounds a tensor up to.
+    """
+
+    def __init__(self, step: Step, *, batch_size: int, init_channels: int, free: FreeMemory, block: int = 1):
+        self.step, self.free = step, free
+        self.batch_size, self.init_channels, self.block = batch_size, init_channels, block
+
+    def peak_bytes(self, step: Step) -> int:
+        """Return what a form of the step takes."""
+        return step.peak_bytes(self.batch_size, self.init_channels, self.block)
+
+    def fits(self, step: Step) -> bool:
+        """Whether a form of the step finds its memory."""
+        return self.peak_bytes(step) <= self.free.num_bytes
+
+    def forms(self) -> list[Step]:
+        """Every form of the step that is the same computation, the fastest first."""
+        return [self.step] if self.step.checkpoint_cells else [self.step, replace(self.step, checkpoint_cells=True)]
+
+    def choose(self, check: str) -> tuple[Step | None, str]:
+        """Return the form to run and a line that says why; no form where none fits. `check` is --memory_check."""
+        if check == "off":
+            return self.step, "the step's memory is not checked (--memory_check off)"
+        needed = readable_bytes(self.peak_bytes(self.step))
+        source = f"{self.free.source} {readable_bytes(self.free.num_bytes)}"
+        if self.fits(self.step):
+            return self.step, f"a step takes {needed} ({describe(self.step)}); {source}"
+        short = f"a step needs {needed} ({describe(self.step)}) and {source}"
+        if check == "warn":
+            return self.step, f"{short}: it may run out of memory"
+        for form in self.forms()[1:]:
+            if self.fits(form):
+                found = readable_bytes(self.peak_bytes(form))
+                return form, f"{short}: recomputing cells in backward (--checkpoint_cells), which takes {found}"
+        return None, f"{short}; {self.way_out()}"
+
+    def way_out(self) -> str:
+        """Say what would fit."""
+        batch_size, init_channels = self.largest(self.forms()[-1])
+        ways = [f"--batch_size {batch_size}"] * (batch_size > 0) + [f"--init_channels {init_channels}"] * (
+            init_channels > 0
+        )
+        return f"{' or '.join(ways)} would fit" if ways else "not even one image would fit"
+
+    def largest(self, step: Step) -> tuple[int, int]:
+        """Return the largest batch size and even number of channels that fit, all else equal; 0 for none."""
+        batch_size = _largest(lambda size: step.peak_bytes(size, self.init_channels, self.block) <= self.free.num_bytes)
+        if not step.scales_with_channels:  # activations, which are nearly all of it, grow with the channels
+            return batch_size, int(self.free.num_bytes * self.init_channels / self.peak_bytes(step)) // 2 * 2
+        pairs = _largest(lambda half: step.peak_bytes(self.batch_size, 2 * half, self.block) <= self.free.num_bytes)
+        return batch_size, 2 * pairs
+
+    def table(self, methods: Iterable[str | None] | None = None) -> str:
+        """Return the forms of the step as a table; those of several gradients where `methods` names them."""
+        methods = [self.step.unrolled_method] if methods is None else methods
+        rows = [("plan", "needs", "free", "fits", "largest batch_size", "largest init_channels")]
+        for method in methods:
+            for form in (replace(self.step, unrolled_method=method, checkpoint_cells=cells) for cells in (False, True)):
+                batch_size, init_channels = self.largest(form)
+                rows.append(
+                    (
+                        ("> " if form == self.step else "  ") + describe(form),
+                        readable_bytes(self.peak_bytes(form)),
+                        readable_bytes(self.free.num_bytes),
+                        "yes" if self.fits(form) else "no",
+                        _count(batch_size),
+                        _count(init_channels),
+                    )
+                )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+            for row in rows
+        ]
+        return "\n".join(lines)
+
+    @contextmanager
+    def explaining_out_of_memory(self) -> Iterator[None]:
+        """Turn an out-of-memory error into one line and the table."""
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        else:
+            return
+        raise ExplainedError(f"out of memory: {said}", self.table())
+
+
+def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan:
+    """Return the plan of a search; every rank asks for it."""
+    step = Step(
+        supernet=choose_supernet(cfg.model.supernet, world.device),
+        checkpoint_cells=cfg.model.checkpoint_cells,
+        unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
+        layers=cfg.model.layers,
+        num_classes=shape.num_classes,
+        image_size=shape.image_size,
+        num_images=shape.num_images,
+        optim=cfg.optim,
+    )
+    return MemoryPlan(
+        step,
+        batch_size=cfg.data.batch_size,
+        init_channels=cfg.model.init_channels,
+        free=memory_to_use(cfg.memory, world),
+        block=CUDA_BLOCK if world.device.type == "cuda" else 1,
+    )
+
+
+def memory_to_use(cfg: MemoryConfig, world: World) -> FreeMemory:
+    """Return what a step of any rank may take: --memory_limit, or what is free where the least is."""
+    if cfg.memory_limit is not None:
+        return FreeMemory(parse_bytes(cfg.memory_limit), "--memory_limit allows")
+    machine = platform.node()
+    processes = world.gather_objects(machine).count(machine)
+    return min(world.gather_objects(free_memory(world.device, processes)), key=lambda free: free.num_bytes)
+
+
+def choose_form(plan: MemoryPlan, check: str, world: World) -> tuple[Step, str]:
+    """Return the form of the step to run and why, the same on every rank. Raises ExplainedError where none fits."""
+    form, line, table = None, "", ""
+    if world.is_main:
+        form, line = plan.choose(check)
+        table = plan.table() if form is None else ""
+    form, line, table = world.broadcast_object((form, line, table))
+    if form is None:
+        raise ExplainedError(line, table) if world.is_main else ValueError(line)
+    return form, line
+
+
+def describe(step: Step) -> str:
+    """Name a form of the step as the flags do."""
+    return f"{METHODS[step.unrolled_method]}, {step.supernet}" + ", --checkpoint_cells" * step.checkpoint_cells
+
+
+def readable_bytes(num_bytes: float) -> str:
+    """Return a size as a person would say it."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if size <= num_bytes < float("inf"):
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes / 1024:.0f} KiB" if num_bytes < float("inf") else "unknown"
+
+
+def _largest(fits: Callable[[int], bool]) -> int:
+    """Return the largest n up to MOST that fits; 0 where not even 1 does."""
+    low, high = 0, 1
+    while high <= MOST and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _count(number: int) -> str:
+    return f"over {MOST}" if number >= MOST else str(number) if number else "none"
+
+
+assert set(METHODS) == {None, *UNROLLED_GRADIENTS}

@@ -1,0 +1,92 @@
+"""What one search step takes: the step itself, run on meta tensors, which have shapes and no memory."""
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+import torch
+
+from darts_hpc.config.schema import SgdConfig
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.optim import build_sgd
+from darts_hpc.engine.search_step import search_step
+from darts_hpc.engine.whole_step import WholeStep
+from darts_hpc.models.build import build_supernet
+from darts_hpc.search.architect import Architect
+from darts_hpc.search.hypergradient import LabelledImages
+from darts_hpc.search.memory import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, MetaLiveBytes
+
+CUDA_BLOCK = 512
+"""Bytes that torch's CUDA allocator rounds a tensor up to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """Everything but the batch size and the channels that a step's memory depends on."""
+
+    supernet: str
+    """Form of the supernet, a key of models.build.SUPERNETS."""
+    checkpoint_cells: bool
+    unrolled_method: str | None
+    """None for first order."""
+    layers: int
+    num_classes: int
+    image_size: int
+    num_images: int
+    """Images of the data set, all of which stay on the device."""
+    dtype: torch.dtype = torch.float32
+    optim: SgdConfig = field(default_factory=SgdConfig)
+
+    def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
+        """Return the most bytes of tensors that live at once: model, optimizers, data set, step and temporaries."""
+        # pixels, labels, and the ids of both halves, in order and in this epoch's order
+        data_set = self.num_images * (3 * self.image_size**2 + 8 + 4 * 8)
+        traced_at = 2 * HALF_INIT_CHANNELS if self.scales_with_channels else init_channels
+        footprint = _footprint(replace(self, num_images=0), traced_at)
+        return data_set + footprint.peak(batch_size, init_channels, block)
+
+    @property
+    def scales_with_channels(self) -> bool:
+        """Whether one trace serves all numbers of channels.
+
+        Not where a depthwise convolution is differentiated twice: torch then loops over the channels.
+        """
+        return self.unrolled_method != "exact"
+
+
+@lru_cache
+def _footprint(step: Step, init_channels: int) -> Footprint:
+    events = trace(step, init_channels, BATCH_SIZE).events
+    return Footprint(events, scales_with_channels=step.scales_with_channels)
+
+
+def trace(step: Step, init_channels: int, batch_size: int) -> MetaLiveBytes:
+    """Run a step that finds momentum in its optimizers, as every step but the first does."""
+    device = torch.device("meta")
+    world = World(device)
+    with MetaLiveBytes() as live:
+        with device:
+            supernet = build_supernet(
+                step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
+            )
+        supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
+        optimizer = build_sgd(supernet.weights(), step.optim)
+        architect = Architect(
+            supernet, learning_rate=1.0, weight_decay=1.0, unrolled_method=step.unrolled_method, world=world
+        )
+        if step.optim.momentum:
+            for weight in supernet.weights():
+                optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight)
+        for alpha in supernet.alphas():
+            alpha.grad = torch.empty_like(alpha)
+        architect.optimizer.step()
+        architect.optimizer.zero_grad()
+        train, valid = (_batch(step, batch_size, device) for _ in range(2))
+        with WholeStep(supernet, architect, optimizer):
+            search_step(supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world)
+    return live
+
+
+def _batch(step: Step, batch_size: int, device: torch.device) -> LabelledImages:
+    images = torch.empty(batch_size, 3, step.image_size, step.image_size, dtype=step.dtype, device=device)
+    labels = torch.empty(batch_size, dtype=torch.int64, device=device)
+    return images.contiguous(memory_format=torch.channels_last), labels

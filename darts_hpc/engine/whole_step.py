@@ -1,0 +1,80 @@
+"""A search step that finds no memory is taken back, so that what is saved is the state before it."""
+
+import copy
+import traceback
+from types import TracebackType
+
+import torch
+from torch import nn
+
+from darts_hpc.search.architect import Architect
+
+REFUSALS = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "Cannot allocate memory",
+    "could not create a memory",
+)
+"""What allocators say: of CUDA, of the CPU, of C++, of the system, of oneDNN."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error says that memory ran out, of the GPU or of the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(refusal in str(error) for refusal in REFUSALS)
+
+
+class StepTakenBack(MemoryError):
+    """A step ran out of memory, and everything is as it was before it."""
+
+
+class WholeStep:
+    """Run each step in `with`: out of memory, it restores what the step had changed so far and raises StepTakenBack.
+
+    Until the weights' optimizer steps, that is the alphas, their optimizer and the buffers, all small: their copies
+    cost next to nothing. The weights come last, when the activations are gone; if memory runs out even there, the step
+    can't be taken back, and the error goes on as it is.
+    """
+
+    def __init__(self, supernet: nn.Module, architect: Architect, optimizer: torch.optim.Optimizer):
+        self.architect, self.optimizer = architect, optimizer
+        self._alphas = list(architect.supernet.alphas())
+        self._weights = architect.supernet.weights()
+        self._buffers = [
+            [buffer for buffer in supernet.buffers() if buffer.is_floating_point() == floating]
+            for floating in (True, False)
+        ]
+        self._old_buffers = [[torch.empty_like(buffer) for buffer in group] for group in self._buffers]
+
+    def __enter__(self) -> None:
+        self._old_alphas = [alpha.detach().clone() for alpha in self._alphas]
+        self._old_architect = copy.deepcopy(self.architect.state_dict())
+        self._old_versions = [weight._version for weight in self._weights]
+        for old, buffers in zip(self._old_buffers, self._buffers, strict=True):
+            if buffers:
+                _copy(old, buffers)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or not is_out_of_memory(error):
+            return
+        traceback.clear_frames(trace)  # they hold the step's activations
+        if self._old_versions != [weight._version for weight in self._weights]:
+            return
+        with torch.no_grad():
+            for old, buffers in zip(self._old_buffers, self._buffers, strict=True):
+                if buffers:
+                    _copy(buffers, old)
+            for alpha, old in zip(self._alphas, self._old_alphas, strict=True):
+                alpha.copy_(old)
+        self.architect.load_state_dict(self._old_architect)
+        self.optimizer.zero_grad()
+        self.architect.optimizer.zero_grad()
+        raise StepTakenBack(str(error)) from None
+
+
+def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:
+    torch._foreach_copy_(to, source)  # pyright: ignore[reportPrivateImportUsage]

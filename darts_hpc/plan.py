@@ -1,0 +1,20 @@
+"""Tell what a search step will take, and which plans fit, without running it: python -m darts_hpc.plan [--unrolled]."""
+
+from darts_hpc.config.cli import run_entry
+from darts_hpc.config.schema import SearchConfig
+from darts_hpc.data.shape import dataset_shape
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.memory_plan import METHODS, plan_search
+
+
+def main(cfg: SearchConfig) -> None:
+    """Print the table of train_search's flags: every gradient, with and without recomputed cells."""
+    with World.open(cfg.run.device, cfg.run.gpu) as world:
+        plan = plan_search(cfg, dataset_shape(cfg.data.dataset, cfg.data.data, cfg.data.image_size), world)
+        if world.is_main:
+            print(plan.choose("auto")[1])
+            print(plan.table(METHODS))
+
+
+if __name__ == "__main__":
+    run_entry(main, SearchConfig)
