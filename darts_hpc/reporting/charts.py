@@ -61,6 +61,79 @@ def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch") -> s
     )
 
 
+def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: str = "%") -> str:
+    """Draw every value of each row as a point on a common scale, with the row's mean as a stroke."""
+    everything = [value for _, values in rows for value in values if math.isfinite(value)]
+    if not everything:
+        return ""
+    ticks = _ticks(min(everything), max(everything), whole=False)
+    low, high = ticks[0], ticks[-1]
+    width, step, left, right = 640, 34, 16, 16
+    height = step * len(rows) + 26
+
+    def across(value: float) -> float:
+        return left + (value - low) / (high - low) * (width - left - right)
+
+    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">']
+    for tick in ticks:
+        x = across(tick)
+        parts.append(f'<path class="grid" d="M{x:.1f} 0V{height - 20}"/>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 5}" text-anchor="middle">{tick:g}</text>')
+    for index, (label, values) in enumerate(rows):
+        y = step * index + 24
+        known = [value for value in values if math.isfinite(value)]
+        parts.append(f'<text class="off" x="{left}" y="{y - 10}">{escape(label)}</text>')
+        if known:
+            x = across(sum(known) / len(known))
+            parts.append(f'<path class="line" style="--line:var(--second)" d="M{x:.1f} {y - 7}V{y + 7}"/>')
+        for value in known:
+            hint = f"<title>{escape(label)}: {value:.2f} {unit}</title>"
+            parts.append(
+                f'<circle class="dot" style="--line:var(--accent)" fill-opacity=".65" cx="{across(value):.1f}" '
+                f'cy="{y}" r="4.5">{hint}</circle>'
+            )
+    keys = (
+        '<span class="key" style="--line:var(--accent)">one run</span>'
+        '<span class="key" style="--line:var(--second)">mean</span>'
+    )
+    caption = f"<figcaption><b>{escape(title)}</b>{keys}</figcaption>"
+    return f'<figure class="wide">{caption}{"".join(parts)}</svg></figure>'
+
+
+def scatter_chart(title: str, x_label: str, points: Sequence[tuple[float, float, str, str]]) -> str:
+    """Draw points (x, y, legend, hint); those of one legend share a color."""
+    points = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+    if not points:
+        return ""
+    x_ticks = _ticks(min(p[0] for p in points), max(p[0] for p in points), whole=False)
+    y_ticks = _ticks(min(p[1] for p in points), max(p[1] for p in points), whole=False)
+    colors = dict(zip(dict.fromkeys(p[2] for p in points), ("accent", "third", "second", "op-dil"), strict=False))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
+        up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    for tick in y_ticks:
+        y = place(x_ticks[0], tick)[1]
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    for tick in x_ticks:
+        x = place(tick, y_ticks[0])[0]
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{tick:g}</text>')
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
+    for x, y, legend, hint in points:
+        cx, cy = place(x, y)
+        style = f'style="--line:var(--{colors.get(legend, "accent")})" fill-opacity=".75"'
+        parts.append(
+            f'<circle class="dot" {style} cx="{cx:.1f}" cy="{cy:.1f}" r="5"><title>{escape(hint)}</title></circle>'
+        )
+    legend = _legend([Curve(name, [], color) for name, color in colors.items()])
+    return f"<figure><figcaption><b>{escape(title)}</b>{legend}</figcaption>{''.join(parts)}</svg></figure>"
+
+
 def edge_chart(
     edge: str,
     epochs: Sequence[int],

@@ -27,42 +27,50 @@ COLORS = {"train": "second", "reduction cell": "third"}
 
 def to_html(groups: Sequence[Group]) -> str:
     """Return the page."""
-    style = resources.files("darts_hpc.reporting").joinpath("page.css").read_text(encoding="utf-8")
     num_runs = sum(len(group.runs) for group in groups)
+    return page(
+        "DARTS report",
+        f'<h1>DARTS report</h1><p class="muted">{_count(num_runs, "run")} of {_count(len(groups), "configuration")}. '
+        f"Mean ± sample standard deviation over the finished runs. {BEST_NOTE}</p>\n"
+        + table(*group_table(groups))
+        + "\n".join(_group(group) for group in groups),
+    )
+
+
+def page(title: str, body: str) -> str:
+    """Return a whole page around its body."""
+    style = resources.files("darts_hpc.reporting").joinpath("page.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>DARTS report</title><style>\n{style}</style></head><body><main>\n"
-        f'<h1>DARTS report</h1><p class="muted">{_count(num_runs, "run")} of {_count(len(groups), "configuration")}. '
-        f"Mean ± sample standard deviation over the finished runs. {BEST_NOTE}</p>\n"
-        + _table(*group_table(groups))
-        + "\n".join(_group(group) for group in groups)
-        + "\n</main></body></html>\n"
+        '<link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>\n{style}</style></head><body><main>\n{body}\n</main></body></html>\n"
     )
 
 
 def _group(group: Group) -> str:
-    parts = [f"<section><h2>{escape(group.title)}</h2>", _table(*run_table(group))]
-    charts = [line_chart(title, _curves(group, names)) for title, names in CHARTS.items()]
+    parts = [f"<section><h2>{escape(group.title)}</h2>", table(*run_table(group))]
+    charts = [line_chart(title, curves(group, names)) for title, names in CHARTS.items()]
     if any(charts):
         lines = '<p class="muted">One line a run.</p>' if len(group.runs) > 1 else ""
         parts.append(f'<h3>Over the epochs</h3>{lines}<div class="charts">{"".join(charts)}</div>')
     for genotype, owners in _cells(group):
-        parts.append(_cell_section(genotype, owners, alone=len(group.runs) == len(owners)))
+        parts.append(cell_section(genotype, owners, alone=len(group.runs) == len(owners)))
     searches = [run for run in group.runs if any("alphas/normal" in record for record in run.epochs)]
-    parts += [_alpha_section(run, is_open=run is searches[0]) for run in searches]
+    parts += [alpha_section(run, is_open=run is searches[0]) for run in searches]
     parts.append(_repeat_section(group))
     return "\n".join(parts) + "</section>"
 
 
-def _curves(group: Group, names: Mapping[str, str]) -> list[Curve]:
-    curves = []
+def curves(group: Group, names: Mapping[str, str]) -> list[Curve]:
+    """Return one curve a run and name of a record: record name -> label."""
+    found = []
     for name, label in names.items():
         for run in group.runs:
             points = [(record["epoch"] + 1, record[name]) for record in run.epochs if name in record]
             if points:
-                curves.append(Curve(label, points, COLORS.get(label, "accent"), f"{label}, {run.name}"))
-    return curves
+                found.append(Curve(label, points, COLORS.get(label, "accent"), f"{label}, {run.name}"))
+    return found
 
 
 def _cells(group: Group) -> list[tuple[Genotype, list[Run]]]:
@@ -73,7 +81,8 @@ def _cells(group: Group) -> list[tuple[Genotype, list[Run]]]:
     return list(owners.items())
 
 
-def _cell_section(genotype: Genotype, owners: Sequence[Run], alone: bool) -> str:
+def cell_section(genotype: Genotype, owners: Sequence[Run], alone: bool) -> str:
+    """Return both cells as pictures and as text."""
     whose = "" if alone else " of " + ", ".join(run.name for run in owners)
     parts = [f"<h3>The cell{escape(whose)}</h3>"]
     for cell, title in CELLS.items():
@@ -88,7 +97,8 @@ def _cell_section(genotype: Genotype, owners: Sequence[Run], alone: bool) -> str
     return "".join(parts)
 
 
-def _alpha_section(run: Run, is_open: bool) -> str:
+def alpha_section(run: Run, is_open: bool) -> str:
+    """Return how a search's alphas evolved, to be folded open."""
     parts = [
         '<p class="muted">softmax(alpha): how much of an edge each operation has. One small chart an edge, over the '
         "epochs; its strongest operation, <code>none</code> aside, is drawn bold and named with its final share. "
@@ -133,12 +143,12 @@ def _repeat_section(group: Group) -> str:
     parts = ["<h3>To repeat it</h3>"]
     parts += [f"<pre>{escape(run.command)}</pre>" for run in group.runs if run.command]
     for title, facts in (("Configuration", "config"), ("Versions and machine", "environment")):
-        blocks = _shared_and_own({run.name: getattr(run, facts) for run in group.runs})
+        blocks = shared_and_own({run.name: getattr(run, facts) for run in group.runs})
         parts.append(f"<details><summary>{title}</summary>{blocks}</details>" if blocks else "")
     return "".join(parts)
 
 
-def _shared_and_own(facts: Mapping[str, Mapping[str, object]]) -> str:
+def shared_and_own(facts: Mapping[str, Mapping[str, object]]) -> str:
     """List what all runs agree on once, then what is each run's own."""
     first, *others = facts.values()
     shared = {key for key, value in first.items() if all(other.get(key) == value for other in others)}
@@ -152,7 +162,8 @@ def _shared_and_own(facts: Mapping[str, Mapping[str, object]]) -> str:
     return blocks
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table, which on a phone becomes one block a row."""
     classes = {FINAL: "headline", BEST: "aside"}
     head = "".join(f'<th class="{classes.get(name, "")}">{escape(name)}</th>' for name in header)
     body = "".join(

@@ -70,11 +70,11 @@ def to_markdown(groups: Sequence[Group]) -> str:
     """Return the whole report as Markdown, without its pictures."""
     parts = [
         "# Report",
-        _markdown_table(*group_table(groups)),
+        markdown_table(*group_table(groups)),
         "Mean ± sample standard deviation over runs. " + BEST_NOTE,
     ]
     for group in groups:
-        parts += [f"## {group.title}", _markdown_table(*run_table(group))]
+        parts += [f"## {group.title}", markdown_table(*run_table(group))]
         cells = {str(run.genotype): run.name for run in reversed(group.runs) if run.genotype}
         parts += [f"Cell of {name}:\n\n    {cell}" for cell, name in reversed(cells.items())]
         parts += [f"To repeat {run.name}:\n\n" + _indented(run.command) for run in group.runs if run.command]
@@ -94,7 +94,7 @@ def to_json(groups: Sequence[Group]) -> str:
         }
         for group in groups
     ]
-    return json.dumps(_finite({"configurations": report}), indent=1, allow_nan=False) + "\n"
+    return json.dumps(finite({"configurations": report}), indent=1, allow_nan=False) + "\n"
 
 
 def _run_row(run: Run) -> list[str]:
@@ -124,15 +124,17 @@ def _accuracy(name: str, value: float | Statistic | None) -> str:
     return "-" if value is None else f"{show(value, 'percent')} ({name.partition('/')[0]})"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return the value with null for what is not finite."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

@@ -1,0 +1,116 @@
+"""The campaign's loop: start what is ready, look at what runs, until nothing is left to do."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from darts_hpc.campaigns.executors import Executor, active_now, exit_code
+from darts_hpc.campaigns.plan import make_plan
+from darts_hpc.campaigns.ranking import best_cells
+from darts_hpc.campaigns.state import (
+    JobState,
+    job_states,
+    last_lines,
+    read_progress,
+    read_record,
+    write_record,
+)
+from darts_hpc.config.campaign import CampaignConfig
+
+log = logging.getLogger("darts_hpc")
+
+
+def look(cfg: CampaignConfig, folder: Path, active: Callable[[dict], set[str]] | None = None) -> list[JobState]:
+    """Return the state of every job of the campaign as its files have it, with the finals of the cells now known."""
+    best: dict[str, str] = {}
+    while True:
+        jobs = make_plan(cfg, folder, best)
+        records = {job.name: read_record(folder, job) for job in jobs}
+        running = {name: record.running for name, record in records.items() if record.running is not None}
+        alive = active(running) if active is not None else active_now(folder, running)
+        states = job_states(folder, jobs, records, alive, cfg.where.retries)
+        found = best_cells(cfg, folder, states)
+        if found == best:
+            return states
+        best = found
+
+
+def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[JobState]:
+    """Run every job that is not finished yet; return what became of each. The caller holds the folder's lock."""
+    _forgive(cfg, folder)
+    told: dict[str, str] = {}
+    while True:
+        states = look(cfg, folder, executor.active)
+        for each in states:
+            _note_end(folder, each, cfg.where.retries)
+        states = look(cfg, folder, executor.active)
+        _tell(folder, states, told)
+        running = [each for each in states if each.state == "running"]
+        ready = [each for each in states if each.state == "ready"]
+        if not running and not ready:
+            return states
+        attempts = [each.record.running for each in running if each.record.running is not None]
+        for each in ready[: max(0, executor.num_free(attempts))]:
+            number = len(each.record.attempts)
+            each.job.folder(folder).parent.mkdir(parents=True, exist_ok=True)
+            attempt = executor.submit(each.job, number, attempts)
+            attempts.append(attempt)
+            each.record.attempts.append(attempt)
+            write_record(folder, each.job, each.record)
+        time.sleep(cfg.where.poll_seconds)
+
+
+def stop_jobs(folder: Path, states: Sequence[JobState], executor: Executor, patience_s: float = 60) -> list[str]:
+    """Ask what runs to save and stop, and wait for it; return the names of those that still run."""
+    running = {e.job.name: e.record.running for e in states if e.state == "running" and e.record.running is not None}
+    executor.cancel(list(running.values()))
+    deadline = time.monotonic() + patience_s
+    while (left := sorted(executor.active(running))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+def _forgive(cfg: CampaignConfig, folder: Path) -> None:
+    """Give jobs that failed before a new chance: who starts the campaign again has mended something."""
+    for each in look(cfg, folder):
+        if each.record.failures:
+            each.record.failures = 0
+            write_record(folder, each.job, each.record)
+
+
+def _note_end(folder: Path, each: JobState, retries: int) -> None:
+    """Write down how a start ended that no longer runs, and whether that counts as a failure."""
+    attempt = each.record.running
+    if attempt is None or each.state == "running":
+        return
+    number = len(each.record.attempts) - 1
+    code = exit_code(folder, each.job, number, attempt)
+    if each.state == "finished":
+        attempt.end, each.record.failures = "finished", 0
+    elif code is not None and code > 0:
+        attempt.end = f"failed, exit code {code}"
+        each.record.failures += 1
+    else:  # it was asked to stop, killed, or lost with its machine; only without any step forward is that a failure
+        progress = read_progress(each.job.folder(folder))
+        steps = progress.steps if progress is not None else 0
+        before = [int(a.end.split()[-2]) for a in each.record.attempts[:-1] if a.end.startswith("interrupted")]
+        attempt.end = f"interrupted after {steps} steps"
+        each.record.failures = each.record.failures + 1 if steps <= max(before, default=0) else 0
+    write_record(folder, each.job, each.record)
+    if each.record.failures > retries:
+        log.error("%s failed %d times; its log ends:", each.job.name, each.record.failures)
+        for line in last_lines(folder, each.job):
+            log.error("    %s", line)
+    elif attempt.end != "finished":
+        log.warning("%s: %s; starting it again", each.job.name, attempt.end)
+
+
+def _tell(folder: Path, states: Sequence[JobState], told: dict[str, str]) -> None:
+    """Log each job's changes of state, once."""
+    for each in states:
+        if each.state in ("running", "finished", "failed", "blocked") and told.get(each.job.name) != each.state:
+            accuracy = each.progress.accuracy if each.progress is not None else None
+            words = f", {accuracy:.2f} %" if each.state == "finished" and accuracy is not None else ""
+            log.info("%s is %s%s", each.job.name, each.state, words)
+            told[each.job.name] = each.state

@@ -1,0 +1,71 @@
+"""What a job may cost: its multiply-adds, at the rate of the published search or of the jobs already done."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from darts_hpc.campaigns.plan import Job
+from darts_hpc.campaigns.state import JobState
+from darts_hpc.config.schema import SearchConfig, TrainConfig
+from darts_hpc.models.build import build_supernet
+from darts_hpc.models.costs import measure_costs
+from darts_hpc.models.network import NetworkCIFAR
+from darts_hpc.space.genotypes import GENOTYPES, load_genotype
+
+IMAGES = {"cifar10": (50_000, 10, 32), "cifar100": (50_000, 100, 32), "svhn": (73_257, 10, 32), "digits": (1437, 10, 8)}
+"""Training images, classes and side in pixels."""
+PASSES = {False: 2, True: 5}
+"""Forward-backward passes a search step: first order, and unrolled (paper, equations 7 and 8), 2.5 times as many."""
+PUBLISHED_SECONDS = 0.4 * 86_400
+"""The paper's first-order search on CIFAR-10, on one GPU of 2018."""
+
+
+def multiply_adds(job: Job, configs: Mapping[str, Any]) -> float | None:
+    """Return the multiply-adds of a whole job, a backward pass counting for two forward; None where unknown."""
+    if job.entry == "train_search":
+        return _search(configs["search.yaml"], unrolled="--unrolled" in job.flags)
+    if job.entry == "train":
+        return _train(configs["train.yaml"], dict(zip(job.flags[::2], job.flags[1::2], strict=True)))
+    return None
+
+
+def estimate_seconds(
+    jobs: Sequence[Job], configs: Mapping[str, Any], done: Sequence[JobState]
+) -> tuple[dict[str, float | None], str]:
+    """Return job -> seconds (None where unknown), and in words what rate that is by."""
+    work = {job.name: multiply_adds(job, configs) for job in jobs}
+    finished = {each.job.name: each.progress for each in done if each.state == "finished"}
+    seconds = sum(p.seconds for name, p in finished.items() if p is not None and work.get(name))
+    if seconds:
+        rate = sum(work[name] or 0.0 for name in finished if name in work) / seconds
+        words = f"at the rate of the {len(finished)} finished jobs"
+    else:
+        rate = (_search(SearchConfig(), unrolled=False) or 0.0) / PUBLISHED_SECONDS
+        words = (
+            "at the rate of the published search on a GPU of 2018; today's are several times faster, a CPU is slower"
+        )
+    return {name: total / rate if total is not None else None for name, total in work.items()}, words
+
+
+def _search(cfg: SearchConfig, unrolled: bool) -> float | None:
+    if cfg.data.dataset not in IMAGES:
+        return None
+    images, classes, side = IMAGES[cfg.data.dataset]
+    supernet = build_supernet("plain", cfg.model.init_channels, cfg.model.layers, classes)
+    forward = measure_costs(supernet, cfg.data.image_size or side).multiply_adds
+    steps = images * cfg.data.train_portion
+    return cfg.run.epochs * forward * (3 * PASSES[unrolled] * steps + images - steps)
+
+
+def _train(cfg: TrainConfig, flags: Mapping[str, str]) -> float | None:
+    if cfg.data.dataset not in IMAGES:
+        return None
+    images, classes, side = IMAGES[cfg.data.dataset]
+    arch = flags["--arch"]
+    try:
+        genotype = load_genotype(arch)
+    except ValueError:  # not found yet: about as large as the paper's
+        genotype = GENOTYPES["DARTS"]
+    network = NetworkCIFAR(cfg.model.init_channels, classes, cfg.model.layers, cfg.model.auxiliary, genotype)
+    forward = measure_costs(network, cfg.data.image_size or side).multiply_adds
+    kept = 1 - float(flags.get("--held_out", 0))
+    return int(flags.get("--epochs", cfg.run.epochs)) * forward * images * (3 * kept + 0.2)

@@ -1,0 +1,76 @@
+"""The campaign's folder: whose it is, the presets its jobs read, and the files of random cells."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import darts_hpc
+from darts_hpc.campaigns.plan import RANDOM, families
+from darts_hpc.config.campaign import CampaignConfig, CampaignJobsConfig
+from darts_hpc.config.schema import flat
+from darts_hpc.durable import write_atomically
+from darts_hpc.space.random_cells import random_genotype
+
+MAY_DIFFER = frozenset(flat(CampaignJobsConfig())) | {"search_config", "search_flags", "train_config", "train_flags"}
+"""Flags that a campaign may go on with other values of. The presets are compared by what they say in the end."""
+
+
+def campaign_folder(save: str) -> Path:
+    """Return the folder that --save names, absolute: runs/campaign-NAME, or the folder itself where it has a slash."""
+    return (Path(save) if "/" in save else Path("runs") / f"campaign-{save}").absolute()
+
+
+def check_same(folder: Path, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> None:
+    """Compare what a folder's campaign does with what is asked for: file -> flag -> value.
+
+    Raises ValueError, one line, with every flag that differs.
+    """
+    differences = []
+    for file, flags in now.items():
+        old = before.get(file, {})
+        for flag in sorted({*flags, *old} - (MAY_DIFFER if file == "campaign.yaml" else set())):
+            if old.get(flag) != flags.get(flag):
+                differences.append(f"{flag} is {_say(old.get(flag))} there and {_say(flags.get(flag))} here ({file})")
+    if differences:
+        raise ValueError(f"{folder} holds another campaign: {'; '.join(differences)}; choose another --save")
+
+
+def check_version(folder: Path) -> None:
+    """Raise ValueError, one line, when another version of this package made the folder, or something else did."""
+    path = folder / "about.json"
+    try:
+        made_by = json.loads(path.read_text(encoding="utf-8"))["darts_hpc"]
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is no campaign's folder: it holds no about.json") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another --save") from None
+    if made_by != darts_hpc.__version__:
+        raise ValueError(
+            f"{folder} was made by darts_hpc {made_by} and this is {darts_hpc.__version__}, whose numbers may differ; "
+            "finish it with that version, or choose another --save"
+        )
+
+
+def write_folder(cfg: CampaignConfig, folder: Path, files: Mapping[str, str], command: str) -> None:
+    """Write a fresh campaign's files: presets, random cells, and about.json last, which makes it a campaign."""
+    for name in ("runs", "jobs", "cells"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for cell in families(cfg).get(RANDOM, []):
+        genotype = random_genotype(int(cell.removeprefix(f"{RANDOM}-")))
+        write_atomically(folder / "cells" / f"{cell}.json", (genotype.to_json() + "\n").encode())
+    for name, text in files.items():
+        write_atomically(folder / name, text.encode())
+    about = {
+        "darts_hpc": darts_hpc.__version__,
+        "created": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command": command,
+    }
+    write_atomically(folder / "about.json", (json.dumps(about, indent=1) + "\n").encode())
+
+
+def _say(value: object) -> str:
+    if value is None:
+        return "not set"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

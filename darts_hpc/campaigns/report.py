@@ -1,0 +1,104 @@
+"""From a campaign's folder to what its report says."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from darts_hpc.campaigns.plan import PRESETS, RANDOM, STAGES, Job, families
+from darts_hpc.campaigns.ranking import best_cells, selection_accuracies
+from darts_hpc.campaigns.state import JobState, last_lines
+from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.reporting.campaign import Campaign, Ranked, Row
+from darts_hpc.reporting.runs import Run, read_run
+
+TITLES = {"first_order": "first order", "unrolled": "second order", RANDOM: "random search"}
+
+
+def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) -> Campaign:
+    """Read the run folders of every job that has begun."""
+    runs = {each.job.name: read_run(each.job.folder(folder)) for each in states if each.progress is not None}
+    best = best_cells(cfg, folder, states)
+    rows = _rows(cfg, states, runs, best)
+    jobs = [each.job for each in states]
+    presets = [name for name in ("campaign.yaml", *PRESETS.values()) if (folder / name).is_file()]
+    return Campaign(
+        name=folder.name.removeprefix("campaign-"),
+        about=json.loads((folder / "about.json").read_text(encoding="utf-8")),
+        rows=rows,
+        ranking=_ranking(cfg, folder, states, runs, best),
+        searches=[runs[job.name] for job in jobs if job.stage == "search" and job.name in runs],
+        selections=[runs[job.name] for job in jobs if job.stage == "select" and job.name in runs],
+        stages=_stages(states),
+        failed={e.job.name: last_lines(folder, e.job, 20) for e in states if e.state == "failed"},
+        num_open=sum(each.state in ("running", "ready", "waiting") for each in states),
+        files={name: (folder / name).read_text(encoding="utf-8") for name in presets},
+        commands={
+            row.title: _commands(folder, jobs, {run.name for run in row.runs}, row.cell) for row in rows if row.runs
+        },
+    )
+
+
+def _rows(cfg: CampaignConfig, states: Sequence[JobState], runs: dict[str, Run], best: dict[str, str]) -> list[Row]:
+    rows = []
+
+    def add(title: str, cell: str, names: list[str], seconds: float | None) -> None:
+        own = [runs[name] for name in names if name in runs]
+        rows.append(Row(title=title, cell=cell, runs=own, num_planned=len(names), search_seconds=seconds))
+
+    for family, cells in families(cfg).items():
+        seconds = sum(
+            each.progress.seconds
+            for each in states
+            if each.job.cell in cells and each.job.stage in ("search", "select") and each.progress is not None
+        )
+        cell = best.get(family, "")
+        names = [f"final-{cell}-seed{seed}" for seed in cfg.train.final_seeds]
+        add(f"{TITLES[family]}, best of {len(cells)}" + (f": {cell}" if cell else ""), cell, names, seconds)
+        if cfg.train.train_all:
+            what = "random cells" if family == RANDOM else f"{TITLES[family]}, each of {len(cells)} searches"
+            add(what, "", [f"final-{each}-seed{cfg.train.final_seeds[0]}" for each in cells], None)
+    for cell in cfg.train.baselines:
+        add(cell, cell, [f"final-{cell}-seed{seed}" for seed in cfg.train.baseline_seeds], None)
+    for family, cell in best.items():
+        if cfg.train.imagenet_config and family != RANDOM:
+            names = [f"imagenet-{cell}-seed{seed}" for seed in cfg.train.imagenet_seeds]
+            add(f"ImageNet: {TITLES[family]}, {cell}", cell, names, None)
+    return rows
+
+
+def _ranking(
+    cfg: CampaignConfig, folder: Path, states: Sequence[JobState], runs: dict[str, Run], best: dict[str, str]
+) -> list[Ranked]:
+    of_job = {each.job.name: each.state for each in states}
+    ranking = []
+    for family, accuracies in selection_accuracies(cfg, folder).items():
+        unranked = [cell for cell in families(cfg)[family] if cell not in accuracies]
+        for cell in [*accuracies, *unranked]:
+            final = runs.get(f"final-{cell}-seed{cfg.train.final_seeds[0]}")
+            ranking.append(
+                Ranked(
+                    family=TITLES[family],
+                    cell=cell,
+                    held_out=accuracies.get(cell),
+                    final=final.headline if final is not None and final.finished else None,
+                    chosen=best.get(family) == cell,
+                    why_not=of_job[f"select-{cell}"],
+                )
+            )
+    return ranking
+
+
+def _stages(states: Sequence[JobState]) -> dict[str, tuple[int, int, float]]:
+    stages = {}
+    for stage in STAGES:
+        own = [each for each in states if each.job.stage == stage]
+        if own:
+            seconds = sum(each.progress.seconds for each in own if each.progress is not None)
+            stages[stage] = (sum(each.state == "finished" for each in own), len(own), seconds)
+    return stages
+
+
+def _commands(folder: Path, jobs: Sequence[Job], names: set[str], cell: str) -> list[str]:
+    """Return the commands of a row's trainings, and before them those that found its cell."""
+    found = [job for job in jobs if job.cell == cell and job.stage in ("search", "select")]
+    return [job.repeat(folder) for job in [*found, *(job for job in jobs if job.name in names)]]

@@ -1,0 +1,152 @@
+"""Flags of a campaign: what is searched, how cells are ranked and trained, and where its jobs run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from darts_hpc.config.schema import _check_choice, _check_not_negative, _check_positive
+
+Order = Literal["first_order", "unrolled", "both"]
+Executor = Literal["local", "slurm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignSearchConfig:
+    """The searches."""
+
+    search_config: str = "configs/search/cifar10.yaml"
+    """Preset of train_search."""
+    search_flags: str = ""
+    """Flags of train_search that win over its preset, such as "--epochs 10 --image_size 16"."""
+    order: Order = "first_order"
+    """Order of the alphas' gradient; both makes two families of searches, ranked apart."""
+    search_seeds: tuple[int, ...] = (0, 1, 2, 3)
+    """One search a seed (and order)."""
+    random_cells: int = 0
+    """Cells drawn at random from the same space, ranked among themselves and trained as the found ones are."""
+    random_seed: int = 0
+    """Seed of the first random cell; the others follow."""
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "order", Order)
+        _check_seeds(self, "search_seeds")
+        _check_not_negative(self, "random_cells", "random_seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignTrainConfig:
+    """The trainings: a short one of every cell for the ranking, then full ones."""
+
+    train_config: str = "configs/train/cifar10.yaml"
+    """Preset of train, for the short and the full trainings."""
+    train_flags: str = ""
+    """Flags of train that win over its preset, for the short and the full trainings."""
+    select_epochs: int = 100
+    """Epochs of the short trainings."""
+    select_seed: int = 0
+    """Seed of the short trainings and of the images held out, the same for every cell."""
+    held_out: float = 0.2
+    """Share of the training images that the short trainings are ranked on; the test images are not looked at."""
+    final_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+    """One full training of each best cell a seed."""
+    train_all: bool = False
+    """Also train every ranked cell in full once, with the first final seed: the average over cells, and how well the
+    ranking foretold the result."""
+    baselines: tuple[str, ...] = ("DARTS_V1", "DARTS_V2")
+    """Published cells trained under the same recipe."""
+    baseline_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+    """One full training of each baseline a seed."""
+    imagenet_config: str = ""
+    """Preset of train_imagenet: train the best cells on ImageNet too; empty for no ImageNet."""
+    imagenet_flags: str = ""
+    """Flags of train_imagenet that win over its preset."""
+    imagenet_seeds: tuple[int, ...] = (0,)
+    """One training on ImageNet of each best cell a seed."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "select_epochs")
+        _check_not_negative(self, "select_seed")
+        _check_seeds(self, "final_seeds")
+        _check_seeds(self, "baseline_seeds")
+        _check_seeds(self, "imagenet_seeds")
+        if not 0 < self.held_out < 1:
+            raise ValueError(f"--held_out {self.held_out}: expected a share between 0 and 1, to rank cells on")
+        twice = [name for name in self.baselines if self.baselines.count(name) > 1]
+        if twice:
+            raise ValueError(f"--baselines names {twice[0]} twice: expected each cell once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignJobsConfig:
+    """Where and how jobs run; none of it changes a number, and a campaign may go on with other values."""
+
+    save: str = "EXP"
+    """Name of the campaign, kept under runs/campaign-NAME; with a slash in it, its folder. The same again goes on."""
+    executor: Executor = "local"
+    """Processes on this machine, or jobs of Slurm."""
+    jobs: int = 0
+    """Jobs at once; 0 for as many as there are GPUs (without one: CPU cores), and on Slurm for all."""
+    retries: int = 2
+    """How often a failed job is started again before it is given up."""
+    hours: float = 24.0
+    """Time limit of one Slurm job; a job that reaches it saves, and goes on in the next."""
+    slurm_flags: str = ""
+    """Flags of sbatch beside those of slurm/site.sh, such as "--partition=gpu --mem=32G"."""
+    poll_seconds: float = 5.0
+    """Seconds between two looks at the jobs."""
+    dry_run: bool = False
+    """Print every job's command and what it may cost, and start nothing."""
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "executor", Executor)
+        _check_not_negative(self, "jobs", "retries")
+        _check_positive(self, "hours", "poll_seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignSizeConfig:
+    """The size of one job."""
+
+    gpus_per_job: int = 1
+    """GPUs of a job, each with a process of its own; unused where there is no GPU."""
+    cpus_per_job: int = 1
+    """Threads of a process on the CPU, and CPU cores a process asks Slurm for. Sums may round otherwise with others."""
+    device: str = "auto"
+    """Device of every job: auto (a GPU where there is one), cpu, or cuda."""
+
+    def __post_init__(self) -> None:
+        _check_positive(self, "gpus_per_job", "cpus_per_job")
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"--device {self.device!r}: expected auto, cpu or cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignConfig:
+    """Search N cells, rank them on held-out images, train the best in full M times beside baselines, and report.
+
+    Also: campaign status DIR, campaign report DIR, campaign cancel DIR.
+    """
+
+    search: CampaignSearchConfig = field(default_factory=CampaignSearchConfig)
+    train: CampaignTrainConfig = field(default_factory=CampaignTrainConfig)
+    size: CampaignSizeConfig = field(default_factory=CampaignSizeConfig)
+    where: CampaignJobsConfig = field(default_factory=CampaignJobsConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignFolderConfig:
+    """Look at a campaign, report on it, or cancel it."""
+
+    folder: Path
+    """Folder of the campaign."""
+
+
+def _check_seeds(cfg: object, flag: str) -> None:
+    seeds = getattr(cfg, flag)
+    if not seeds:
+        raise ValueError(f"--{flag} is empty: expected one seed or more, such as --{flag} 0 1 2")
+    for seed in seeds:
+        if seed < 0:
+            raise ValueError(f"--{flag} {seed}: expected seeds of 0 or above")
+        if seeds.count(seed) > 1:
+            raise ValueError(f"--{flag} names seed {seed} twice: expected each once, or one run would count for two")

@@ -1,0 +1,224 @@
+"""A campaign's numbers: the table with mean ± std and n, the ranking, the costs; as text, Markdown and JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from darts_hpc.reporting.runs import Run, Statistic
+from darts_hpc.reporting.summary import COSTS, finite, markdown_table, show
+
+PROTOCOL = (
+    "Every cell is trained from scratch for a few epochs on one part of the training images and ranked on the images "
+    "held out of it; the test images play no part in the choice. What is chosen is then trained in full, and the last "
+    "epoch's test accuracy is the result. Mean ± sample standard deviation over n trainings."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of the table: full trainings that belong together.
+
+    num_planned: trainings there will be. search_seconds: what finding the cell took, ranking included.
+    """
+
+    title: str
+    cell: str
+    runs: list[Run]
+    num_planned: int
+    search_seconds: float | None
+
+    @property
+    def finished(self) -> list[Run]:
+        """The trainings that the numbers are about."""
+        return [run for run in self.runs if run.finished]
+
+    def statistic(self, name: str) -> Statistic | None:
+        """Summarize a number over the finished trainings."""
+        values = [run.numbers[name] for run in self.finished if name in run.numbers]
+        return Statistic.of(values) if values else None
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Final test accuracy in percent of each finished training."""
+        return [run.headline for run in self.finished if run.headline is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranked:
+    """A cell in the ranking of its family. held_out, final: accuracy in percent, the latter of one full training."""
+
+    family: str
+    cell: str
+    held_out: float | None
+    final: float | None
+    chosen: bool
+    why_not: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """All that a report says. stages: name -> (jobs finished, jobs, seconds). failed: job -> its last lines."""
+
+    name: str
+    about: dict[str, Any]
+    rows: list[Row]
+    ranking: list[Ranked]
+    searches: list[Run]
+    selections: list[Run]
+    stages: dict[str, tuple[int, int, float]]
+    failed: dict[str, list[str]]
+    num_open: int
+    files: dict[str, str]
+    commands: dict[str, list[str]]
+
+    @property
+    def correlation(self) -> "Correlation | None":
+        """How well the ranking foretold the final accuracy, over every cell that has both numbers."""
+        pairs = [(r.held_out, r.final) for r in self.ranking if r.held_out is not None and r.final is not None]
+        return Correlation.of(pairs) if len(pairs) > 2 else None
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Rank correlation of n pairs; None where one side is constant."""
+
+    spearman: float | None
+    kendall: float | None
+    n: int
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[float, float]]) -> "Correlation":
+        """Correlate; ties share their mean rank (Spearman) and are discounted (Kendall's tau-b)."""
+        xs, ys = zip(*pairs, strict=True)
+        if len(set(xs)) == 1 or len(set(ys)) == 1:
+            return cls(None, None, len(pairs))
+        from scipy import stats
+
+        spearman, kendall = stats.spearmanr(xs, ys), stats.kendalltau(xs, ys)
+        return cls(float(spearman.statistic), float(kendall.statistic), len(pairs))  # pyright: ignore
+
+    def __str__(self) -> str:
+        if self.spearman is None or self.kendall is None:
+            return f"no rank correlation over {self.n} cells: all of one side are equal"
+        return f"Spearman {self.spearman:.2f}, Kendall {self.kendall:.2f} over {self.n} cells"
+
+
+def result_table(campaign: Campaign) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the table."""
+    header = ["Cell", "n", "Test error", "Test accuracy", "Parameters", "Multiply-adds", "Search", "Training", "Memory"]
+    return header, [_result_row(row) for row in campaign.rows]
+
+
+def ranking_table(campaign: Campaign) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of the ranking, best first within each family."""
+    rows = [
+        [
+            ranked.family,
+            ranked.cell,
+            show(ranked.held_out, "percent") if ranked.held_out is not None else ranked.why_not or "-",
+            show(ranked.final, "percent"),
+            "best" if ranked.chosen else "",
+        ]
+        for ranked in campaign.ranking
+    ]
+    return ["Family", "Cell", "Held-out accuracy", "Final test accuracy (one training)", "Chosen"], rows
+
+
+def cost_table(campaign: Campaign) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows of what each stage took."""
+    rows = [
+        [stage, f"{done} of {count}", f"{seconds / 3600:.2f}"]
+        for stage, (done, count, seconds) in campaign.stages.items()
+    ]
+    total = sum(seconds for _, _, seconds in campaign.stages.values())
+    return ["Stage", "Jobs finished", device_hours(campaign)], [*rows, ["all", "", f"{total / 3600:.2f}"]]
+
+
+def device_hours(campaign: Campaign) -> str:
+    """Return what an hour of a job is an hour of."""
+    devices = {run.result["device"] for row in campaign.rows for run in row.finished if run.result}
+    return "GPU hours" if devices and all(str(device).startswith("cuda") for device in devices) else "CPU job hours"
+
+
+def to_terminal(campaign: Campaign) -> str:
+    """Return the table as aligned text."""
+    header, rows = result_table(campaign)
+    columns = [0, 1, 2, 3, 4]
+    lines = [[line[column] for column in columns] for line in [header, *rows]]
+    widths = [max(len(line[column]) for line in lines) for column in columns]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def to_markdown(campaign: Campaign) -> str:
+    """Return the whole report as Markdown, without its pictures."""
+    parts = [f"# {campaign.name}", open_words(campaign), markdown_table(*result_table(campaign)), PROTOCOL]
+    parts += ["## Ranking", markdown_table(*ranking_table(campaign))]
+    if campaign.correlation is not None:
+        parts.append(f"Ranking against final accuracy: {campaign.correlation}.")
+    parts += ["## Costs", markdown_table(*cost_table(campaign)), "## Cells"]
+    cells = {row.cell: str(run.genotype) for row in campaign.rows for run in row.runs if run.genotype and row.cell}
+    parts += [f"{name}:\n\n    {cell}" for name, cell in cells.items()]
+    parts.append("## To repeat a row")
+    for title, commands in campaign.commands.items():
+        parts.append(f"{title}:\n\n" + "\n".join(f"    {command}" for command in commands))
+    for name, lines in campaign.failed.items():
+        parts.append(f"## {name} failed\n\n" + "\n".join(f"    {line}" for line in lines))
+    parts += [f"## {name}\n\n```yaml\n{text.strip()}\n```" for name, text in campaign.files.items()]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_json(campaign: Campaign) -> str:
+    """Return the whole report as JSON; what is not finite becomes null."""
+    report = {
+        "name": campaign.name,
+        "about": campaign.about,
+        "rows": [_row_facts(row) for row in campaign.rows],
+        "ranking": [vars(ranked) for ranked in campaign.ranking],
+        "correlation": vars(campaign.correlation) if campaign.correlation is not None else None,
+        "stages": {s: {"finished": d, "jobs": n, "seconds": t} for s, (d, n, t) in campaign.stages.items()},
+        "failed": campaign.failed,
+        "num_open": campaign.num_open,
+        "commands": campaign.commands,
+    }
+    return json.dumps(finite(report), indent=1, allow_nan=False) + "\n"
+
+
+def open_words(campaign: Campaign) -> str:
+    """Say what is still missing; empty when nothing is."""
+    parts = [f"{campaign.num_open} jobs are still to be done"] if campaign.num_open else []
+    parts += [f"{len(campaign.failed)} jobs failed"] if campaign.failed else []
+    return f"**Not complete: {', '.join(parts)}.**" if parts else ""
+
+
+def _result_row(row: Row) -> list[str]:
+    accuracy = row.statistic("test/accuracy") or row.statistic("valid/accuracy")
+    error = Statistic(100 - accuracy.mean, accuracy.std, accuracy.n) if accuracy is not None else None
+    missing = row.num_planned - len(row.finished)
+    costs = {key: show(row.statistic(key), kind) for key, (_, kind) in COSTS.items()}
+    return [
+        row.title,
+        f"{len(row.finished)}" + (f" (of {row.num_planned})" if missing else ""),
+        show(error, "percent"),
+        show(accuracy, "percent"),
+        costs["parameters"],
+        costs["multiply_adds"],
+        show(row.search_seconds, "seconds"),
+        costs["seconds"],
+        costs["peak_memory_bytes"],
+    ]
+
+
+def _row_facts(row: Row) -> Mapping[str, Any]:
+    numbers = {key for run in row.finished for key in run.numbers}
+    statistics = {key: row.statistic(key) for key in sorted(numbers)}
+    return {
+        "title": row.title,
+        "cell": row.cell,
+        "n": len(row.finished),
+        "num_planned": row.num_planned,
+        "accuracies": {run.name: run.headline for run in row.finished},
+        "statistics": {key: vars(value) for key, value in statistics.items() if value is not None},
+        "search_seconds": row.search_seconds,
+        "genotypes": {run.name: run.genotype.to_dict() for run in row.runs if run.genotype},
+    }
