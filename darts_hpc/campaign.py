@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import difflib
 import logging
 import shlex
 import sys
@@ -21,7 +22,7 @@ from darts_hpc.config.cli import parse_config, run_entry, to_yaml
 from darts_hpc.config.schema import SearchConfig, TrainConfig, flat
 from darts_hpc.reporting.campaign import to_json, to_markdown, to_terminal
 from darts_hpc.reporting.campaign_page import to_html
-from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.space.genotypes import GENOTYPES
 
 log = logging.getLogger("darts_hpc")
 
@@ -31,7 +32,10 @@ def main(cfg: CampaignConfig) -> None:
     folder = campaign_folder(cfg.where.save)
     configs = presets(cfg)
     for name in cfg.train.baselines:
-        load_genotype(name)
+        if name not in GENOTYPES:
+            near = difflib.get_close_matches(name, GENOTYPES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(GENOTYPES)}"
+            raise ValueError(f"--baselines {name} is no published cell; {hint}")
     is_new = not (folder / "campaign.yaml").is_file()
     if not is_new:
         check_version(folder)
@@ -130,7 +134,7 @@ def dry_run(cfg: CampaignConfig, folder: Path, configs: dict[str, Any]) -> None:
         print(each.job.repeat(folder))
     known = [value for value in seconds.values() if value is not None]
     unknown = f" and {len(seconds) - len(known)} of unknown cost" if len(known) < len(seconds) else ""
-    print(f"# {len(known)} jobs{unknown}: about {sum(known) / 3600:.2g} GPU hours, {words}")
+    print(f"# {len(known)} jobs{unknown}: about {sum(known) / 3600:,.2f} GPU hours, {words}")
 
 
 def open_campaign(folder: Path) -> tuple[Path, CampaignConfig]:

@@ -1,11 +1,11 @@
-"""What a job may cost: its multiply-adds, at the rate of the published search or of the jobs already done."""
+"""What a job may cost: its multiply-adds, at the rate of the published runs or of those already done."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import JobState
-from darts_hpc.config.schema import SearchConfig, TrainConfig
+from darts_hpc.config.schema import SearchConfig, TrainConfig, TrainModelConfig
 from darts_hpc.models.build import build_supernet
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.network import NetworkCIFAR
@@ -15,8 +15,8 @@ IMAGES = {"cifar10": (50_000, 10, 32), "cifar100": (50_000, 100, 32), "svhn": (7
 """Training images, classes and side in pixels."""
 PASSES = {False: 2, True: 5}
 """Forward-backward passes a search step: first order, and unrolled (paper, equations 7 and 8), 2.5 times as many."""
-PUBLISHED_SECONDS = 0.4 * 86_400
-"""The paper's first-order search on CIFAR-10, on one GPU of 2018."""
+PUBLISHED_SECONDS = {"train_search": 0.4 * 86_400, "train": 1.5 * 86_400}
+"""The paper's first-order search and its training of DARTS_V2 on CIFAR-10, each on one GPU of 2018."""
 
 
 def multiply_adds(job: Job, configs: Mapping[str, Any]) -> float | None:
@@ -33,17 +33,27 @@ def estimate_seconds(
 ) -> tuple[dict[str, float | None], str]:
     """Return job -> seconds (None where unknown), and in words what rate that is by."""
     work = {job.name: multiply_adds(job, configs) for job in jobs}
-    finished = {each.job.name: each.progress for each in done if each.state == "finished"}
-    seconds = sum(p.seconds for name, p in finished.items() if p is not None and work.get(name))
-    if seconds:
-        rate = sum(work[name] or 0.0 for name in finished if name in work) / seconds
-        words = f"at the rate of the {len(finished)} finished jobs"
-    else:
-        rate = (_search(SearchConfig(), unrolled=False) or 0.0) / PUBLISHED_SECONDS
-        words = (
-            "at the rate of the published search on a GPU of 2018; today's are several times faster, a CPU is slower"
-        )
-    return {name: total / rate if total is not None else None for name, total in work.items()}, words
+    entries = {job.name: job.entry for job in jobs}
+    finished = {each.job.name: each.progress.seconds for each in done if each.state == "finished" and each.progress}
+    rates = published_rates()
+    for entry in rates:
+        measured = [name for name in finished if entries.get(name) == entry and work.get(name)]
+        if measured:
+            rates[entry] = sum(work[name] or 0.0 for name in measured) / sum(finished[name] for name in measured)
+    words = (
+        f"by the {len(finished)} finished jobs"
+        if finished
+        else "by what the paper took on a GPU of 2018; today's are several times faster, a CPU is slower"
+    )
+    seconds = {name: total / rates[entries[name]] if total is not None else None for name, total in work.items()}
+    return seconds, words
+
+
+def published_rates() -> dict[str, float]:
+    """Return entry -> multiply-adds a second of the published runs."""
+    train = TrainConfig(model=TrainModelConfig(auxiliary=True))
+    work = {"train_search": _search(SearchConfig(), unrolled=False), "train": _train(train, {"--arch": "DARTS_V2"})}
+    return {entry: (total or 0.0) / PUBLISHED_SECONDS[entry] for entry, total in work.items()}
 
 
 def _search(cfg: SearchConfig, unrolled: bool) -> float | None:

@@ -131,7 +131,7 @@ class SlurmExecutor:
             with _without_own_job():
                 handle = executor.submit(_run_entry(self.cfg, self.folder, job, max(1, num_gpus)))
         except _submitit().core.utils.FailedJobError as error:
-            raise ValueError(f"Slurm did not take {job.name}: {_one_line(error)}") from None
+            raise ValueError(f"Slurm did not take {job.name}: {_last_line(error)}") from None
         return Attempt(self.name, handle.job_id, time.time())
 
     def active(self, attempts: Mapping[str, Attempt]) -> set[str]:
@@ -206,7 +206,7 @@ def read_queue() -> set[str]:
     except subprocess.TimeoutExpired:
         raise ValueError("--executor slurm: Slurm does not answer (squeue waited a minute)") from None
     except subprocess.CalledProcessError as error:
-        raise ValueError(f"--executor slurm: Slurm does not answer: {_one_line(error.stderr)}") from None
+        raise ValueError(f"--executor slurm: Slurm does not answer: {_last_line(error.stderr)}") from None
     return set(done.stdout.split())
 
 
@@ -253,8 +253,8 @@ def _site_setup() -> list[str]:
     return [f". {shlex.quote(str(site))}"] if site.is_file() else []
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[-200:] or "no reason given"
+def _last_line(error: object) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[-1]
 
 
 def _submitit() -> Any:

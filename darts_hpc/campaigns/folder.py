@@ -34,7 +34,8 @@ def check_same(folder: Path, before: Mapping[str, Mapping[str, Any]], now: Mappi
             if old.get(flag) != flags.get(flag):
                 differences.append(f"{flag} is {_say(old.get(flag))} there and {_say(flags.get(flag))} here ({file})")
     if differences:
-        raise ValueError(f"{folder} holds another campaign: {'; '.join(differences)}; choose another --save")
+        more = f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
+        raise ValueError(f"{folder} holds another campaign: {'; '.join(differences[:6])}{more}; choose another --save")
 
 
 def check_version(folder: Path) -> None:

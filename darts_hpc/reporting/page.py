@@ -43,7 +43,6 @@ def page(title: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>\n{style}</style></head><body><main>\n{body}\n</main></body></html>\n"
     )
 

@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from darts_hpc.config import schema
+from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.config.cli import flags_of, parse_config, run_entry, to_yaml
 from darts_hpc.config.schema import EvaluateConfig, ReportConfig, SearchConfig, TrainConfig, VisualizeConfig
 
 PRESETS = sorted((Path(__file__).parents[3] / "configs").glob("*/*.yaml"))
-CONFIG_OF = {"search": SearchConfig, "train": TrainConfig}
+CONFIG_OF = {"search": SearchConfig, "train": TrainConfig, "campaign": CampaignConfig}
 DIGITS = "configs/search/digits.yaml"
 
 
@@ -54,6 +55,7 @@ def test_every_preset_sets_what_it_says(path: Path):
     cls = CONFIG_OF[path.parent.name]
     values = yaml.safe_load(to_yaml(parse_config(cls, ["--config", str(path)]), ""))
     for key, value in yaml.safe_load(path.read_text()).items():
+        value = [str(element) for element in value] if isinstance(value, list) else value
         assert values[key] == (float(value) if isinstance(values[key], float) else value)
 
 
