@@ -1,22 +1,25 @@
-"""Test accuracy of trained weights (the original test.py): python -m darts_hpc.evaluate --model_path RUN_OR_FILE."""
+"""Accuracy of trained weights (the original test.py, test_imagenet.py): darts_hpc.evaluate --model_path RUN_OR_FILE."""
 
 import dataclasses
-import pickle
-from collections.abc import Mapping
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from darts_hpc.config.cli import parse_config, run_entry
+from darts_hpc.config.cli import parse_config, run_entry, value_of
+from darts_hpc.config.imagenet import EvaluateImageNetConfig, ImageNetConfig, ImageNetDataConfig
 from darts_hpc.config.schema import EvaluateConfig, TrainConfig
-from darts_hpc.data.batches import BatchSource
+from darts_hpc.data.batches import BatchSource, Loader
+from darts_hpc.data.imagenet.load import open_imagenet
 from darts_hpc.data.load import load_dataset
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.checkpoint import CheckpointStore
 from darts_hpc.engine.loops import evaluate
+from darts_hpc.engine.precision import Precision, choose_precision
+from darts_hpc.engine.weights import read_weights
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.network import NetworkCIFAR
+from darts_hpc.models.network import NetworkCIFAR, NetworkImageNet
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.space.genotypes import load_genotype
 
@@ -30,19 +33,46 @@ def main(cfg: EvaluateConfig) -> None:
     with World.open(cfg.device, cfg.gpu) as world:
         data = load_dataset(cfg.dataset, cfg.data, image_size=cfg.image_size, world=world)
         network = NetworkCIFAR(cfg.init_channels, data.num_classes, cfg.layers, cfg.auxiliary, genotype)
-        print(measure_costs(network, data.image_size))
+        if world.is_main:
+            print(measure_costs(network, data.image_size))
         load_original(network, state)
         network = network.to(world.device).to(memory_format=torch.channels_last)
         source = BatchSource(
             data, data.test, batch_size=cfg.batch_size, seed=cfg.seed, device=world.device,
             rank=world.rank, world_size=world.size,
         )  # fmt: skip
-        test = evaluate(network, source).compute(world)
+        report("test", data.name, network, source, world)
+
+
+def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
+    """Print the validation accuracy on ImageNet (the original test_imagenet.py), over any number of processes."""
+    state = read_weights(cfg.model_path)
+    if cfg.model_path.is_dir():
+        cfg = with_imagenet_network_of_run(cfg)
+    genotype = load_genotype(cfg.arch)
+    with World.open(cfg.device, cfg.gpu) as world:
+        precision = Precision(choose_precision(cfg.precision, world.device), world.device)
+        # One training image is enough here: a whole batch of them need not be there
+        flags = dataclasses.replace(cfg.data, batch_size=1, valid_batch_size=cfg.data.batch_size)
+        data = open_imagenet(flags, cfg.seed, world)
+        network = NetworkImageNet(cfg.init_channels, len(data.classes), cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
-            print(
-                f"test accuracy {test['accuracy']:.2f} % on {source.num_samples} images of {data.name} "
-                f"(top 5 {test['accuracy_top5']:.2f} %, loss {test['loss']:.4f})"
-            )
+            print(measure_costs(network, cfg.data.image_size))
+        load_original(network, state)
+        network = network.to(world.device).to(memory_format=torch.channels_last)
+        report("validation", "ImageNet", network, data.valid, world, precision)
+
+
+def report(
+    kind: str, name: str, network: nn.Module, source: Loader, world: World, precision: Precision | None = None
+) -> None:
+    """Classify every image once, on whichever rank it lies, and print the accuracy over all of them."""
+    test = evaluate(network, source, precision=precision).compute(world)
+    if world.is_main:
+        print(
+            f"{kind} accuracy {test['accuracy']:.2f} % on {source.num_samples} images of {name} "
+            f"(top 5 {test['accuracy_top5']:.2f} %, loss {test['loss']:.4f})"
+        )
 
 
 def with_network_of_run(cfg: EvaluateConfig) -> EvaluateConfig:
@@ -61,32 +91,36 @@ def with_network_of_run(cfg: EvaluateConfig) -> EvaluateConfig:
     )
 
 
-def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Return the state dict in a training run's newest valid checkpoint, in weights.pt or in an original .pt file.
+def with_imagenet_network_of_run(cfg: EvaluateImageNetConfig) -> EvaluateImageNetConfig:
+    """Return the config with network and images of the ImageNet training in cfg.model_path."""
+    run, ours, default = cfg.model_path, cfg.data, ImageNetDataConfig()
+    trained = parse_config(ImageNetConfig, ["--config", str(run / "config.yaml")])
+    # What was given here wins: the data may lie elsewhere by now, or on another kind of machine
+    asked = {
+        item.name: getattr(ours, item.name)
+        for item in dataclasses.fields(ours)
+        if getattr(ours, item.name) != getattr(default, item.name)
+    }
+    return dataclasses.replace(
+        cfg,
+        arch=str(run),
+        init_channels=trained.model.init_channels,
+        layers=trained.model.layers,
+        auxiliary=trained.model.auxiliary,
+        data=dataclasses.replace(trained.data, **asked),
+    )
 
-    Raises ValueError, one line, for anything else.
-    """
-    if path.is_dir():
-        newest = CheckpointStore(path / "checkpoints").load_newest()
-        if newest is None:
-            raise ValueError(f"--model_path {path} holds no checkpoint; give the folder of a training run, or a file")
-        objects = newest.load("state")["objects"]
-        if "network" not in objects:
-            raise ValueError(f"--model_path {path} is a search; train its cell first: darts_hpc.train --arch {path}")
-        return objects["network"]
-    if not path.is_file():
-        raise ValueError(f"--model_path {path} does not exist; give a run folder, or a .pt file of weights")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"--model_path {path} is damaged or holds no state dict ({reason})") from None
-    if isinstance(content, dict) and "state_dict" in content:  # the original's ImageNet checkpoints
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"--model_path {path} holds no state dict; give the file that torch.save wrote of one")
-    return content
+
+def is_imagenet(argv: Sequence[str]) -> bool:
+    """Whether these flags ask for ImageNet: by --dataset imagenet, or by naming a run of train_imagenet."""
+    if value_of("dataset", argv) == "imagenet":
+        return True
+    config = Path(value_of("model_path", argv) or "") / "config.yaml"
+    return config.is_file() and "darts_hpc.train_imagenet" in config.read_text(encoding="utf-8").partition("\n")[0]
 
 
 if __name__ == "__main__":
-    run_entry(main, EvaluateConfig)
+    if is_imagenet(sys.argv[1:]):
+        run_entry(main_imagenet, EvaluateImageNetConfig)
+    else:
+        run_entry(main, EvaluateConfig)

@@ -36,9 +36,12 @@ def make_recipe(cfg: ImageNetConfig, world: World) -> Recipe:
     together = cfg.data.batch_size * world.size
     wanted = cfg.optim.global_batch_size or together
     if wanted % together:
+        share, rest = divmod(wanted, world.size)
+        fitting = max((size for size in range(1, cfg.data.batch_size + 1) if share % size == 0), default=1)
+        way_out = f"a number of processes that divides {wanted}" if rest else f"--batch_size {fitting}"
         raise ValueError(
             f"--global_batch_size {wanted} is no multiple of --batch_size {cfg.data.batch_size} times {world.size} "
-            f"processes; choose a --batch_size that divides {wanted}/{world.size}, or other numbers"
+            f"processes; take {way_out}"
         )
     return Recipe(
         batch_size=cfg.data.batch_size,

@@ -99,6 +99,20 @@ def parse_config(cls: type[Config], argv: Sequence[str] | None = None) -> Config
         raise ValueError(_explain_stop(stop, flags)) from None
 
 
+def value_of(flag: str, argv: Sequence[str]) -> str | None:
+    """Return the last value that flags, or the presets they name, give a flag, before any is checked; None without."""
+    presets, typed = _split_presets(argv)
+    found = None
+    for file in presets:
+        with contextlib.suppress(ValueError, yaml.YAMLError, OSError):  # said when the config is parsed
+            preset = yaml.safe_load(_find_preset(file).read_text(encoding="utf-8"))
+            found = str(preset[flag]) if isinstance(preset, dict) and flag in preset else found
+    for token, values in _grouped(typed):
+        if token[2:].replace("-", "_") == flag and values:
+            found = values[0]
+    return found
+
+
 def flags_of(cls: type) -> dict[str, Flag]:
     """Every flag of a config class by its name, in the order of --help."""
     hints = get_type_hints(cls)

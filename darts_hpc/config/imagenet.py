@@ -9,6 +9,8 @@ from darts_hpc.config.schema import (
     SgdConfig,
     TrainModelConfig,
     _check_choice,
+    _check_device,
+    _check_network,
     _check_not_negative,
     _check_positive,
 )
@@ -151,3 +153,39 @@ class ImageNetConfig:
     optim: ImageNetOptimConfig = field(default_factory=ImageNetOptimConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(epochs=250, seed=0, report_freq=100))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateImageNetConfig:
+    """Validate the weights of an ImageNet run, or of a file. A run folder brings its own network and images."""
+
+    model_path: Path = Path("EXP/model.pt")
+    """A run folder, a checkpoint, or a state dict of the original scripts."""
+    dataset: Literal["imagenet"] = "imagenet"
+    """Data set to test on; the others have flags of their own."""
+    data: ImageNetDataConfig = field(default_factory=ImageNetDataConfig)
+    arch: str = "DARTS"
+    """The cell: a published name (DARTS, NASNet, ...), a genotype file, or the folder of a search run."""
+    init_channels: int = 48
+    """Channels of the first cell."""
+    layers: int = 14
+    """Cells, stacked."""
+    auxiliary: bool = False
+    """The file holds an auxiliary classifier too."""
+    drop_path_prob: float = 0.0
+    """Unused in a test: no path is dropped."""
+    report_freq: int = 100
+    """Unused: a test reports once, at its end."""
+    seed: int = 0
+    """Seed, as in the original; a test draws no random numbers."""
+    precision: PrecisionName = "fp32"
+    """auto (bf16 on GPUs that compute in it), bf16, fp16, or fp32."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
+    gpu: int = 0
+    """The GPU that auto and cuda mean."""
+
+    def __post_init__(self) -> None:
+        _check_network(self)
+        _check_choice(self, "precision", PrecisionName)
+        _check_device(self)

@@ -234,7 +234,7 @@ class EvaluateConfig:
     data: Path = Path("../data")
     """Folder the data set lies in, or is downloaded to."""
     dataset: Dataset = "cifar10"
-    """Data set to test on."""
+    """Data set to test on; imagenet has flags of its own: --dataset imagenet --help."""
     image_size: int | None = None
     """Side in pixels to resize to; the data set's own size when left out, required by folder."""
     batch_size: int = 96

@@ -12,10 +12,16 @@ import yaml
 from darts_hpc.config import schema
 from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.config.cli import flags_of, parse_config, run_entry, to_yaml
+from darts_hpc.config.imagenet import ImageNetConfig
 from darts_hpc.config.schema import EvaluateConfig, ReportConfig, SearchConfig, TrainConfig, VisualizeConfig
 
 PRESETS = sorted((Path(__file__).parents[3] / "configs").glob("*/*.yaml"))
-CONFIG_OF = {"search": SearchConfig, "train": TrainConfig, "campaign": CampaignConfig}
+CONFIG_OF = {
+    "search": SearchConfig,
+    "train": TrainConfig,
+    "imagenet": ImageNetConfig,
+    "campaign": CampaignConfig,
+}
 DIGITS = "configs/search/digits.yaml"
 
 

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from darts_hpc.config.imagenet import ImageNetConfig, ImageNetDataConfig, ImageNetOptimConfig, MachineConfig
+from darts_hpc.config.imagenet import (
+    EvaluateImageNetConfig,
+    ImageNetConfig,
+    ImageNetDataConfig,
+    ImageNetOptimConfig,
+    MachineConfig,
+)
 from darts_hpc.config.memory import MemoryConfig
 from darts_hpc.config.prepare import PackConfig, StageConfig
 from darts_hpc.config.schema import (
@@ -95,6 +101,19 @@ ORIGINAL_DEFAULTS = {  # train_search.py, train.py and test.py of the original r
         "decay_period": 1,
         "parallel": False,
     },
+    EvaluateImageNetConfig: {
+        "data": "../data/imagenet",
+        "batch_size": 128,
+        "report_freq": 100,
+        "gpu": 0,
+        "init_channels": 48,
+        "layers": 14,
+        "model_path": "EXP/model.pt",
+        "auxiliary": False,
+        "drop_path_prob": 0,
+        "seed": 0,
+        "arch": "DARTS",
+    },
     EvaluateConfig: {
         "data": "../data",
         "batch_size": 96,
@@ -110,6 +129,20 @@ ORIGINAL_DEFAULTS = {  # train_search.py, train.py and test.py of the original r
         "seed": 0,
         "arch": "DARTS",
     },
+}
+IMAGENET_DATA = {
+    "loader": "dali",
+    "valid_batch_size": None,
+    "image_size": 224,
+    "resize": 256,
+    "jitter": "twist",
+    "decode": "auto",
+    "num_threads": 4,
+    "prefetch": 2,
+    "max_bad_images": 10,
+    "manifest": None,
+    "synthetic_images": 1_281_167,
+    "synthetic_classes": 1000,
 }
 OURS = {
     SearchConfig: {
@@ -138,18 +171,7 @@ OURS = {
         "deterministic": False,
     },
     ImageNetConfig: {
-        "loader": "dali",
-        "valid_batch_size": None,
-        "image_size": 224,
-        "resize": 256,
-        "jitter": "twist",
-        "decode": "auto",
-        "num_threads": 4,
-        "prefetch": 2,
-        "max_bad_images": 10,
-        "manifest": None,
-        "synthetic_images": 1_281_167,
-        "synthetic_classes": 1000,
+        **IMAGENET_DATA,
         "lr_schedule": "step",
         "warmup_epochs": 0,
         "global_batch_size": None,
@@ -166,6 +188,7 @@ OURS = {
         "tensorboard": True,
         "deterministic": False,
     },
+    EvaluateImageNetConfig: {**IMAGENET_DATA, "dataset": "imagenet", "precision": "fp32", "device": "auto"},
     EvaluateConfig: {"dataset": "cifar10", "image_size": None, "device": "auto"},
 }
 

@@ -1,0 +1,37 @@
+"""Weights of a trained network, from a run, from its weights.pt, or from a file of the original scripts."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from darts_hpc.engine.checkpoint import CheckpointStore
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Return the state dict in a training run's newest valid checkpoint, in weights.pt or in an original .pt file.
+
+    Raises ValueError, one line, for anything else.
+    """
+    if path.is_dir():
+        newest = CheckpointStore(path / "checkpoints").load_newest()
+        if newest is None:
+            raise ValueError(f"--model_path {path} holds no checkpoint; give the folder of a training run, or a file")
+        objects = newest.load("state")["objects"]
+        if "network" not in objects:
+            raise ValueError(f"--model_path {path} is a search; train its cell first: darts_hpc.train --arch {path}")
+        return objects["network"]
+    if not path.is_file():
+        raise ValueError(f"--model_path {path} does not exist; give a run folder, or a .pt file of weights")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"--model_path {path} is damaged or holds no state dict ({reason})") from None
+    if isinstance(content, dict) and "state_dict" in content:  # the original's ImageNet checkpoints
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"--model_path {path} holds no state dict; give the file that torch.save wrote of one")
+    return content
