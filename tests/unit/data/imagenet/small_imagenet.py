@@ -1,7 +1,9 @@
 """Small ImageFolder trees of JPEGs of many shapes, and loaders on them for any rank."""
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,16 @@ import torch
 from PIL import Image
 
 from darts_hpc.data.batches import Batch, Loader
+from darts_hpc.data.imagenet import open_manifest
 from darts_hpc.data.imagenet.dali import DaliLoader
 from darts_hpc.data.imagenet.manifest import Manifest
+from darts_hpc.data.imagenet.packing import pack
 from darts_hpc.data.imagenet.quarantine import Quarantine
 from darts_hpc.data.imagenet.samples import Samples
+from darts_hpc.data.imagenet.staging import stage
 from darts_hpc.data.imagenet.torchvision_loader import TorchvisionLoader
 from darts_hpc.data.order import SampleOrder
+from darts_hpc.distributed.world import World
 
 SIZES = ((60, 40), (40, 60), (64, 64), (200, 33), (33, 150), (97, 61), (51, 90), (45, 46))
 NUM_TRAIN, NUM_VALID = 27, 13
@@ -50,7 +56,7 @@ def open_loader(
     exact: bool = False,
     limit: int = 0,
     seed: int = 3,
-) -> Loader:
+) -> DaliLoader | TorchvisionLoader:
     """The loader of one rank, with batches of world_size * batch_size images."""
     train = part == "train"
     images = manifest.train if train else manifest.val
@@ -67,23 +73,51 @@ def open_loader(
     return DaliLoader(samples, exact_jitter=exact, decode_on_gpu=False, num_threads=threads, prefetch=prefetch)
 
 
-def joined(loaders: list[Loader], epoch: int, first_step: int = 0) -> Iterator[Batch]:
+def joined(loaders: Sequence[Loader], epoch: int, first_step: int = 0) -> Iterator[Batch]:
     """The global batches of several ranks, step by step."""
     for parts in zip(*(loader.batches(epoch, first_step) for loader in loaders), strict=True):
         yield Batch(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def forked(work: Callable[[], int | None], failpoint: str = "") -> Callable[[], int]:
-    """Start work in a process of its own, which kills itself at the failpoint; return what waits for its exit code."""
-    child = os.fork()  # a second of imports cheaper than a new interpreter
-    if not child:
-        os.environ["DARTS_HPC_FAILPOINT"] = failpoint
-        code = 99
-        try:
-            code = int(work() or 0)
-        finally:
-            os._exit(code)
-    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def started(work: Callable[..., int | None], *arguments: object, failpoint: str = "") -> Callable[[], int | None]:
+    """Start work in a process of its own, which kills itself at the failpoint; return what waits for its exit code.
+
+    The process is forked from one that has imported torch and has no threads. It returns with what work returns.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["small_imagenet"])
+    process = context.Process(target=_exit_with, args=(work, arguments, failpoint))
+    process.start()
+
+    def wait() -> int | None:
+        process.join(200)
+        return process.exitcode
+
+    return wait
+
+
+def _exit_with(work: Callable[..., int | None], arguments: tuple, failpoint: str) -> None:
+    os.environ["DARTS_HPC_FAILPOINT"] = failpoint
+    sys.exit(work(*arguments) or 0)
+
+
+def pack_small(tree: Path, manifest: Manifest, destination: Path) -> None:
+    """Pack into shards of a few images."""
+    pack(tree, manifest, destination, shard_bytes=9_000, seed=1, num_threads=1)
+
+
+def stage_small(tree: Path, manifest: Manifest, destination: Path) -> bool:
+    """Stage; True, which is an exit code of 1, where there was something to do."""
+    return stage(tree, manifest, destination, 1)
+
+
+def open_counting(tree: Path) -> int:
+    """Open the manifest; return how often this process made it."""
+    made = []
+    build = open_manifest.build_manifest
+    open_manifest.build_manifest = lambda *arguments: made.append(1) or build(*arguments)
+    open_manifest.open_manifest(tree, None, World(torch.device("cpu")))
+    return len(made)
 
 
 def signature(batches: Iterator[Batch]) -> list[list[tuple[int, int, bytes]]]:

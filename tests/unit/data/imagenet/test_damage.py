@@ -109,7 +109,7 @@ def flat_keys(steps: list) -> list[int]:
 
 
 def files_in_order(root: Path, manifest, epoch: int) -> list[Path]:
-    order = open_loader(root, manifest).samples.order  # pyright: ignore[reportAttributeAccessIssue]
+    order = open_loader(root, manifest).samples.order
     ids = torch.cat([order.ids(epoch, step) for step in range(order.steps_per_epoch)])
     return [root / manifest.train.name(i) for i in ids.tolist()]
 

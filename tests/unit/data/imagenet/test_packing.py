@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_imagenet import forked, make_tree, open_loader, signature
+from small_imagenet import make_tree, open_loader, pack_small, signature, started
 
 from darts_hpc.data.imagenet.inspect import build_manifest
 from darts_hpc.data.imagenet.manifest import Manifest, load_manifest
@@ -73,15 +73,13 @@ def test_shards_can_be_packed_again(packed: Path, manifest: Manifest, tmp_path: 
 
 
 def test_packing_goes_on_after_kill_9_to_the_same_bytes(tree, manifest, packed, tmp_path: Path):
-    def work() -> None:
-        pack(tree, manifest, tmp_path, shard_bytes=9_000, seed=1, num_threads=1)
-
     for shard in ("train-000000.tar", "train-000002.tar", "val-000000.tar"):
-        assert forked(work, f"before_rename:{shard}")() == -signal.SIGKILL
+        wait = started(pack_small, tree, manifest, tmp_path, failpoint=f"before_rename:{shard}")
+        assert wait() == -signal.SIGKILL
         assert not (tmp_path / "manifest.npz").exists() and not (tmp_path / shard).exists()
     written = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.tar")}
     assert len(written) >= 3
-    work()
+    pack_small(tree, manifest, tmp_path)
     assert contents(tmp_path) == contents(packed)
     assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in written.items())  # not written again
     assert not list(tmp_path.glob(".*.writing"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_imagenet import forked, open_loader, signature
+from small_imagenet import open_loader, signature, stage_small, started
 
 from darts_hpc.data.imagenet import staging
 from darts_hpc.data.imagenet.manifest import Manifest
@@ -25,13 +25,13 @@ def test_the_copy_gives_the_same_samples_and_is_made_once(tree: Path, manifest: 
 
 
 def test_processes_that_ask_at_once_copy_once(tree, manifest, tmp_path: Path):
-    asking = [forked(lambda: stage(tree, manifest, tmp_path, 1)) for _ in range(4)]
-    assert sorted(wait() for wait in asking) == [0, 0, 0, 1]  # one found something to do
+    asking = [started(stage_small, tree, manifest, tmp_path) for _ in range(4)]
+    assert sorted(wait() or 0 for wait in asking) == [0, 0, 0, 1]  # one found something to do
 
 
 def test_a_killed_copy_is_refused_and_then_finished(tree, manifest, tmp_path: Path):
     victim = Path(manifest.val.name(2)).name
-    wait = forked(lambda: stage(tree, manifest, tmp_path, 1), f"while_staging:{victim}")
+    wait = started(stage_small, tree, manifest, tmp_path, failpoint=f"while_staging:{victim}")
     assert wait() == -signal.SIGKILL
     assert len(list(tmp_path.rglob("*.JPEG"))) > 20
     with pytest.raises(ValueError, match=r"half copied; run python -m darts_hpc.stage again"):

@@ -1,0 +1,66 @@
+"""Colour jitter on a batch equals torchvision's ColorJitter on Pillow images, pixel for pixel."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional as F
+
+from darts_hpc.data.imagenet.draws import draw
+from darts_hpc.data.imagenet.jitter import OPERATIONS, jitter_batch
+
+THEIRS = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
+
+
+def colours() -> Tensor:
+    """Images (16, 64, 64, 3): a sixteenth grid of all colours, edges and greys among them, shuffled."""
+    levels = torch.tensor([*range(0, 256, 17), 1, 2, 127, 128, 253, 254])  # 22
+    grid = torch.tensor(list(itertools.product(levels.tolist(), repeat=3)), dtype=torch.uint8)  # (10648, 3)
+    noise = torch.randint(0, 256, (16 * 64 * 64 - len(grid), 3), generator=torch.Generator().manual_seed(0))
+    both = torch.cat([grid, noise.to(torch.uint8)])
+    return both[torch.randperm(len(both), generator=torch.Generator().manual_seed(1))].view(16, 64, 64, 3)
+
+
+def pillow(images: Tensor, factors: Tensor, orders: Tensor) -> Tensor:
+    """torchvision, image by image."""
+    changed = []
+    for pixels, factor, order in zip(images, factors.tolist(), orders.tolist(), strict=True):
+        image = Image.fromarray(pixels.numpy())
+        for number in order:
+            image = THEIRS[number](image, factor[number])  # pyright: ignore[reportArgumentType]
+        changed.append(torch.from_numpy(np.array(image)))
+    return torch.stack(changed)
+
+
+@pytest.mark.parametrize("number", range(4), ids=["brightness", "contrast", "saturation", "hue"])
+def test_each_operation_equals_torchvisions(number: int):
+    images = colours()
+    low, high = (-0.5, 0.5) if number == 3 else (0.0, 2.0)
+    factors = torch.linspace(low, high, 16, dtype=torch.float64)
+    ours = OPERATIONS[number](images, factors)
+    only = torch.full((16, 1), number)
+    assert torch.equal(ours, pillow(images, factors[:, None].expand(16, 4), only))
+
+
+def test_jitter_equals_torchvisions_in_each_images_own_order():
+    images = colours()
+    size = torch.full((16,), 64)
+    for epoch in range(3):
+        draws = draw(0, epoch, torch.arange(16), size, size)
+        ours = jitter_batch(images, draws.factors, draws.orders)
+        assert torch.equal(ours, pillow(images, draws.factors, draws.orders))
+        assert not torch.equal(ours, jitter_batch(images, draws.factors, draws.orders.flip(1)))
+    assert torch.equal(images, colours())  # what came in is left alone
+
+
+def test_images_without_colour_or_of_one_pixel_are_no_exception():
+    for shape in ((3, 1, 1, 3), (3, 5, 7, 3)):
+        for level in (0, 128, 255):
+            images = torch.full(shape, level, dtype=torch.uint8)
+            size = torch.ones(3, dtype=torch.int64)
+            draws = draw(0, 0, torch.arange(3), size, size)
+            assert torch.equal(jitter_batch(images, *draws[2:]), pillow(images, *draws[2:]))
+    assert jitter_batch(torch.empty(0, 4, 4, 3, dtype=torch.uint8), *(part[:0] for part in draws[2:])).shape[0] == 0

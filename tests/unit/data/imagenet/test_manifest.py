@@ -1,0 +1,217 @@
+"""The manifest: made once, whole or not there, refused when damaged or when the data changed under it."""
+
+import os
+import signal
+import tarfile
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from small_imagenet import make_tree, open_counting, save_jpeg, started
+
+from darts_hpc.config.imagenet import ImageNetDataConfig
+from darts_hpc.data.imagenet import manifest as manifest_module
+from darts_hpc.data.imagenet import open_manifest as open_module
+from darts_hpc.data.imagenet.inspect import build_manifest
+from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.data.imagenet.manifest import Manifest, load_manifest, save_manifest
+from darts_hpc.data.imagenet.open_manifest import manifest_path, open_manifest
+from darts_hpc.distributed.world import World
+
+ALONE = World(torch.device("cpu"))
+
+
+def test_it_says_of_each_image_what_pillow_and_the_file_say(tree: Path, manifest: Manifest):
+    assert manifest.classes == ("ant", "bee", "cat")
+    for part in (manifest.train, manifest.val):
+        names = [part.name(i) for i in range(len(part))]
+        assert names == sorted(names)
+        for i, name in enumerate(names):
+            content = (tree / name).read_bytes()
+            assert (part.sizes[i], part.checksums[i]) == (len(content), zlib.crc32(content))
+            assert (part.widths[i], part.heights[i]) == Image.open(tree / name).size
+            assert manifest.classes[part.labels[i]] == name.split("/")[1] and part.find(name) == i
+
+
+def test_it_is_made_once_and_read_back_equal(own_tree: Path, monkeypatch: pytest.MonkeyPatch):
+    first, path = open_manifest(own_tree, None, ALONE)
+    assert path == own_tree / "manifest.npz"
+    monkeypatch.setattr(open_module, "build_manifest", lambda *_: pytest.fail("made twice"))
+    second, _ = open_manifest(own_tree, None, ALONE)
+    assert second.digest() == first.digest() and second.classes == first.classes
+    assert [second.val.name(i) for i in range(13)] == [first.val.name(i) for i in range(13)]
+
+
+def test_processes_that_open_it_at_once_make_it_once(own_tree: Path):
+    assert sorted(wait() or 0 for wait in [started(open_counting, own_tree) for _ in range(4)]) == [0, 0, 0, 1]
+
+
+def test_a_kill_while_it_is_written_leaves_none(own_tree: Path):
+    assert started(open_counting, own_tree, failpoint="after_file")() == -signal.SIGKILL
+    assert not (own_tree / "manifest.npz").exists()
+    assert len(open_manifest(own_tree, None, ALONE)[0].train) == 27
+
+
+def edit(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+CHANGES = {
+    "added": (lambda root: save_jpeg(root / "train/ant/new.jpg", 3), r"train/ant/new.jpg was absent and is of \d+"),
+    "removed": (lambda root: (root / "val/bee/val_004.JPEG").unlink(), r"val_004.JPEG was of \d+ bytes and is absent"),
+    "renamed": (
+        lambda root: (root / "train/bee/train_001.JPEG").rename(root / "train/bee/a.JPEG"),
+        "a.JPEG was absent",
+    ),
+    "rewritten": (lambda root: edit(root / "train/cat/train_002.JPEG"), r"train_002.JPEG was of \d+ bytes and is of"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("kind", ["small", "large"])
+def test_data_that_changed_under_it_is_refused(own_tree: Path, change: str, kind: str, monkeypatch):
+    _, path = open_manifest(own_tree, None, ALONE)
+    if kind == "large":
+        monkeypatch.setattr(manifest_module, "ALWAYS_LIST", 10)
+    work, message = CHANGES[change]
+    work(own_tree)
+    if kind == "large" and change == "rewritten":  # found by its checksum, when it is read
+        open_manifest(own_tree, None, ALONE)
+        return
+    with pytest.raises(ValueError, match=rf"{message}.*; restore them, or remove that manifest") as refusal:
+        open_manifest(own_tree, None, ALONE)
+    assert "\n" not in str(refusal.value)
+    path.unlink()
+    open_manifest(own_tree, None, ALONE)
+
+
+def test_a_copy_of_the_data_is_no_change(own_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(manifest_module, "ALWAYS_LIST", 10)
+    manifest, _ = open_manifest(own_tree, None, ALONE)
+    (tmp_path / "copy").mkdir()
+    make_tree(tmp_path / "copy")
+    save_manifest(manifest, tmp_path / "copy" / "manifest.npz")
+    assert open_manifest(tmp_path / "copy", None, ALONE)[0].digest() == manifest.digest()
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "text"])
+def test_a_damaged_manifest_is_refused(tree: Path, manifest: Manifest, tmp_path: Path, damage: str):
+    path = tmp_path / "m.npz"
+    save_manifest(manifest, path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"train/bee/train_001.JPEG")
+    content[place] ^= 1
+    path.write_bytes({"bit": bytes(content), "cut": content[:-50], "empty": b"", "text": b"no zip"}[damage])
+    with pytest.raises(ValueError, match=r"m.npz can't be used .*remove it to have it made again"):
+        load_manifest(path)
+
+
+def test_it_goes_to_the_cache_where_the_data_cannot_be_written(tree: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert manifest_path(tree).parent == tmp_path / "darts_hpc"
+    assert open_manifest(tree, None, ALONE)[1] == manifest_path(tree)
+    with pytest.raises(ValueError, match=r"can't write the manifest .*name another place with --manifest"):
+        open_manifest(tree, Path("/proc/nowhere/m.npz"), ALONE)
+
+
+def shard(path: Path, files: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, BytesIO(content))
+
+
+def jpeg(number: int, tmp_path: Path) -> bytes:
+    save_jpeg(tmp_path / f"{number}.jpg", number)
+    return (tmp_path / f"{number}.jpg").read_bytes()
+
+
+def test_tars_made_elsewhere_are_read(tmp_path: Path):
+    """Keys with folders, several shards, other files of a sample, long names, images before or after their labels."""
+    a, b, c, d = (jpeg(i, tmp_path / "jpegs") for i in range(4))
+    root = tmp_path / "root"
+    (root / "train").mkdir(parents=True)
+    long = "x" * 120
+    shard(root / "train" / "part-1-train.tar", {"z/1.cls": b"1\n", "z/1.jpg": a, "z/1.json": b"{}"})
+    shard(root / "train" / "part-0-train.tar", {f"a/{long}.jpeg": b, f"a/{long}.cls": b"0"})
+    shard(root / "some-validation-0.tar", {"1.jpg": c, "1.cls": b"1", "0.jpg": d, "0.cls": b"0"})
+    manifest = build_manifest(root, 1)
+    assert [manifest.train.keys[i] for i in range(2)] == [f"a/{long}", "z/1"]  # pyright: ignore[reportOptionalSubscript]
+    assert manifest.train.labels.tolist() == [0, 1] and manifest.val.labels.tolist() == [0, 1]
+    assert manifest.train.checksums.tolist() == [zlib.crc32(b), zlib.crc32(a)]
+    assert manifest.classes == ("0", "1") and manifest.val.checksums[0] == zlib.crc32(d)
+
+
+def empty(folder: Path) -> None:
+    for file in folder.iterdir():
+        file.unlink()
+
+
+REFUSED = {
+    "no folder": (lambda root: root.rename(root.with_name("gone")), "imagenet does not exist; expected a folder"),
+    "no val": (lambda root: (root / "val").rename(root / "validation"), "has no val/; expected val/CLASS/"),
+    "no train": (lambda root: (root / "train").rename(root / "t"), "has no train/; expected train/CLASS/"),
+    "class in train only": (
+        lambda root: (root / "val/cat").rename(root / "cat"),
+        "'cat' is in .*train and not in",
+    ),
+    "class in val only": (lambda root: (root / "train/ant").rename(root / "a"), "'ant' is in .*val and not in"),
+    "no image of a class": (lambda root: empty(root / "val/bee"), "val/bee holds no image"),
+    "shard of no part": (lambda root: shard(root / "x.tar", {}), "x.tar: expected train or val in its name"),
+    "no val shard": (
+        lambda root: shard(root / "train.tar", {"a.jpg": b"x", "a.cls": b"1"}),
+        "none with val in its name",
+    ),
+    "no label": (lambda root: shard(root / "train.tar", {"a.jpg": b"x"}), "a has an image and no label"),
+    "no image": (lambda root: shard(root / "train.tar", {"a.cls": b"1"}), "a has a label and no image"),
+    "label in words": (lambda root: shard(root / "train.tar", {"a.cls": b"dog"}), "holds b'dog'; expected the number"),
+    "no tar": (lambda root: (root / "train.tar").write_bytes(b"x" * 2000), "train.tar can't be read as a tar"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_data_that_is_not_laid_out_as_expected_is_refused_in_one_line(own_tree: Path, case: str):
+    spoil, message = REFUSED[case]
+    spoil(own_tree)
+    with pytest.raises(ValueError, match=message) as refusal:
+        open_imagenet(ImageNetDataConfig(data=own_tree, batch_size=2), 0, ALONE)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("fault", ["cut", "header"])
+def test_a_shard_that_is_cut_or_has_a_damaged_header_is_refused(tmp_path: Path, fault: str):
+    images = {
+        f"{i}.{kind}": jpeg(i, tmp_path / "j") if kind == "jpg" else b"0" for i in range(3) for kind in ("jpg", "cls")
+    }
+    path = tmp_path / "train.tar"
+    shard(path, images)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"2.jpg")
+    if fault == "cut":
+        content = content[: place + 700]
+    else:
+        content[place + 3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"train.tar (can't be read as a tar|is damaged at byte).*again"):
+        build_manifest(tmp_path, 1)
+
+
+def test_fewer_images_than_the_processes_take_are_refused(own_tree: Path):
+    with pytest.raises(ValueError, match=r"--batch_size 28 on 1 processes takes 28 images a step; only 27 are there"):
+        open_imagenet(ImageNetDataConfig(data=own_tree, batch_size=28), 0, ALONE)
+
+
+def test_dali_that_is_not_installed_is_refused_with_a_hint(own_tree: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(__import__("sys").modules, "nvidia.dali", None)
+    with pytest.raises(ValueError, match=r"needs .*pip install 'darts_hpc\[dali\]', or take --loader torch"):
+        open_imagenet(ImageNetDataConfig(data=own_tree, batch_size=2), 0, ALONE)
+
+
+def test_a_gpu_decoder_without_a_gpu_is_refused(own_tree: Path):
+    with pytest.raises(ValueError, match=r"--decode gpu needs a GPU"):
+        open_imagenet(ImageNetDataConfig(data=own_tree, batch_size=2, decode="gpu"), 0, ALONE)
