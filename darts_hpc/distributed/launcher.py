@@ -38,6 +38,22 @@ def find_place(env: Mapping[str, str] = os.environ) -> Place:
     return _mpi(_number("the number of MPI ranks", size)) if size != "1" else Place("none")
 
 
+def job_name(env: Mapping[str, str] = os.environ) -> str:
+    """Return what tells this job from others started in the same second, and is the same after a restart of it.
+
+    Slurm's job and array task, or torchrun's run id; the pid where there is neither.
+    """
+    job = env.get("SLURM_ARRAY_JOB_ID") or env.get("SLURM_JOB_ID")
+    if job is not None:
+        return "_".join(filter(None, (job, env.get("SLURM_ARRAY_TASK_ID"))))
+    return re.sub(r"[^A-Za-z0-9_.]", "_", env.get("TORCHELASTIC_RUN_ID", ""))[:12] or str(os.getpid())
+
+
+def is_restart(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun or Slurm started this very job before: after a death, a lost node, a preemption."""
+    return any(env.get(name, "0") != "0" for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+
+
 def is_first_process(env: Mapping[str, str] = os.environ) -> bool:
     """Guess, before the launcher is asked, whether this process is the one that speaks to the user."""
     slurm = ("SLURM_PROCID",) if "SLURM_STEP_ID" in env else ()

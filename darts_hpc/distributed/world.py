@@ -144,14 +144,6 @@ class World:
         return values[0]
 
 
-def job_name() -> str:
-    """Return what tells this run apart from others started in the same second: Slurm's job and task, or the pid."""
-    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
-    if job is None:
-        return str(os.getpid())
-    return "_".join(filter(None, (job, os.environ.get("SLURM_ARRAY_TASK_ID"))))
-
-
 def _choose_device(device: str, index: int) -> torch.device:
     if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")

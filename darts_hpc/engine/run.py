@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from darts_hpc.config.schema import RunConfig
+from darts_hpc.distributed.launcher import is_restart, job_name
 from darts_hpc.distributed.vote import Vote
-from darts_hpc.distributed.world import World, job_name
+from darts_hpc.distributed.world import World
 from darts_hpc.engine.checkpoint import (
     Checkpoint,
     CheckpointStore,
@@ -90,14 +91,16 @@ class Run:
 
     def __enter__(self) -> "Run":
         with ExitStack() as stack:
-            self.folder = choose_run_folder(self.entry, self.cfg.save, self.cfg.resume, job_name())
+            self.folder = choose_run_folder(
+                self.entry, self.cfg.save, self.cfg.resume, job_name(), restarted=is_restart()
+            )
             self.folder = self.world.broadcast_object(self.folder)
             if self.world.is_main:
                 stack.enter_context(lock_run_folder(self.folder))
             self.world.barrier()
             stack.enter_context(logging_to(self.folder, self.world.rank))
             self._checkpoints = CheckpointStore(self.folder / "checkpoints")
-            self._newest = self._checkpoints.load_newest() if self.cfg.resume != "none" else None
+            self._newest = self._checkpoints.load_newest() if self.cfg.resume != "none" or is_restart() else None
             if self._newest is not None:
                 check_fingerprint(self._newest.fingerprint, self.fingerprint, self.may_differ)
             if self.world.is_main:

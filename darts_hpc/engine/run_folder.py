@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import importlib.metadata
 import logging
 import os
@@ -25,11 +26,12 @@ RUNS = Path("runs")
 PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "darts_hpc")
 
 
-def choose_run_folder(entry: str, save: str, resume: str, job: str, runs: Path = RUNS) -> Path:
+def choose_run_folder(entry: str, save: str, resume: str, job: str, runs: Path = RUNS, restarted: bool = False) -> Path:
     """Return the run folder that --save and --resume ask for; it may not exist yet.
 
     A name gives runs/<entry>-<name>-<time>-<job>/; with a path separator in it, `save` is the folder. resume: "none",
-    "auto" (the newest run of that name that has a checkpoint, if any) or a run folder.
+    "auto" (the newest run of that name that has a checkpoint, if any) or a run folder. A job that was `restarted` goes
+    on with its own run, whether that was asked for or not.
 
     Raises ValueError when a run is in the way, or there is nothing to resume.
     """
@@ -40,9 +42,13 @@ def choose_run_folder(entry: str, save: str, resume: str, job: str, runs: Path =
         return folder
     if os.sep in save:
         folder = Path(save)
-        if resume == "none" and ((folder / "config.yaml").exists() or has_checkpoint(folder)):
+        if resume == "none" and not restarted and ((folder / "config.yaml").exists() or has_checkpoint(folder)):
             raise ValueError(f"--save {save} holds a run already; add --resume auto to go on with it, or name another")
         return folder
+    if restarted and resume == "none":
+        own = sorted(runs.glob(f"{glob.escape(f'{entry}-{save}')}-????????-??????-{job}"))
+        if own and not (own[-1] / "result.json").exists():
+            return own[-1]
     if resume == "auto":
         name = re.compile(rf"{re.escape(entry)}-{re.escape(save)}-\d{{8}}-\d{{6}}-[^-]+")
         earlier = sorted((path for path in runs.glob("*") if name.fullmatch(path.name)), reverse=True)

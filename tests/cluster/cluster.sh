@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A real Slurm with several virtual nodes on one machine, without systemd and without touching the machine: slurm.py runs
-# this as the first process of namespaces of its own (processes, network, mounts, names), so that two clusters can't meet,
-# and the kernel takes everything away when this process ends. It ends when its stdin closes, as when its owner is killed.
+# A real Slurm with several virtual nodes on one machine, without systemd and without touching the machine:
+# slurm_cluster.py runs this as the first process of namespaces of its own (processes, network, mounts, names), so that
+# two clusters can't meet, and the kernel takes everything away when this process ends. It ends when its stdin closes, as
+# when its owner is killed.
 #   cluster.sh FOLDER NODES CPUS GPUS     FOLDER: a short path, because it holds sockets; it is filled here
 set -euo pipefail
 folder=$1 nodes=$2 cpus=$3 gpus=$4

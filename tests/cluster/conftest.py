@@ -1,9 +1,11 @@
 """One real Slurm for all tests here, or the reason why there is none."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
-from slurm import Cluster, why_not
+from jobs import copy_checkout, outcome, run
+from slurm_cluster import Cluster, why_not
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +16,28 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip(f"no Slurm: {reason}")
     with Cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout at a path with a space in it."""
+    return copy_checkout(tmp_path_factory.mktemp("a user's") / "check out")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """What a run comes to with processes that torchrun started and nothing disturbed; each is run once."""
+    outcomes: dict[object, dict[str, str]] = {}
+
+    def undisturbed(command: Sequence[str], size: int) -> dict[str, str]:
+        if (command, size) not in outcomes:
+            folder = tmp_path_factory.mktemp(command[0])
+            code = run(
+                "launch/local.sh", *command, "--save", folder / "run",
+                cwd=checkout, log=folder / "log", PROCESSES=str(size),
+            )  # fmt: skip
+            assert code == 0, (folder / "log").read_text()
+            outcomes[command, size] = outcome(folder / "run")
+        return outcomes[command, size]
+
+    return undisturbed

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slurm import Cluster
+from slurm_cluster import Cluster
 
 
 def test_two_nodes_run_one_job_and_have_disks_of_their_own(cluster: Cluster, tmp_path: Path):

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from darts_hpc.distributed.launcher import Place, find_place, first_host, is_first_process
+from darts_hpc.distributed.launcher import Place, find_place, first_host, is_first_process, is_restart, job_name
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node7", "MASTER_PORT": "29500"}
 BATCH = {
@@ -126,3 +126,16 @@ def test_one_process_of_many_speaks_about_a_bad_flag():
     assert not is_first_process(STEP) and is_first_process({**STEP, "SLURM_PROCID": "0"})
     assert is_first_process({**STEP, **TORCHRUN, "RANK": "0"})  # a torchrun on each node
     assert not is_first_process({"PMI_RANK": "2"}) and not is_first_process({"OMPI_COMM_WORLD_RANK": "1"})
+
+
+def test_a_job_keeps_its_name_over_restarts_and_shares_it_with_no_other():
+    array = {"SLURM_ARRAY_JOB_ID": "70", "SLURM_JOB_ID": "71"}
+    assert [job_name({**array, "SLURM_ARRAY_TASK_ID": task}) for task in "012"] == ["70_0", "70_1", "70_2"]
+    assert job_name({"SLURM_JOB_ID": "71", "TORCHELASTIC_RUN_ID": "x"}) == "71"
+    assert job_name({"TORCHELASTIC_RUN_ID": "0f3a-77/b"}) == "0f3a_77_b"
+    assert job_name({}) == job_name({}) != ""
+
+
+def test_restarts_are_told_from_first_starts():
+    assert not is_restart({}) and not is_restart({"TORCHELASTIC_RESTART_COUNT": "0"})
+    assert is_restart({"TORCHELASTIC_RESTART_COUNT": "2"}) and is_restart({"SLURM_RESTART_COUNT": "1"})

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 import torch
 
-from darts_hpc.distributed.world import World, job_name
+from darts_hpc.distributed.world import World
 
 
 def torchrun(tmp_path, script: str, processes: int = 2) -> str:
@@ -44,16 +44,6 @@ def test_unknown_device_is_refused(device):
 def test_cuda_where_there_is_none_is_refused_with_the_way_out():
     with pytest.raises(ValueError, match="use --device cpu"), World.open("cuda"):
         pass
-
-
-def test_jobs_of_a_slurm_array_have_names_of_their_own(monkeypatch):
-    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
-    monkeypatch.setenv("SLURM_JOB_ID", "71")
-    names = set()
-    for task in "012":
-        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", task)
-        names.add(job_name())
-    assert names == {"70_0", "70_1", "70_2"}
 
 
 def test_two_ranks_average_sum_and_broadcast(tmp_path):

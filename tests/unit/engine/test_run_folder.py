@@ -33,8 +33,8 @@ def with_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def choose(tmp_path, save="EXP", resume="none", job="77"):
-    return choose_run_folder("train", save, resume, job, runs=tmp_path)
+def choose(tmp_path, save="EXP", resume="none", job="77", restarted=False):
+    return choose_run_folder("train", save, resume, job, runs=tmp_path, restarted=restarted)
 
 
 def test_a_name_gets_entry_time_and_job(tmp_path):
@@ -42,6 +42,16 @@ def test_a_name_gets_entry_time_and_job(tmp_path):
     assert folder.parent == tmp_path
     assert folder.name.startswith("train-EXP-20") and folder.name.endswith("-77")
     assert choose(tmp_path, job="78") != folder
+
+
+def test_a_restarted_job_goes_on_with_its_own_run_unasked(tmp_path):
+    own = tmp_path / "train-EXP-20261124-101500-77"
+    for folder in (own, tmp_path / "train-EXP-20261124-101501-78", tmp_path / "train-OTHER-20261124-101502-77"):
+        with_checkpoint(folder)
+    assert choose(tmp_path, restarted=True) == own
+    assert choose(tmp_path, restarted=False) != own
+    assert choose(tmp_path, restarted=True, job="79").name.endswith("-79")  # it did not get so far as a folder
+    assert choose(tmp_path, save=f"{own}/", restarted=True) == own
 
 
 def test_a_name_with_a_separator_is_the_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""A real two-node Slurm on this machine, for tests, or by hand: python tests/cluster/slurm.py [COMMAND ...]."""
+"""A real two-node Slurm on this machine, for tests, or by hand: python tests/cluster/slurm_cluster.py [COMMAND ...]."""
 
 import os
 import re
@@ -53,7 +53,7 @@ class Cluster:
             env={**os.environ, "PATH": PATH},
         )
         try:
-            self._first_process = self._wait(lambda: _children(self._owner.pid), "the first process")[0]
+            self._first_process = self.wait_for(lambda: _children(self._owner.pid), "the first process")[0]
             for node in self.nodes:
                 self.wait_for_node(node)
         except BaseException:
@@ -99,7 +99,7 @@ class Cluster:
     def wait(self, job: str, *states: str, timeout_s: float = 120) -> dict[str, str]:
         """Wait until a job is in one of the states, or has ended where none is named; return its fields."""
         # sbatch --wait polls ever more slowly: an 8 s job took 42 s.
-        self._wait(lambda: self.job(job)["JobState"] in (states or ENDED), f"job {job} {states}", timeout_s)
+        self.wait_for(lambda: self.job(job)["JobState"] in (states or ENDED), f"job {job} {states}", timeout_s)
         return self.job(job)
 
     def crash(self, node: str) -> None:
@@ -119,7 +119,7 @@ class Cluster:
             sinfo = self.run("sinfo", "--noheader", "--nodes", node, "--format", "%t", check=False)
             return sinfo.stdout.strip() in states
 
-        self._wait(reached, f"{node} {states}", timeout_s)
+        self.wait_for(reached, f"{node} {states}", timeout_s)
 
     def processes(self, node: str) -> list[str]:
         """Return the command lines of what runs on a node beside Slurm itself."""
@@ -132,7 +132,7 @@ class Cluster:
     def _enter(self) -> list[str]:
         return ["nsenter", f"--target={self._first_process}", *NAMESPACES]
 
-    def _wait(self, reached, what: str, timeout_s: float = 60):
+    def wait_for(self, reached, what: str, timeout_s: float = 60):
         """Return the first true value of reached()."""
         deadline = time.monotonic() + timeout_s
         while not (value := reached()):

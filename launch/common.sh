@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# What all launch scripts and Slurm jobs share. Sourced, from anywhere.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+if [ -z "${PYTHON:-}" ]; then
+    if [ -x "$root/.venv/bin/python" ]; then PYTHON=$root/.venv/bin/python; else PYTHON=python3; fi
+fi
+
+# A worker that died leaves its address in the store that torchrun shares by default, and the restarted group fails on it.
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+# SIGUSR1 would end torchrun and leave its workers behind; like the others, it is passed on, and they get time to save.
+# shellcheck disable=SC2034 # the scripts that source this use it
+torchrun=("$PYTHON" -m torch.distributed.run --max-restarts="${MAX_RESTARTS:-3}"
+    "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1" --shutdown-timeout=300)
+
+# usage FILE: the comment at the head of a script, as its help, and exit code 2
+usage() {
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$1" >&2
+    exit 2
+}
+
+# show COMMAND ...: print a command, ready to paste
+show() {
+    printf '+' >&2
+    printf ' %q' "$@" >&2
+    printf '\n' >&2
+}
+
+# processes_here: how many processes this node gets: PROCESSES, else one a GPU, else one
+processes_here() {
+    local gpus=0
+    if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+        gpus=$(tr ',' '\n' <<< "$CUDA_VISIBLE_DEVICES" | grep -c .)
+    elif command -v nvidia-smi > /dev/null; then
+        gpus=$(nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU') || gpus=0
+    fi
+    echo "${PROCESSES:-$((gpus > 0 ? gpus : 1))}"
+}

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Run an entry point on this machine, one process for each GPU:
+#     launch/local.sh ENTRY [FLAG ...]                 such as: launch/local.sh train_search --unrolled
+# Environment: PROCESSES (one a GPU; one without), MAX_RESTARTS (3: a killed process costs the steps since the last
+# checkpoint), PYTHON (the checkout's .venv, else python3).
+set -euo pipefail
+# shellcheck source=launch/common.sh
+. "$(dirname "$0")/common.sh"
+if [ $# = 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then usage "$0"; fi
+entry=$1
+shift
+
+command=("${torchrun[@]}" --standalone --nproc-per-node="$(processes_here)" -m "darts_hpc.$entry" "$@")
+show "${command[@]}"
+exec "${command[@]}"

@@ -1,0 +1,91 @@
+"""Every launcher starts the same run: with as many processes, the same weights, alphas and metrics to the last bit."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from jobs import SEARCH, TINY, TRAIN, environment, mpi_python, outcome, run, start
+from slurm_cluster import Cluster
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("mpi", ["openmpi", "mpich"])
+def test_mpi_with_four_ranks(mpi, checkout: Path, undisturbed, tmp_path: Path):
+    try:
+        programs = mpi_python(tmp_path / "venv", mpi)
+    except LookupError as reason:
+        pytest.skip(str(reason))
+    root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    flags = "--oversubscribe" if mpi == "openmpi" else ""
+    code = run(
+        "launch/mpi.sh", 4, *SEARCH, "--save", tmp_path / "run", cwd=checkout, log=tmp_path / "log",
+        MPIRUN=str(programs / "mpirun"), MPIRUN_FLAGS=flags, PYTHON=str(programs / "python"), **root,
+    )  # fmt: skip
+    assert code == 0, (tmp_path / "log").read_text()
+    assert outcome(tmp_path / "run") == undisturbed(SEARCH, 4)
+
+
+def test_plain_srun_on_two_nodes_with_two_processes_each(cluster: Cluster, checkout: Path, undisturbed, tmp_path: Path):
+    python = environment()["PYTHON"]
+    cluster.run(
+        "srun", "--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--kill-on-bad-exit=1", python,
+        "-m", f"darts_hpc.{SEARCH[0]}", *SEARCH[1:], "--save", tmp_path / "run", cwd=checkout, env=environment(),
+        timeout_s=280,
+    )  # fmt: skip
+    assert outcome(tmp_path / "run") == undisturbed(SEARCH, 4)
+
+
+def test_one_command_on_each_node_without_a_scheduler(checkout: Path, undisturbed, tmp_path: Path):
+    where = {"NODES": "2", "HEAD": "localhost", "PORT": "29417", "PROCESSES": "1"}
+    command = ["launch/multinode.sh", *TRAIN, "--save", tmp_path / "run"]
+    nodes = [start(*command, cwd=checkout, log=tmp_path / f"log{node}", **where) for node in range(2)]
+    assert [node.wait(timeout=240) for node in nodes] == [0, 0], (tmp_path / "log0").read_text()
+    assert outcome(tmp_path / "run") == undisturbed(TRAIN, 2)
+
+
+def test_an_array_trains_a_seed_each(cluster: Cluster, checkout: Path, tmp_path: Path):
+    flags = ["--arch", "DARTS_V1", "--batch_size", "240", *TINY, "--epochs", "1", "--save", "seeds"]
+    job = cluster.sbatch("--array=0-1", "slurm/train.sbatch", *flags, cwd=checkout, env=environment())
+    for seed in "01":
+        ended = cluster.wait(f"{job}_{seed}")
+        log = (checkout / "slurm" / "logs" / f"train-{job}_{seed}.out").read_text()
+        assert ended["JobState"] == "COMPLETED", log
+        (folder,) = checkout.glob(f"runs/train-seeds-*-{job}_{seed}")
+        assert f"seed: {seed}\n" in (folder / "config.yaml").read_text()
+        assert (folder / "result.json").exists() and "+ srun" in log and f"--seed {seed}" in log
+
+
+def test_a_job_submitted_from_elsewhere_says_where_to_submit_it(cluster: Cluster, checkout: Path, tmp_path: Path):
+    job = cluster.sbatch(f"--output={tmp_path}/log", checkout / "slurm" / "search.sbatch", cwd=tmp_path)
+    assert cluster.wait(job)["ExitCode"].startswith("2:")
+    assert "submit from the checkout's top folder" in (tmp_path / "log").read_text()
+
+
+def test_a_second_job_on_a_run_folder_is_refused_in_one_line(cluster: Cluster, checkout: Path, tmp_path: Path):
+    lock = "import sys, time; from pathlib import Path; from darts_hpc.engine.run_folder import lock_run_folder\n"
+    lock += "with lock_run_folder(Path(sys.argv[1])): print('locked', flush=True); time.sleep(100)"
+    python = environment()["PYTHON"]
+    first = cluster.sbatch(
+        "--nodelist=node1", f"--output={tmp_path}/first", "--export=ALL", "--wrap",
+        f"exec {python} -c \"{lock}\" '{tmp_path}/run'", cwd=checkout, env=environment(),
+    )  # fmt: skip
+    cluster.wait_for(lambda: "locked" in (tmp_path / "first").read_text(), "the lock")
+    second = cluster.run(
+        "srun", "--nodes=1", "--nodelist=node2", "--ntasks=2", python, "-m", "darts_hpc.train", *TRAIN[1:],
+        "--save", f"{tmp_path}/run/", cwd=checkout, env=environment(), check=False,
+    )  # fmt: skip
+    errors = [line for line in second.stderr.splitlines() if not line.startswith("srun:")]
+    assert second.returncode == 2 and len(errors) == 1, second.stderr
+    assert errors[0].startswith("error: ") and "on node1" in errors[0] and "in use by process" in errors[0]
+    cluster.run("scancel", "--signal=KILL", "--full", first)
+    cluster.wait(first)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (apt: shellcheck)")
+def test_scripts_pass_shellcheck(checkout: Path, tmp_path: Path):
+    root = Path(__file__).parents[2]
+    scripts = [*root.glob("launch/*.sh"), *root.glob("slurm/*.s*"), *root.glob("tests/cluster/*.sh"), root / ".ci/run"]
+    assert len(scripts) >= 12
+    code = run("shellcheck", "--external-sources", *scripts, cwd=root, log=tmp_path / "log")
+    assert code == 0, (tmp_path / "log").read_text()

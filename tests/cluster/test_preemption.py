@@ -1,0 +1,98 @@
+"""Whatever ends a run's processes, the run goes on from its last checkpoint and ends as if nothing had happened."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from jobs import TRAIN, environment, outcome, run, start, steps_done, wait_until, workers
+from slurm_cluster import ENDED, Cluster
+
+pytestmark = pytest.mark.slow
+
+
+def submit(cluster: Cluster, checkout: Path, folder: Path, *options: str) -> str:
+    """Submit a training with one process on each of two nodes; slurm/train.sbatch without its array."""
+    flags = [*TRAIN[1:], "--seed", "0", "--save", f"{folder}/run"]
+    return cluster.sbatch(
+        "--array=0", "--nodes=2", *options, f"--output={folder}/log", "slurm/train.sbatch", *flags,
+        cwd=checkout, env=environment(),
+    )  # fmt: skip
+
+
+def wait_for_steps(cluster: Cluster, job: str, folder: Path, steps: int) -> None:
+    """Wait until a job's run has come so far; fail with what the job said if it ends before."""
+    wait_until(
+        lambda: steps_done(folder / "run") >= steps or cluster.job(f"{job}_0")["JobState"] in ENDED, 280, "steps"
+    )
+    assert steps_done(folder / "run") >= steps, (folder / "log").read_text()
+
+
+def test_a_job_that_must_end_saves_requeues_itself_and_finishes(
+    cluster: Cluster, checkout: Path, undisturbed, tmp_path: Path
+):
+    job = submit(cluster, checkout, tmp_path)
+    wait_for_steps(cluster, job, tmp_path, 7)
+    cluster.run("scancel", "--batch", "--signal=USR1", job)  # what Slurm sends 300 s before the time limit
+    ended = cluster.wait(f"{job}_0", timeout_s=250)
+    log = (tmp_path / "log").read_text()
+    assert ended["JobState"] == "COMPLETED" and ended["Restarts"] == "1", log
+    assert "stopped by SIGUSR1" in log and "+ scontrol requeue" in log and "going on in epoch" in log
+    assert outcome(tmp_path / "run") == undisturbed(TRAIN, 2)
+
+
+def test_a_job_that_loses_a_node_starts_again_from_its_last_checkpoint(
+    cluster: Cluster, checkout: Path, undisturbed, tmp_path: Path
+):
+    job = submit(cluster, checkout, tmp_path)
+    wait_for_steps(cluster, job, tmp_path, 7)
+    cluster.crash("node2")
+    cluster.wait(f"{job}_0", "PENDING", timeout_s=120)
+    cluster.wait_for(lambda: cluster.processes("node1") == [], "no process left on the other node", 5)
+    cluster.power_on("node2")
+    ended = cluster.wait(f"{job}_0", timeout_s=250)
+    assert ended["JobState"] == "COMPLETED" and ended["Restarts"] == "1", (tmp_path / "log").read_text()
+    assert outcome(tmp_path / "run") == undisturbed(TRAIN, 2)
+
+
+def test_a_cancelled_job_does_not_come_back(cluster: Cluster, checkout: Path, tmp_path: Path):
+    job = submit(cluster, checkout, tmp_path)
+    wait_for_steps(cluster, job, tmp_path, 2)
+    cluster.run("scancel", job)
+    assert cluster.wait(f"{job}_0")["JobState"] == "CANCELLED"
+    assert "+ scontrol requeue" not in (tmp_path / "log").read_text()
+
+
+def test_a_killed_rank_is_restarted_and_a_killed_launcher_leaves_no_orphan(checkout: Path, undisturbed, tmp_path: Path):
+    folder = tmp_path / "run"
+    command = ["launch/local.sh", *TRAIN, "--save", folder]
+    launcher = start(*command, cwd=checkout, log=tmp_path / "log", PROCESSES="2")
+    wait_until(lambda: steps_done(folder) >= 3, 200, "the third step")
+    os.kill(workers(folder)[-1], signal.SIGKILL)
+    wait_until(lambda: "going on in epoch" in (tmp_path / "log").read_text(), 200, "the restarted group")
+    wait_until(lambda: steps_done(folder) >= 7, 200, "the second epoch")
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    wait_until(lambda: workers(folder) == [], 5, "the workers to end")
+    assert run(*command, "--resume", "auto", cwd=checkout, log=tmp_path / "log2", PROCESSES="2") == 0
+    assert outcome(folder) == undisturbed(TRAIN, 2)
+
+
+@pytest.mark.parametrize("whom", ["launcher", "one rank"])
+def test_a_signal_to_torchrun_or_to_one_rank_stops_all_ranks_at_one_step(
+    whom, checkout: Path, undisturbed, tmp_path: Path
+):
+    folder = tmp_path / "run"
+    command = ["launch/local.sh", *TRAIN, "--save", folder]
+    launcher = start(*command, cwd=checkout, log=tmp_path / "log", PROCESSES="2")
+    wait_until(lambda: steps_done(folder) >= 3, 200, "the third step")
+    if whom == "launcher":
+        os.kill(launcher.pid, signal.SIGUSR1)
+    else:
+        os.kill(workers(folder)[-1], signal.SIGTERM)
+    launcher.wait(timeout=120)
+    log = (tmp_path / "log").read_text()
+    assert f"stopped by {'SIGUSR1' if whom == 'launcher' else 'SIGTERM'}" in log, log
+    assert workers(folder) == [] and not (folder / "result.json").exists()
+    assert run(*command, "--resume", "auto", cwd=checkout, log=tmp_path / "log2", PROCESSES="2") == 0
+    assert outcome(folder) == undisturbed(TRAIN, 2)
