@@ -15,6 +15,7 @@ from darts_hpc.data.image_set import DataSet
 from darts_hpc.data.load import load_dataset
 from darts_hpc.data.shape import dataset_shape
 from darts_hpc.data.split import search_split
+from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.fingerprint import fingerprint
 from darts_hpc.engine.loops import evaluate, search_epoch
@@ -81,6 +82,8 @@ def main(cfg: SearchConfig) -> Path:
             checkpoint_cells=form.checkpoint_cells,
         )
         supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
+        if cfg.parallel.sync_bn:
+            synchronise_batch_norm(supernet, world)
         world.broadcast_([weight.detach() for weight in supernet.weights()])
         optimizer = build_sgd(supernet.weights(), cfg.optim)
         architect = Architect(
@@ -102,7 +105,14 @@ def main(cfg: SearchConfig) -> Path:
                 )
                 set_learning_rate(optimizer, learning_rate)
                 train = search_epoch(
-                    supernet, architect, optimizer, weight_source, alpha_source, cfg.optim.grad_clip, run
+                    supernet,
+                    architect,
+                    optimizer,
+                    weight_source,
+                    alpha_source,
+                    cfg.optim.grad_clip,
+                    run,
+                    cfg.parallel.replica_check,
                 )
                 valid = evaluate(supernet, valid_source, run)
                 numbers = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from darts_hpc.config.memory import MemoryConfig
+from darts_hpc.config.parallel import ParallelConfig
 
 Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
 Split = Literal["stratified", "index"]
@@ -212,6 +213,7 @@ class SearchConfig:
     optim: SearchOptimConfig = field(default_factory=SearchOptimConfig)
     arch_optim: ArchOptimConfig = field(default_factory=ArchOptimConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 

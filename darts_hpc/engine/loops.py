@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from darts_hpc.data.batches import BatchSource, Loader
+from darts_hpc.distributed.replicas import check_replicas
 from darts_hpc.engine.metrics import Meter
 from darts_hpc.engine.precision import Precision
 from darts_hpc.engine.search_step import search_step
@@ -27,10 +28,12 @@ def search_epoch(
     alpha_source: BatchSource,
     grad_clip: float,
     run: "Run",
+    replica_check: int = 0,
 ) -> Meter:
     """Alternate alpha and weight steps over the weights' half of the data (paper, algorithm 1); return its meter.
 
-    The alphas' half is cycled through without replacement, in step with the global step.
+    The alphas' half is cycled through without replacement, in step with the global step. Every `replica_check` steps
+    all ranks compare their alphas and weights. Raises ValueError where they differ.
     """
     supernet.train()
     whole_step = WholeStep(supernet, architect, optimizer)
@@ -44,6 +47,8 @@ def search_epoch(
         run.meter.update(numbers.loss, numbers.logits, train.labels)
         norms = {"grad_norm/weights": numbers.weight_norm, "grad_norm/alphas": numbers.alpha_norm}
         run.report_step(optimizer, norms, num_images=len(train.labels))
+        if replica_check and (step + 1) % replica_check == 0:
+            check_replicas({**supernet.named_alphas(), **supernet.named_weights()}, run.world)
     return run.meter
 
 

@@ -133,6 +133,7 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         num_classes=shape.num_classes,
         image_size=shape.image_size,
         num_images=shape.num_images,
+        sync_bn=cfg.parallel.sync_bn and world.size > 1,
         optim=cfg.optim,
     )
     return MemoryPlan(

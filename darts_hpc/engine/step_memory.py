@@ -6,6 +6,7 @@ from functools import lru_cache
 import torch
 
 from darts_hpc.config.schema import SgdConfig
+from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.optim import build_sgd
 from darts_hpc.engine.search_step import search_step
@@ -33,6 +34,8 @@ class Step:
     image_size: int
     num_images: int
     """Images of the data set, all of which stay on the device."""
+    sync_bn: bool = False
+    """BatchNorm over several ranks."""
     dtype: torch.dtype = torch.float32
     optim: SgdConfig = field(default_factory=SgdConfig)
 
@@ -68,6 +71,8 @@ def trace(step: Step, init_channels: int, batch_size: int) -> MetaLiveBytes:
             supernet = build_supernet(
                 step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
             )
+        if step.sync_bn:
+            synchronise_batch_norm(supernet, World(device, rank=0, size=2))
         supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
         optimizer = build_sgd(supernet.weights(), step.optim)
         architect = Architect(

@@ -13,6 +13,7 @@ from darts_hpc.config.imagenet import (
     MachineConfig,
 )
 from darts_hpc.config.memory import MemoryConfig
+from darts_hpc.config.parallel import ParallelConfig
 from darts_hpc.config.prepare import PackConfig, StageConfig
 from darts_hpc.config.schema import (
     ArchOptimConfig,
@@ -153,6 +154,8 @@ OURS = {
         "supernet": "auto",
         "memory_check": "auto",
         "memory_limit": None,
+        "sync_bn": False,
+        "replica_check": 100,
         "checkpoint_cells": False,
         "resume": "none",
         "device": "auto",
@@ -210,6 +213,7 @@ REFUSED = [
     (SearchModelConfig, {"init_channels": 15}, "--init_channels 15"),
     (TrainModelConfig, {"init_channels": 0}, "--init_channels 0"),
     (SearchModelConfig, {"layers": 2}, "--layers 2"),
+    (ParallelConfig, {"replica_check": -1}, "--replica_check -1"),
     (MemoryConfig, {"memory_check": "maybe"}, "--memory_check 'maybe'"),
     (MemoryConfig, {"memory_limit": "ten"}, "--memory_limit 'ten'"),
     (MemoryConfig, {"memory_limit": "0GiB"}, "--memory_limit '0GiB'"),

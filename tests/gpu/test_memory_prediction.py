@@ -1,0 +1,53 @@
+"""What is predicted for a step, against what torch's CUDA allocator gave for a real one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.optim import build_sgd
+from darts_hpc.engine.search_step import search_step
+from darts_hpc.engine.step_memory import CUDA_BLOCK, Step
+from darts_hpc.models.build import build_supernet
+from darts_hpc.search.architect import Architect
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
+STEP = Step(
+    supernet="stacked",
+    checkpoint_cells=False,
+    unrolled_method=None,
+    layers=5,
+    num_classes=10,
+    image_size=32,
+    num_images=0,
+)
+
+
+@pytest.mark.parametrize("supernet", ["stacked", "plain"])
+@pytest.mark.parametrize("checkpoint_cells", [False, True])
+@pytest.mark.parametrize("method", [None, "finite_difference", "exact"])
+def test_prediction_is_within_5_percent_of_the_most_that_was_allocated(supernet, checkpoint_cells, method):
+    step = replace(STEP, supernet=supernet, checkpoint_cells=checkpoint_cells, unrolled_method=method)
+    world = World(torch.device("cuda", torch.cuda.current_device()))
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    network = build_supernet(supernet, 16, step.layers, step.num_classes, checkpoint_cells=checkpoint_cells)
+    network = network.to(world.device).to(memory_format=torch.channels_last)
+    optimizer = build_sgd(network.weights(), step.optim)
+    architect = Architect(network, learning_rate=0.1, weight_decay=0.1, unrolled_method=method, world=world)
+    train, valid = (
+        (
+            torch.randn(16, 3, 32, 32, device=world.device).to(memory_format=torch.channels_last),
+            torch.randint(10, (16,), device=world.device),
+        )
+        for _ in range(2)
+    )
+    for _ in range(2):
+        search_step(network, architect, optimizer, train, valid, grad_clip=5.0, world=world)
+    measured = torch.cuda.max_memory_allocated() - before
+    assert step.peak_bytes(16, 16, CUDA_BLOCK) == pytest.approx(measured, rel=0.05)

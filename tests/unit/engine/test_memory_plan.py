@@ -1,0 +1,85 @@
+"""Which form of a step is taken, and what is said where none fits."""
+
+import pytest
+import torch
+
+from darts_hpc.config.errors import ExplainedError
+from darts_hpc.config.memory import parse_bytes
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.free_memory import FreeMemory
+from darts_hpc.engine.memory_plan import MemoryPlan, choose_form
+from darts_hpc.engine.step_memory import Step
+
+WORLD = World(torch.device("cpu"))
+STEP = Step(
+    supernet="stacked",
+    checkpoint_cells=False,
+    unrolled_method="finite_difference",
+    layers=3,
+    num_classes=10,
+    image_size=8,
+    num_images=100,
+)
+WHOLE, RECOMPUTED = (
+    Step(**{**vars(STEP), "checkpoint_cells": cells}).peak_bytes(batch_size=64, init_channels=4)
+    for cells in (False, True)
+)
+
+
+def plan(free: float, step: Step = STEP) -> MemoryPlan:
+    return MemoryPlan(step, batch_size=64, init_channels=4, free=FreeMemory(free, "the test leaves"))
+
+
+def test_what_fits_runs_as_asked():
+    form, line = plan(WHOLE).choose("auto")
+    assert form == STEP and "a step takes" in line and "finite differences" in line
+
+
+def test_where_only_recomputed_cells_fit_they_are_taken_and_nothing_else_changes():
+    form, line = plan(WHOLE - 1).choose("auto")
+    assert form == Step(**{**vars(STEP), "checkpoint_cells": True})
+    assert "--checkpoint_cells" in line and "the test leaves" in line
+
+
+def test_where_nothing_fits_the_line_names_what_would_and_it_does():
+    tight = plan(RECOMPUTED - 1)
+    form, line = tight.choose("auto")
+    batch_size, init_channels = tight.largest(tight.forms()[-1])
+    assert form is None and f"--batch_size {batch_size} or --init_channels {init_channels} would fit" in line
+    recomputed, free = tight.forms()[-1], tight.free.num_bytes
+    assert recomputed.peak_bytes(batch_size, 4) <= free < recomputed.peak_bytes(batch_size + 1, 4)
+    assert recomputed.peak_bytes(64, init_channels) <= free < recomputed.peak_bytes(64, init_channels + 2)
+    with pytest.raises(ExplainedError, match="would fit") as refusal:
+        choose_form(tight, "auto", WORLD)
+    assert refusal.value.explanation == tight.table() and "\n" not in str(refusal.value)
+
+
+def test_warn_and_off_run_as_asked_whatever_is_free():
+    assert plan(1).choose("warn")[0] == STEP and "may run out of memory" in plan(1).choose("warn")[1]
+    assert plan(1).choose("off")[0] == STEP
+
+
+def test_unknown_free_memory_refuses_nothing():
+    assert plan(float("inf")).choose("auto")[0] == STEP
+
+
+def test_the_table_has_a_row_for_each_form_and_marks_the_one_asked_for():
+    header, asked, recomputed = plan(WHOLE - 1).table().splitlines()
+    assert header.split()[:2] == ["plan", "needs"] and asked.startswith("> finite differences, stacked ")
+    assert "--checkpoint_cells" in recomputed and " no " in asked and " yes " in recomputed
+    assert len(plan(1).table([None, "finite_difference"]).splitlines()) == 5
+
+
+def test_out_of_memory_is_explained_by_the_table_and_other_errors_are_not_touched():
+    with pytest.raises(ExplainedError, match="out of memory: CUDA") as end, plan(1).explaining_out_of_memory():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand more")
+    assert end.value.explanation.startswith("plan")
+    with pytest.raises(RuntimeError, match="shape"), plan(1).explaining_out_of_memory():
+        raise RuntimeError("shape mismatch")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("10GiB", 10 * 2**30), ("1.5 GB", 1_500_000_000), ("800mb", 800_000_000), ("4096", 4096)]
+)
+def test_sizes_are_read_as_people_write_them(text, size):
+    assert parse_bytes(text) == size
