@@ -1,3 +1,18 @@
 """Differentiable architecture search (DARTS), from the first search step to a trained, tested and drawn cell."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["FinishedRun", "create_model", "register_timm", "search_cell", "train_cell"]
+
+if TYPE_CHECKING:
+    from darts_hpc.api import FinishedRun, create_model, register_timm, search_cell, train_cell
+
+
+def __getattr__(name: str) -> Any:
+    """Import torch only when something that needs it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'darts_hpc' has no attribute {name!r}")
+    from darts_hpc import api
+
+    return getattr(api, name)

@@ -85,7 +85,16 @@ def main(cfg: TrainConfig) -> Path:
                     "learning_rate": learning_rate,
                 }
                 run.finish_epoch(numbers)
+            preprocessing = {
+                **{"dataset": data.name, "image_size": data.image_size, "classes": list(data.classes)},
+                **{
+                    "channels": "RGB, (B, 3, H, W), scaled to 0..1, then normalised",
+                    "mean": data.mean,
+                    "std": data.std,
+                },
+            }
             facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype), **costs._asdict()}
+            facts |= {"preprocessing": preprocessing}
             run.finish(facts, {"weights.pt": export_original(network)})
     return run.folder
 

@@ -1,0 +1,24 @@
+"""Flags of the export."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from darts_hpc.config.schema import _check_choice
+
+ExportFormat = Literal["onnx", "torch_export"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a trained network as one file that runs without this package."""
+
+    run: Path
+    """Folder of a finished training."""
+    format: ExportFormat = "onnx"
+    """onnx, or torch_export (torch.export's .pt2)."""
+    output: Path | None = None
+    """File to write; model.onnx or model.pt2 in the run folder when left out."""
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "format", ExportFormat)

@@ -1,0 +1,87 @@
+"""The plan follows from the configuration alone."""
+
+from pathlib import Path
+
+import pytest
+
+from darts_hpc.campaigns.plan import Job, make_plan
+from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
+
+FOLDER = Path("/campaigns/one")
+
+
+def campaign(train: dict | None = None, **search) -> CampaignConfig:
+    """A campaign of two searches, one full training and no baseline, but for what a test says."""
+    short = {"final_seeds": (5,), "baselines": (), "baseline_seeds": (5,)}
+    return CampaignConfig(
+        search=CampaignSearchConfig(**{"search_seeds": (0, 1), **search}),
+        train=CampaignTrainConfig(**{**short, **(train or {})}),
+    )
+
+
+def named(jobs: list[Job], stage: str) -> list[str]:
+    return [job.name for job in jobs if job.stage == stage]
+
+
+def test_every_job_comes_after_what_it_needs_and_has_a_folder_of_its_own():
+    cfg = campaign({"train_all": True, "baselines": ("DARTS_V1",)}, order="both", random_cells=2)
+    for best in ({}, {"first_order": "first_order-seed1", "unrolled": "unrolled-seed0", "random": "random-1"}):
+        jobs = make_plan(cfg, FOLDER, best)
+        names = [job.name for job in jobs]
+        assert len(set(names)) == len(names)
+        for position, job in enumerate(jobs):
+            assert set(job.after) <= set(names[:position])
+
+
+def test_both_orders_are_searched_with_every_seed():
+    jobs = make_plan(campaign(order="both"), FOLDER, {})
+    assert named(jobs, "search") == [
+        *("search-first_order-seed0", "search-first_order-seed1"),
+        *("search-unrolled-seed0", "search-unrolled-seed1"),
+    ]
+    unrolled = {job.name for job in jobs if "--unrolled" in job.flags}
+    assert unrolled == {"search-unrolled-seed0", "search-unrolled-seed1"}
+
+
+def test_the_ranking_holds_images_out_of_the_training_part_and_full_trainings_hold_out_none():
+    jobs = make_plan(campaign({"held_out": 0.3}, random_cells=1), FOLDER, {})
+    for job in jobs:
+        if job.entry == "train":
+            share = job.flags[job.flags.index("--held_out") + 1]
+            assert share == ("0.3" if job.stage == "select" else "0")
+    assert len({job.seed for job in jobs if job.stage == "select"}) == 1
+
+
+def test_full_trainings_wait_for_the_whole_ranking_of_their_family_and_then_train_its_best():
+    cfg = campaign({"final_seeds": (5, 6)})
+    waiting = [job for job in make_plan(cfg, FOLDER, {}) if job.stage == "final"]
+    assert all(
+        job.is_open and set(job.after) == {f"select-first_order-seed{seed}" for seed in (0, 1)} for job in waiting
+    )
+    chosen = make_plan(cfg, FOLDER, {"first_order": "first_order-seed1"})
+    assert named(chosen, "final") == ["final-first_order-seed1-seed5", "final-first_order-seed1-seed6"]
+    command = chosen[-1].command(FOLDER)
+    assert command[command.index("--arch") + 1] == "/campaigns/one/runs/search-first_order-seed1"
+    assert command[-4:] == ["--save", "/campaigns/one/runs/final-first_order-seed1-seed6/", "--resume", "auto"]
+
+
+def test_with_train_all_the_best_cells_first_training_is_not_repeated():
+    jobs = make_plan(campaign({"train_all": True}), FOLDER, {"first_order": "first_order-seed1"})
+    assert sorted(named(jobs, "final")) == ["final-first_order-seed0-seed5", "final-first_order-seed1-seed5"]
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "named"),
+    [
+        (CampaignSearchConfig, {"search_seeds": ()}, "--search_seeds is empty"),
+        (CampaignSearchConfig, {"search_seeds": (1, 2, 1)}, "--search_seeds names seed 1 twice"),
+        (CampaignSearchConfig, {"search_seeds": (-1,)}, "--search_seeds -1"),
+        (CampaignTrainConfig, {"final_seeds": (0, 0)}, "--final_seeds names seed 0 twice"),
+        (CampaignTrainConfig, {"baselines": ("PDARTS", "PDARTS")}, "--baselines names PDARTS twice"),
+        (CampaignTrainConfig, {"held_out": 0.0}, "--held_out 0.0"),
+    ],
+)
+def test_a_campaign_that_would_prove_nothing_is_refused(section, values, named):
+    with pytest.raises(ValueError) as refusal:
+        section(**values)
+    assert named in str(refusal.value) and "expected" in str(refusal.value)
