@@ -1,0 +1,108 @@
+"""Several ranks with synchronised BatchNorm search as one process does on the joined batch."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from ranks import on_ranks
+from runs import TINY, records, start
+
+from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.search_step import search_step
+from darts_hpc.models.build import build_supernet
+from darts_hpc.search.architect import Architect
+
+STEPS, JOINED = 2, 8
+
+
+def search(kind: str, method: str | None) -> dict[str, torch.Tensor]:
+    """Take some steps in float64, each rank on its slice; return what they were like, averaged where ranks differ."""
+    torch.set_num_threads(1)
+    with World.open("cpu") as world:
+        torch.manual_seed(0)
+        supernet = build_supernet(kind, 2, 3, 5, num_nodes=4 if kind == "stacked" else 2).double()
+        with torch.no_grad():
+            for alpha in supernet.alphas():
+                alpha.normal_()
+        synchronise_batch_norm(supernet, world)
+        optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+        architect = Architect(supernet, learning_rate=0.01, weight_decay=1e-3, unrolled_method=method, world=world)
+        share = JOINED // world.size
+        mine = slice(world.rank * share, (world.rank + 1) * share)
+        outcome, gradients, take = {}, [], architect.gradient
+        architect.gradient = lambda *args: gradients.append(take(*args)) or gradients[-1]
+        for step in range(STEPS):
+            images = torch.randn(2, JOINED, 3, 8, 8, dtype=torch.float64)
+            labels = torch.randint(5, (2, JOINED))
+            train, valid = ((images[half, mine], labels[half, mine]) for half in range(2))
+            numbers = search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world)
+            for name, gradient in zip(supernet.named_alphas(), gradients[step], strict=True):
+                outcome[f"{step}: gradient of {name}"] = gradient.clone()
+            outcome[f"{step}: loss"] = world.mean([numbers.loss])[0]
+        outcome |= {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    return {name: tensor.detach() for name, tensor in outcome.items()}
+
+
+METHODS = [None, "finite_difference", "exact"]
+CASES = [("plain", method, ranks) for method in METHODS for ranks in (2, 4)]
+CASES += [("stacked", method, 2) for method in METHODS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "method", "ranks"), CASES)
+def test_ranks_equal_one_process_on_the_joined_batch(kind, method, ranks):
+    (alone,) = on_ranks(1, search, kind, method)
+    for rank in on_ranks(ranks, search, kind, method):
+        assert rank.keys() == alone.keys()
+        for name, expected in alone.items():
+            torch.testing.assert_close(rank[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def start_search(processes: int, *flags: object, script: str = "") -> subprocess.CompletedProcess:
+    """Run the entry on several processes as a user does; `script` runs before it in each of them."""
+    program = f"""
+import runpy, sys
+{script}
+sys.argv = ["train_search", *sys.argv[1:]]
+runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
+"""
+    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "--no-python"]
+    return start([*command, sys.executable, "-c", program, *map(str, flags)])
+
+
+@pytest.mark.slow
+def test_torchrun_searches_as_one_process_on_the_joined_batch(tmp_path):
+    flags = [*TINY, "--supernet", "stacked", "--unrolled", "--sync_bn", "--epochs", "1", "--replica_check", "1"]
+    for processes in (1, 2):
+        done = start_search(processes, *flags, "--batch_size", 240 // processes, "--save", tmp_path / str(processes))
+        assert done.returncode == 0, done.stderr
+    alone, joined = ([json.loads(line) for line in records(tmp_path / str(n), "metrics").splitlines()] for n in (1, 2))
+    assert len(alone) == len(joined) == 3  # two steps, one epoch
+    for expected, found in zip(alone, joined, strict=True):
+        assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-4)
+    for kind in ("alphas/normal", "alphas/reduce"):
+        torch.testing.assert_close(torch.tensor(joined[-1][kind]), torch.tensor(alone[-1][kind]), rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_rank_whose_alphas_drift_is_caught_with_one_clear_line(tmp_path):
+    perturb = """
+import os
+from darts_hpc.search.architect import Architect
+step = Architect.step
+def drifting(self, *args):
+    norm = step(self, *args)
+    if os.environ["RANK"] == "1":
+        self.supernet.alphas_reduce.data[3, 2] += 1e-6
+    return norm
+Architect.step = drifting
+"""
+    flags = [*TINY, "--supernet", "stacked", "--epochs", "1", "--batch_size", "120", "--replica_check", "2"]
+    done = start_search(2, *flags, "--save", tmp_path / "run", script=perturb)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "drifted apart" in line]
+    assert said and all("rank 1 of 2 differs from the others in alphas_reduce" in line for line in said)
+    assert not (tmp_path / "run" / "result.json").exists()

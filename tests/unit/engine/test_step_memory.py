@@ -1,0 +1,117 @@
+"""What is predicted for a step, against torch's own record of the allocations of a real one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._C._profiler import _EventType  # pyright: ignore[reportPrivateUsage]
+from torch.profiler import ProfilerActivity, profile
+
+from darts_hpc.config.schema import SgdConfig
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.search_step import search_step
+from darts_hpc.engine.step_memory import Step, trace
+from darts_hpc.models.build import build_supernet
+from darts_hpc.search.architect import Architect
+from darts_hpc.search.memory import LiveBytes
+
+STEP = Step(
+    supernet="plain",
+    checkpoint_cells=False,
+    unrolled_method=None,
+    layers=3,
+    num_classes=10,
+    image_size=8,
+    num_images=0,
+    optim=SgdConfig(),
+)
+CONFIGURATIONS = {  # what differs from STEP, channels, batch size
+    "first order": ({}, 4, 8),
+    "more channels": ({}, 6, 4),
+    "more layers": ({"layers": 4}, 4, 4),
+    "more images": ({}, 2, 24),
+    "larger images": ({"image_size": 12}, 2, 4),
+    "odd images": ({"image_size": 9}, 4, 4),
+    "float64": ({"dtype": torch.float64}, 4, 4),
+    "recomputed": ({"checkpoint_cells": True}, 4, 8),
+    "finite differences": ({"unrolled_method": "finite_difference"}, 4, 4),
+    "finite differences, recomputed": ({"unrolled_method": "finite_difference", "checkpoint_cells": True}, 4, 4),
+    "exact": ({"unrolled_method": "exact"}, 2, 4),
+    "stacked": ({"supernet": "stacked"}, 4, 8),
+    "stacked, recomputed": ({"supernet": "stacked", "checkpoint_cells": True}, 4, 8),
+    "stacked, finite differences": ({"supernet": "stacked", "unrolled_method": "finite_difference"}, 2, 16),
+    "stacked, exact": ({"supernet": "stacked", "unrolled_method": "exact"}, 4, 4),
+}
+
+
+def allocated_peak(step: Step, init_channels: int, batch_size: int) -> int:
+    """Run two real steps; return the most bytes that torch's CPU allocator had given out in the second."""
+    world = World(torch.device("cpu"))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        supernet = build_supernet(
+            step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
+        )
+        supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+        architect = Architect(
+            supernet, learning_rate=0.1, weight_decay=0.1, unrolled_method=step.unrolled_method, world=world
+        )
+        size = step.image_size
+        train, valid = (
+            (
+                torch.randn(batch_size, 3, size, size, dtype=step.dtype).to(memory_format=torch.channels_last),
+                torch.randint(step.num_classes, (batch_size,)),
+            )
+            for _ in range(2)
+        )
+        for _ in range(2):
+            search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world)
+    waiting = list(recorded.profiler.kineto_results.experimental_event_tree())  # pyright: ignore
+    changes = []
+    while waiting:
+        event = waiting.pop()
+        waiting += event.children
+        if event.tag == _EventType.Allocation:
+            changes.append((event.start_time_ns, event.extra_fields.alloc_size))
+    assert len(changes) > 1000
+    return int(torch.tensor([size for _, size in sorted(changes)]).cumsum(0).max())
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_prediction_is_within_5_percent_of_what_the_allocator_gave(name):
+    changes, init_channels, batch_size = CONFIGURATIONS[name]
+    step = replace(STEP, **changes)
+    assert step.peak_bytes(batch_size, init_channels) == pytest.approx(
+        allocated_peak(step, init_channels, batch_size), rel=0.05
+    )
+
+
+@pytest.mark.parametrize("supernet", ["plain", "stacked"])
+def test_one_trace_serves_every_batch_size_and_every_number_of_channels(supernet):
+    step = replace(STEP, supernet=supernet)
+    for init_channels, batch_size in ((2, 3), (8, 10)):
+        assert step.peak_bytes(batch_size, init_channels) == trace(step, init_channels, batch_size).peak
+
+
+def test_the_data_set_stays_on_the_device():
+    more = replace(STEP, num_images=1000)
+    assert more.peak_bytes(8, 4) - STEP.peak_bytes(8, 4) >= 1000 * 3 * 8 * 8
+
+
+def test_synchronised_batch_norm_is_planned_for():
+    assert replace(STEP, sync_bn=True).peak_bytes(8, 4) > 1.1 * STEP.peak_bytes(8, 4)
+
+
+def test_blocks_of_an_allocator_are_counted_whole():
+    assert STEP.peak_bytes(8, 4, block=512) > STEP.peak_bytes(8, 4)
+
+
+def test_live_bytes_fall_when_the_last_view_goes_and_the_peak_stays():
+    with LiveBytes() as live:
+        a = torch.empty(1000, dtype=torch.uint8)
+        view = a.view(10, 100)[3]
+        b = torch.empty(500, dtype=torch.uint8)
+        del a, b
+        assert live.bytes == 1000
+        del view
+    assert (live.bytes, live.peak) == (0, 1500) and live.events == [1000, 500, -500, -1000]
