@@ -7,7 +7,7 @@ import threading
 import time
 
 import torch.distributed as dist
-from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed import PrefixStore, TCPStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
 
 from darts_hpc.distributed.launcher import Place
 
@@ -31,7 +31,7 @@ class Peers:
         timeout = datetime.timedelta(seconds=timeout_s)
         try:
             if place.launcher == "torchrun":  # who knows whether the agent listens there, or rank 0 shall
-                self.store, _, _ = next(dist.rendezvous("env://", timeout=timeout))
+                self.store, _, _ = next(rendezvous("env://", timeout=timeout))
             else:
                 self.store = TCPStore(place.address, place.port, place.size, place.rank == 0, timeout)
             look = TCPStore(place.address, place.port, None, False, timeout)  # the thread's own connection
