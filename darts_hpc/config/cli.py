@@ -18,7 +18,7 @@ import yaml
 
 from darts_hpc.config.errors import ExplainedError
 from darts_hpc.config.schema import flat
-from darts_hpc.distributed.launcher import is_first_process
+from darts_hpc.distributed.launcher import is_first_process, stop_restarts
 
 Config = TypeVar("Config")
 
@@ -74,6 +74,8 @@ def _refuse(error: ValueError, silent: bool = False) -> NoReturn:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         if isinstance(error, ExplainedError):
             print(error.explanation, file=sys.stderr)
+        sys.stderr.flush()
+        stop_restarts()
     sys.exit(2)
 
 

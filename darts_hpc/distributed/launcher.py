@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,6 +60,12 @@ def is_first_process(env: Mapping[str, str] = os.environ) -> bool:
     slurm = ("SLURM_PROCID",) if "SLURM_STEP_ID" in env else ()
     ranks = [env[name] for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", *slurm) if name in env]
     return not ranks or ranks[0] == "0"
+
+
+def stop_restarts(env: Mapping[str, str] = os.environ) -> None:
+    """Tell torchrun, if it started this process and would again, to leave it at that: a mistake stays one."""
+    if env.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
+        os.kill(os.getppid(), signal.SIGTERM)
 
 
 def _torchrun(env: Mapping[str, str]) -> Place:

@@ -9,7 +9,7 @@ import time
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
 
-from darts_hpc.distributed.launcher import Place
+from darts_hpc.distributed.launcher import Place, stop_restarts
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_LEAVE = 1.0
@@ -109,4 +109,6 @@ class Peers:
                 print("error:", " ".join(told.split()), file=sys.stderr, flush=True)
             with self._lock:
                 self._hear()
+            if self.place.rank == 0:
+                stop_restarts()
             os._exit(2)

@@ -70,7 +70,7 @@ def test_a_second_job_on_a_run_folder_is_refused_in_one_line(cluster: Cluster, c
         "--nodelist=node1", f"--output={tmp_path}/first", "--export=ALL", "--wrap",
         f"exec {python} -c \"{lock}\" '{tmp_path}/run'", cwd=checkout, env=environment(),
     )  # fmt: skip
-    cluster.wait_for(lambda: "locked" in (tmp_path / "first").read_text(), "the lock")
+    cluster.wait_for(lambda: "locked" in "".join(log.read_text() for log in tmp_path.glob("first")), "the lock")
     second = cluster.run(
         "srun", "--nodes=1", "--nodelist=node2", "--ntasks=2", python, "-m", "darts_hpc.train", *TRAIN[1:],
         "--save", f"{tmp_path}/run/", cwd=checkout, env=environment(), check=False,
@@ -80,6 +80,20 @@ def test_a_second_job_on_a_run_folder_is_refused_in_one_line(cluster: Cluster, c
     assert errors[0].startswith("error: ") and "on node1" in errors[0] and "in use by process" in errors[0]
     cluster.run("scancel", "--signal=KILL", "--full", first)
     cluster.wait(first)
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--layers", "2"], "--layers 2"),  # found by every process, before they meet
+        (["--arch", "/nowhere.json"], "/nowhere.json"),  # found when they have met
+    ],
+)
+def test_a_mistake_under_torchrun_is_said_once_and_not_tried_again(flags, line, checkout: Path, tmp_path: Path):
+    code = run("launch/local.sh", *TRAIN, *flags, cwd=checkout, log=tmp_path / "log", PROCESSES="2")
+    said = (tmp_path / "log").read_text()
+    errors = [text for text in said.splitlines() if text.startswith("error:")]
+    assert code != 0 and len(errors) == 1 and line in errors[0], said
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (apt: shellcheck)")
