@@ -156,7 +156,7 @@ def imagenet_config() -> Any:
     """Return the configuration class of train_imagenet."""
     from darts_hpc.config import imagenet
 
-    return imagenet.ImageNetConfig  # pyright: ignore[reportAttributeAccessIssue]
+    return imagenet.ImageNetConfig
 
 
 def with_executor(cfg: CampaignConfig, name: str) -> CampaignConfig:
