@@ -1,0 +1,107 @@
+"""The memory check and the end of a search that runs out of memory, under limits that the system enforces."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from runs import TINY, entry, start
+
+from darts_hpc.engine.checkpoint import CheckpointStore
+
+# 4 times the area of TINY's images, so that a step needs gigabytes; both supernets start from the same few weights
+LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "stacked", "--init_channels", "16"]
+
+LIMITED = """
+import os, resource, runpy, sys
+limit = int(sys.argv[1])
+import torch, torch._dynamo, darts_hpc.engine.run, darts_hpc.engine.step_memory
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + limit, used + limit))
+sys.argv = ["train_search", *sys.argv[2:]]
+runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
+"""
+
+
+def with_ulimit(limit: int, *flags: object):
+    """Run a search that may map `limit` bytes more than Python, torch and the package have."""
+    return start(["-c", LIMITED, str(limit), *map(str, flags)])
+
+
+def test_a_step_that_does_not_fit_is_refused_under_ulimit_before_any_work(tmp_path):
+    done = with_ulimit(2**30, *LARGE, "--save", tmp_path / "run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    line, header, asked, recomputed = done.stderr.strip().splitlines()
+    assert line.startswith("error: a step needs") and "ulimit -v leaves" in line and "would fit" in line
+    assert header.startswith("plan") and asked.startswith("> first order") and "--checkpoint_cells" in recomputed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_out_of_memory_all_the_same_ends_with_the_table_and_a_checkpoint_to_go_on_from(tmp_path):
+    folder = tmp_path / "run"
+    done = with_ulimit(2**30, *LARGE, "--memory_check", "off", "--save", folder)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "out of memory in epoch 1 after 0 steps, saved" in done.stderr and "--resume auto" in done.stderr
+    assert "error: out of memory: " in done.stderr and done.stderr.splitlines()[-2].startswith("> first order")
+    newest = CheckpointStore(folder / "checkpoints").load_newest()
+    assert newest is not None and newest.step == 0
+
+
+@pytest.mark.slow
+def test_a_search_stopped_for_want_of_memory_goes_on_and_ends_as_one_that_never_was(tmp_path):
+    flags = [*TINY, "--epochs", "1", "--memory_check", "off"]
+    stopped, free = tmp_path / "stopped", tmp_path / "free"
+    # The second step of two asks for more than there is: a stand-in for a neighbour that takes the memory.
+    refused = """
+import sys, runpy, torch
+from darts_hpc.engine import search_step
+step, calls = search_step.weight_step, [0]
+def short_of_memory(*args, **kwargs):
+    calls[0] += 1
+    if calls[0] == 2:
+        torch.empty(2**60, dtype=torch.uint8)
+    return step(*args, **kwargs)
+search_step.weight_step = short_of_memory
+sys.argv = ["train_search", *sys.argv[1:]]
+runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
+"""
+    done = start(["-c", refused, *map(str, flags), "--save", str(stopped)])
+    assert done.returncode == 2 and "out of memory in epoch 1 after 1 steps, saved" in done.stderr, done.stderr
+    for folder in (stopped, free):
+        done = entry("train_search", *flags, "--save", folder, "--resume", "auto")
+        assert done.returncode == 0, done.stderr
+    assert (stopped / "metrics.jsonl").read_bytes() == (free / "metrics.jsonl").read_bytes()
+    assert (stopped / "weights.pt").read_bytes() == (free / "weights.pt").read_bytes()
+
+
+def test_a_limit_where_only_recomputed_cells_fit_takes_them_and_says_so(tmp_path):
+    done = entry("train_search", *TINY, "--supernet", "stacked", "--memory_limit", "80MiB", "--epochs", "1",
+                 "--save", tmp_path / "run")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "recomputing cells in backward (--checkpoint_cells)" in done.stderr
+
+
+def test_plan_prints_every_gradient_and_runs_nothing(tmp_path):
+    done = entry("plan", *TINY, "--supernet", "stacked", "--unrolled", "--memory_limit", "1MB")
+    assert done.returncode == 0, done.stderr
+    said, header, *rows = done.stdout.strip().splitlines()
+    assert "a step needs" in said and header.startswith("plan") and len(rows) == 6
+    assert [row[0] for row in rows] == [" ", " ", ">", " ", " ", " "] and "exact second order" in rows[-1]
+
+
+def test_the_limit_of_a_control_group_is_kept():
+    group = Path("/sys/fs/cgroup/memory/darts_hpc_test")
+    if not os.access(group.parent, os.W_OK):
+        pytest.skip("this machine lets nobody make memory control groups here (version 1, as root)")
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(2**30))
+        join = f"import os; open('{group}/cgroup.procs', 'w').write(str(os.getpid()))"
+        done = start(
+            ["-c", f"{join}; os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'darts_hpc.plan', *{LARGE!r}])"]
+        )
+        assert done.returncode == 0, done.stderr
+        assert "the cgroup's memory.limit_in_bytes leaves" in done.stdout and " no " in done.stdout
+    finally:
+        group.rmdir()
