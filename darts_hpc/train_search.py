@@ -23,6 +23,7 @@ from darts_hpc.engine.memory_plan import choose_form, plan_search
 from darts_hpc.engine.optim import NamedMomentum, build_sgd, cosine_learning_rate, set_learning_rate
 from darts_hpc.engine.run import Run, prefixed
 from darts_hpc.engine.seeding import seed_everything
+from darts_hpc.engine.step_graph import build_search_step
 from darts_hpc.models.build import build_supernet
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.models.state_dicts import export_original
@@ -85,13 +86,16 @@ def main(cfg: SearchConfig) -> Path:
         if cfg.parallel.sync_bn:
             synchronise_batch_norm(supernet, world)
         world.broadcast_([weight.detach() for weight in supernet.weights()])
-        optimizer = build_sgd(supernet.weights(), cfg.optim)
+        optimizer = build_sgd(supernet.weights(), cfg.optim, fused=True)
         architect = Architect(
             supernet,
             learning_rate=cfg.arch_optim.arch_learning_rate,
             weight_decay=cfg.arch_optim.arch_weight_decay,
             unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
             world=world,
+        )
+        step = build_search_step(
+            supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.speed
         )
         state = {"supernet": supernet, "optimizer": NamedMomentum(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
@@ -105,14 +109,7 @@ def main(cfg: SearchConfig) -> Path:
                 )
                 set_learning_rate(optimizer, learning_rate)
                 train = search_epoch(
-                    supernet,
-                    architect,
-                    optimizer,
-                    weight_source,
-                    alpha_source,
-                    cfg.optim.grad_clip,
-                    run,
-                    cfg.parallel.replica_check,
+                    supernet, step, optimizer, weight_source, alpha_source, run, cfg.parallel.replica_check
                 )
                 valid = evaluate(supernet, valid_source, run)
                 numbers = {

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from darts_hpc.config.memory import MemoryConfig
 from darts_hpc.config.parallel import ParallelConfig
+from darts_hpc.config.speed import SearchSpeedConfig
 
 Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
 Split = Literal["stratified", "index"]
@@ -214,6 +215,7 @@ class SearchConfig:
     arch_optim: ArchOptimConfig = field(default_factory=ArchOptimConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    speed: SearchSpeedConfig = field(default_factory=SearchSpeedConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
 

@@ -11,10 +11,8 @@ from darts_hpc.data.batches import BatchSource, Loader
 from darts_hpc.distributed.replicas import check_replicas
 from darts_hpc.engine.metrics import Meter
 from darts_hpc.engine.precision import Precision
-from darts_hpc.engine.search_step import search_step
-from darts_hpc.engine.whole_step import WholeStep
+from darts_hpc.engine.search_step import SearchStep
 from darts_hpc.models.relaxed import RelaxedNetwork
-from darts_hpc.search.architect import Architect
 
 if TYPE_CHECKING:
     from darts_hpc.engine.run import Run
@@ -22,11 +20,10 @@ if TYPE_CHECKING:
 
 def search_epoch(
     supernet: RelaxedNetwork,
-    architect: Architect,
+    step_search: SearchStep,
     optimizer: torch.optim.SGD,
     weight_source: BatchSource,
     alpha_source: BatchSource,
-    grad_clip: float,
     run: "Run",
     replica_check: int = 0,
 ) -> Meter:
@@ -36,14 +33,10 @@ def search_epoch(
     all ranks compare their alphas and weights. Raises ValueError where they differ.
     """
     supernet.train()
-    whole_step = WholeStep(supernet, architect, optimizer)
     for step in run.steps(weight_source.steps_per_epoch):
         train = weight_source.batch(run.epoch, step)
         valid = alpha_source.batch(*divmod(run.global_step, alpha_source.steps_per_epoch))
-        with whole_step:
-            numbers = search_step(
-                supernet, architect, optimizer, train[:2], valid[:2], grad_clip=grad_clip, world=run.world
-            )
+        numbers = step_search(train[:2], valid[:2])
         run.meter.update(numbers.loss, numbers.logits, train.labels)
         norms = {"grad_norm/weights": numbers.weight_norm, "grad_norm/alphas": numbers.alpha_norm}
         run.report_step(optimizer, norms, num_images=len(train.labels))

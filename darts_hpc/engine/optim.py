@@ -20,9 +20,11 @@ APEX_HINT = (
 )
 
 
-def build_sgd(weights: Iterable[nn.Parameter], cfg: SgdConfig) -> torch.optim.SGD:
-    """Return SGD as the original uses it: plain momentum, coupled weight decay."""
-    return torch.optim.SGD(weights, cfg.learning_rate, momentum=cfg.momentum, weight_decay=cfg.weight_decay)
+def build_sgd(weights: Iterable[nn.Parameter], cfg: SgdConfig, *, fused: bool | None = None) -> torch.optim.SGD:
+    """Return SGD as the original uses it: plain momentum, coupled weight decay. fused: one kernel for all weights."""
+    return torch.optim.SGD(
+        weights, cfg.learning_rate, momentum=cfg.momentum, weight_decay=cfg.weight_decay, fused=fused
+    )
 
 
 def choose_optimizer_impl(asked: str, device: torch.device) -> str:
@@ -66,7 +68,10 @@ def cosine_learning_rate(epoch: int, epochs: int, maximum: float, minimum: float
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Set the rate of every parameter group."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        if isinstance(group["lr"], Tensor):  # on the device, where a CUDA graph reads it
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = learning_rate
 
 
 class NamedMomentum:

@@ -34,7 +34,9 @@ from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
 
-MAY_DIFFER = frozenset({"report_freq", "checkpoint_freq", "torch", "device_type", "supernet", "checkpoint_cells"})
+MAY_DIFFER = frozenset(
+    {"report_freq", "checkpoint_freq", "torch", "device_type", "supernet", "checkpoint_cells"} | {"tf32", "cuda_graph"}
+)
 """Parts of the fingerprint that only warn: the data and the maths stay the same, though not to the last bit."""
 RECORDS = ("metrics", "genotypes", "performance")
 RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -202,7 +204,7 @@ class Run:
         if done % self.cfg.report_freq:
             return
         train = self.meter.compute(self.world)
-        rate = {"learning_rate": optimizer.param_groups[0]["lr"]}
+        rate = {"learning_rate": float(optimizer.param_groups[0]["lr"])}
         read = {name: value.item() for name, value in numbers.items()}
         self._record("metrics", "step", {**prefixed("train", train), **rate, **read}, self.global_step + 1)
         speed = self._report_performance(self.global_step + 1)

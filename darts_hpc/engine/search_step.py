@@ -1,5 +1,6 @@
 """One whole step of the search: the alphas', then the weights' (paper, algorithm 1)."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,10 @@ class StepNumbers(NamedTuple):
     logits: Tensor
     weight_norm: Tensor
     alpha_norm: Tensor
+
+
+SearchStep = Callable[[LabelledImages, LabelledImages], StepNumbers]
+"""A whole step on (train, valid)."""
 
 
 def search_step(

@@ -13,6 +13,9 @@ def batch_norm(norm: nn.Module, x: Tensor, scale: Tensor | None = None, shift: T
         out = norm(x)
         out = out if scale is None else out * scale[:, None, None]
         return out if shift is None else out + shift[:, None, None]
+    if scale is not None:
+        # torch's backward in channels_last on the CPU reads an expanded scale past its end (seen in 2.15).
+        scale = scale.contiguous()
     moving = norm.training and norm.track_running_stats
     if moving and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)

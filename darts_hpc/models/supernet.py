@@ -1,15 +1,39 @@
 """The relaxed network: every edge runs every candidate operation, mixed by softmax(alpha) (paper, equation 2)."""
 
+from functools import cached_property
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_hpc.models.layout import place_cells
+from darts_hpc.models.norm import batch_norm
 from darts_hpc.models.recompute import recompute
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.space.genotypes import PRIMITIVES
-from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
+from darts_hpc.space.operations import OPERATIONS, DilatedConv, FactorizedReduce, ReLUConvBN, SeparableConv
 
 STEM_MULTIPLIER = 3
+
+
+class State:
+    """A state x (B, C, H, W) of a cell, and what the candidates of all its out-edges share, made once."""
+
+    def __init__(self, x: Tensor):
+        self.x = x
+        self._pools: dict[tuple[str, int], Tensor] = {}
+
+    @cached_property
+    def rectified(self) -> Tensor:
+        """Its ReLU, which every convolution starts with."""
+        return F.relu(self.x)
+
+    def pooled(self, pool: nn.MaxPool2d | nn.AvgPool2d) -> Tensor:
+        """Its pool, the same for all edges of a stride."""
+        key = type(pool).__name__, int(pool.stride)  # pyright: ignore[reportArgumentType]
+        if key not in self._pools:
+            self._pools[key] = pool(self.x)
+        return self._pools[key]
 
 
 class MixedOp(nn.Module):
@@ -20,10 +44,29 @@ class MixedOp(nn.Module):
         self._ops = nn.ModuleList(_candidate(name, channels, stride) for name in primitives)
         self._contributing = [column for column, name in enumerate(primitives) if name != "none"]
 
-    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
-        """Mix x (B, C, H, W) by weights (O,). 'none' has a weight but nothing to add."""
+    def forward(self, state: State, weights: Tensor) -> Tensor:
+        """Mix a state by weights (O,). 'none' has a weight but nothing to add."""
         shares = weights.unbind()
-        return sum(shares[column] * self._ops[column](x) for column in self._contributing)  # pyright: ignore
+        terms = [_scaled(self._ops[column], state, shares[column]) for column in self._contributing]
+        return sum(terms[1:], terms[0])
+
+
+def _scaled(candidate: nn.Module, state: State, share: Tensor) -> Tensor:
+    """Return share * candidate(state). Where the candidate ends with a BatchNorm, the share is that one's scale: a pass
+    over the memory less, and its backward yields the share's gradient."""
+    match candidate:
+        case nn.Sequential() if isinstance(pool := candidate[0], nn.MaxPool2d | nn.AvgPool2d):
+            return _normalised(candidate[1], state.pooled(pool), share)
+        case SeparableConv() | DilatedConv():
+            return _normalised(candidate.op[-1], candidate.between(state.rectified), share)
+        case FactorizedReduce():
+            return _normalised(candidate.bn, candidate.between(state.rectified), share)
+        case _:
+            return share * candidate(state.x)
+
+
+def _normalised(norm: nn.Module, x: Tensor, share: Tensor) -> Tensor:
+    return batch_norm(norm, x, share.expand(x.shape[1]))
 
 
 def _candidate(name: str, channels: int, stride: int) -> nn.Module:
@@ -59,12 +102,12 @@ class Cell(nn.Module):
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
         """Return the concatenated nodes (B, num_nodes * C, H', W') for weights (E, O)."""
-        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        states = [State(self.preprocess0(s0)), State(self.preprocess1(s1))]
         edges = iter(zip(self._ops, weights.unbind(), strict=True))
         for _ in range(self.num_nodes):
-            mixed = [op(state, share) for state, (op, share) in zip(states, edges, strict=False)]
-            states.append(sum(mixed[1:], mixed[0]))
-        return torch.cat(states[2:], dim=1)
+            mixed: list[Tensor] = [op(state, share) for state, (op, share) in zip(states, edges, strict=False)]
+            states.append(State(sum(mixed[1:], mixed[0])))
+        return torch.cat([state.x for state in states[2:]], dim=1)
 
 
 class SuperNet(RelaxedNetwork):

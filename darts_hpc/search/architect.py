@@ -34,7 +34,10 @@ class Architect:
     ):
         self.supernet, self.unrolled_method, self.criterion, self.world = supernet, unrolled_method, criterion, world
         world.broadcast_([alpha.detach() for alpha in supernet.alphas()])
-        self.optimizer = torch.optim.Adam(supernet.alphas(), learning_rate, BETAS, weight_decay=weight_decay)
+        capturable = world.device.type == "cuda"  # its step count lives on the device, so that a graph can replay it
+        self.optimizer = torch.optim.Adam(
+            supernet.alphas(), learning_rate, BETAS, weight_decay=weight_decay, fused=True, capturable=capturable
+        )
 
     def step(self, train: LabelledImages, valid: LabelledImages, weight_optimizer: torch.optim.SGD) -> Tensor:
         """Update the alphas; return their gradient's norm (0-d, on the device)."""

@@ -40,13 +40,17 @@ class SeparableConv(nn.Module):
             nn.ReLU(),
             *_depthwise_pointwise(channels, channels, kernel_size, stride, 1),
             nn.BatchNorm2d(channels, affine=affine),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             *_depthwise_pointwise(channels, channels, kernel_size, 1, 1),
             nn.BatchNorm2d(channels, affine=affine),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
+
+    def between(self, rectified: Tensor) -> Tensor:
+        """Return what lies between the first ReLU and the last BatchNorm, op[-1]."""
+        return _between(self.op, rectified)
 
 
 class DilatedConv(nn.Module):
@@ -62,6 +66,16 @@ class DilatedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
+
+    def between(self, rectified: Tensor) -> Tensor:
+        """Return what lies between the first ReLU and the last BatchNorm, op[-1]."""
+        return _between(self.op, rectified)
+
+
+def _between(sequence: nn.Sequential, x: Tensor) -> Tensor:
+    for module in list(sequence)[1:-1]:
+        x = module(x)
+    return x
 
 
 class FactorizedReduce(nn.Module):
@@ -80,17 +94,18 @@ class FactorizedReduce(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(x)
-        height, width = x.shape[-2:]
-        shifted = F.pad(x, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
-        if x.device.type == "cpu" and x.shape[1] < 8:
+        return self.bn(self.between(self.relu(x)))
+
+    def between(self, rectified: Tensor) -> Tensor:
+        """Return what lies between the ReLU and the BatchNorm."""
+        height, width = rectified.shape[-2:]
+        shifted = F.pad(rectified, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
+        if rectified.device.type == "cpu" and rectified.shape[1] < 8:
             # The same sum without a stride: with so few channels, channels last, the gradient of a strided 1x1
             # convolution writes beyond its memory (oneDNN as in torch 2.15).
-            halves = [
-                F.conv2d(part[:, :, ::2, ::2], conv.weight) for part, conv in ((x, self.conv_1), (shifted, self.conv_2))
-            ]
-            return self.bn(torch.cat(halves, dim=1))
-        return self.bn(torch.cat([self.conv_1(x), self.conv_2(shifted)], dim=1))
+            parts = (rectified, self.conv_1), (shifted, self.conv_2)
+            return torch.cat([F.conv2d(part[:, :, ::2, ::2], conv.weight) for part, conv in parts], dim=1)
+        return torch.cat([self.conv_1(rectified), self.conv_2(shifted)], dim=1)
 
 
 class Zero(nn.Module):

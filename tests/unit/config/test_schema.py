@@ -31,6 +31,7 @@ from darts_hpc.config.schema import (
     VisualizeConfig,
     flat,
 )
+from darts_hpc.config.speed import SearchSpeedConfig
 
 ORIGINAL_DEFAULTS = {  # train_search.py, train.py and test.py of the original repository
     SearchConfig: {
@@ -157,6 +158,9 @@ OURS = {
         "sync_bn": False,
         "replica_check": 100,
         "checkpoint_cells": False,
+        "precision": "fp32",
+        "tf32": True,
+        "cuda_graph": True,
         "resume": "none",
         "device": "auto",
         "checkpoint_freq": 0,
@@ -218,6 +222,7 @@ REFUSED = [
     (MemoryConfig, {"memory_limit": "ten"}, "--memory_limit 'ten'"),
     (MemoryConfig, {"memory_limit": "0GiB"}, "--memory_limit '0GiB'"),
     (SearchModelConfig, {"supernet": "dense"}, "--supernet 'dense'"),
+    (SearchSpeedConfig, {"precision": "fp16"}, "--precision 'fp16'"),
     (TrainModelConfig, {"drop_path_prob": 1.0}, "--drop_path_prob 1.0"),
     (TrainModelConfig, {"drop_path_prob": -0.1}, "--drop_path_prob -0.1"),
     (TrainModelConfig, {"auxiliary_weight": -1.0}, "--auxiliary_weight -1.0"),

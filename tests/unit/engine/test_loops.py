@@ -1,8 +1,9 @@
 """The loops: their order, their data, and what they leave untouched."""
 
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -52,11 +53,12 @@ def test_each_step_updates_alphas_first_and_cycles_their_half_without_replacemen
         "weight_step",
         lambda *args, **kwargs: calls.append("weight") or (torch.zeros(()), torch.zeros(100, 10), torch.zeros(())),
     )
-    monkeypatch.setattr("darts_hpc.engine.loops.WholeStep", lambda *args: nullcontext())
     draw = alpha_source.batch
     monkeypatch.setattr(alpha_source, "batch", lambda *at: alpha_keys.append(at) or draw(*at))
     for epoch in range(2):
-        search_epoch(SuperNet(2, 3, 10), architect, None, weight_source, alpha_source, 5.0, FakeRun(epoch))  # pyright: ignore
+        supernet: Any = SuperNet(2, 3, 10)
+        step = partial(search_step_module.search_step, supernet, architect, None, grad_clip=5.0, world=WORLD)  # pyright: ignore
+        search_epoch(supernet, step, None, weight_source, alpha_source, FakeRun(epoch))  # pyright: ignore
     assert calls == ["alpha", "weight"] * 20
     assert alpha_keys == [(cycle, step) for cycle in range(5) for step in range(4)]
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from darts_hpc.models.supernet import MixedOp, SuperNet
+from darts_hpc.models.supernet import MixedOp, State, SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.operations import OPERATIONS
 
@@ -13,13 +13,26 @@ def test_a_mixed_op_is_the_weighted_sum_of_every_candidate():
     op = MixedOp(4, 1, PRIMITIVES).double()
     x, weights = torch.randn(2, 4, 8, 8).double(), torch.randn(8).double().softmax(0)
     terms = [w * candidate(x) for w, candidate in zip(weights, op._ops, strict=True)]
-    torch.testing.assert_close(op(x, weights), torch.stack(terms).sum(0))
+    torch.testing.assert_close(op(State(x), weights), torch.stack(terms).sum(0))
 
 
 @pytest.mark.parametrize("side", [8, 9, 10, 13, 15, 32])
 def test_any_image_side_passes_through_both_kinds_of_cells(side):
     supernet = SuperNet(4, 3, 7)
     assert supernet(torch.randn(2, 3, side, side)).shape == (2, 7)
+
+
+def test_channels_last_changes_no_gradient():
+    """torch reads a scale that is not contiguous wrongly in channels_last."""
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    gradients = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        supernet = SuperNet(4, 3, 7).double().to(memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+        loss = supernet(images.contiguous(memory_format=memory_format)).square().sum()
+        gradients.append(torch.autograd.grad(loss, list(supernet.parameters())))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
 def test_alphas_are_parameters_of_their_own_and_travel_in_the_state_dict():

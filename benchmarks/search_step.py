@@ -1,0 +1,236 @@
+"""Time one search step against the 2018 structure, and count what a GPU would launch and keep.
+
+    python benchmarks/search_step.py [--quick] [--threads 2] [--repeats 5]
+
+Both are built from the same weights, and their alpha gradients are compared in float64 before anything is timed. Steps
+are interleaved, times are medians. On a GPU it also times the stacked form, eager and as a CUDA graph. The last line is
+one JSON object.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from original_search import OriginalSearch, OriginalSuperNet
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from darts_hpc.config.schema import SearchOptimConfig
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.optim import build_sgd
+from darts_hpc.engine.search_step import search_step
+from darts_hpc.models.build import build_supernet, choose_supernet
+from darts_hpc.models.relaxed import RelaxedNetwork
+from darts_hpc.search.architect import Architect
+
+CLASSES = 10
+NO_LAUNCH = {  # views, and what only allocates or reads metadata
+    "view", "_unsafe_view", "_reshape_alias", "expand", "slice", "select", "t", "transpose", "permute", "detach",
+    "as_strided", "unsqueeze", "squeeze", "alias", "unbind", "split", "split_with_sizes", "empty", "empty_like",
+    "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "diagonal", "is_same_size",
+    "_record_function_enter_new", "_record_function_exit",
+}  # fmt: skip
+
+
+class CountOperations(TorchDispatchMode):
+    """Count tensor operations that do some work: about one kernel each on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.by_name: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.by_name[func._overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+    def total(self) -> int:
+        return sum(count for name, count in self.by_name.items() if name not in NO_LAUNCH)
+
+
+class Search:
+    """A supernet of ours with its optimizers."""
+
+    def __init__(self, kind: str, unrolled: bool, sizes: tuple[int, int], dtype: torch.dtype, device: torch.device):
+        torch.manual_seed(0)
+        self.world = World(device)
+        self.supernet = build_supernet(kind, *sizes, CLASSES).to(device, dtype)
+        self.format = torch.channels_last if kind == "plain" else torch.contiguous_format
+        self.supernet.to(memory_format=self.format)  # pyright: ignore[reportCallIssue]
+        self.optimizer = build_sgd(self.supernet.weights(), SearchOptimConfig(), fused=True)
+        method = "finite_difference" if unrolled else None
+        self.architect = Architect(
+            self.supernet, learning_rate=3e-4, weight_decay=1e-3, unrolled_method=method, world=self.world
+        )
+
+    def alpha_gradient(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> list[Tensor]:
+        return self.architect.gradient(train, valid, self.optimizer)
+
+    def step(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> None:
+        search_step(self.supernet, self.architect, self.optimizer, train, valid, grad_clip=5.0, world=self.world)
+
+
+def original(
+    unrolled: bool, sizes: tuple[int, int], channels_last: bool, dtype: torch.dtype, device: torch.device
+) -> OriginalSearch:
+    torch.manual_seed(0)
+    supernet = OriginalSuperNet(*sizes, CLASSES).to(device, dtype)
+    return OriginalSearch(supernet, unrolled, channels_last)
+
+
+def batches(
+    batch_size: int, side: int, dtype: torch.dtype, device: torch.device
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    draw = torch.Generator().manual_seed(1)
+    train, valid = (
+        (
+            torch.randn(batch_size, 3, side, side, generator=draw)
+            .to(device, dtype)
+            .contiguous(memory_format=torch.channels_last),
+            torch.randint(CLASSES, (batch_size,), generator=draw).to(device),
+        )
+        for _ in range(2)
+    )
+    return train, valid
+
+
+def check_same_gradients(kinds: tuple[str, ...]) -> dict[str, float]:
+    """Compare alpha gradients in float64 after one step, so that momentum is there; return relative errors."""
+    errors, cpu = {}, torch.device("cpu")
+    sizes, data = (4, 3), batches(4, 8, torch.float64, cpu)
+    for unrolled in (False, True):
+        baseline = original(unrolled, sizes, False, torch.float64, cpu)
+        baseline.step(*data)
+        expected = torch.cat(baseline.alpha_gradient(*data))
+        for kind in kinds:
+            ours = Search(kind, unrolled, sizes, torch.float64, cpu)
+            ours.step(*data)
+            error = ((torch.cat(ours.alpha_gradient(*data)) - expected).norm() / expected.norm()).item()
+            errors[f"{kind}_{'unrolled' if unrolled else 'first_order'}"] = error
+            if not error < 1e-7:
+                raise SystemExit(f"the {kind} supernet's alpha gradient differs from the original's by {error:.1e}")
+    return errors
+
+
+def count_operations(search: Search | OriginalSearch, data: tuple) -> int:
+    search.step(*data)  # the first step makes the optimizers' state
+    with CountOperations() as counted:
+        search.step(*data)
+    return counted.total()
+
+
+def saved_bytes(build: Callable[[], torch.nn.Module], batch_size: int) -> int:
+    """Return the bytes that one forward pass keeps for backward, parameters aside; nothing is allocated."""
+    with FakeTensorMode():
+        model = build()
+        own = {p.untyped_storage()._cdata for p in model.parameters()}
+        kept: dict[int, torch.UntypedStorage] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                kept[storage._cdata] = storage  # held, so that its address is not given to another
+            return tensor
+
+        labels = torch.zeros(batch_size, dtype=torch.int64)
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = F.cross_entropy(model(torch.randn(batch_size, 3, 32, 32)), labels)
+        del loss
+        return sum(storage.nbytes() for storage in kept.values())
+
+
+def interleaved_medians(
+    searches: dict[str, Callable[[], None]], repeats: int, device: torch.device
+) -> dict[str, float]:
+    """Return each one's median seconds a step, taking turns, after one step to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in searches}
+    for turn in range(repeats + 1):
+        for name, step in searches.items():
+            start = time.perf_counter()
+            step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def machine(device: torch.device, threads: int) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    return f"{model}, {threads} threads"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a smaller supernet and batch: under a minute")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # tiny tensors: waking a second thread costs more than it gives
+    device = torch.device(args.device)
+    sizes, batch_size = ((16, 3), 16) if args.quick else ((16, 8), 64)
+    kind = choose_supernet("auto", device)
+
+    errors = check_same_gradients(("plain", "stacked"))
+    print("alpha gradients equal the original's in float64; relative errors:", errors)
+
+    result: dict[str, object] = {"machine": machine(device, args.threads), "torch": torch.__version__}
+    torch.set_num_threads(args.threads)
+    data = batches(batch_size, 32, torch.float32, device)
+    for name, unrolled in (("first_order", False), ("unrolled", True)):
+        ours = Search(kind, unrolled, sizes, torch.float32, device)
+        nchw, last = (original(unrolled, sizes, flag, torch.float32, device) for flag in (False, True))
+        steps: dict[str, Callable[[], None]] = {
+            "ours": lambda search=ours: search.step(*data),
+            "channels_last": lambda search=last: search.step(*data),
+            "nchw": lambda search=nchw: search.step(*data),
+        }
+        medians = interleaved_medians(steps, args.repeats, device)
+        for baseline in ("nchw", "channels_last"):
+            result[f"{name}_vs_{baseline}"] = round(medians[baseline] / medians["ours"], 3)
+        result[f"{name}_seconds"] = {who: round(median, 4) for who, median in medians.items()}
+        print(f"{name}: seconds a step", result[f"{name}_seconds"])
+
+    torch.set_num_threads(1)
+    cpu, few = torch.device("cpu"), batches(2, 32, torch.float32, torch.device("cpu"))
+    for name, unrolled in (("first_order", False), ("unrolled", True)):
+        result[f"ops_{name}"] = count_operations(Search("stacked", unrolled, (16, 8), torch.float32, cpu), few)
+        if not args.quick:
+            baseline = original(unrolled, (16, 8), False, torch.float32, cpu)
+            result[f"ops_{name}_original"] = count_operations(baseline, few)
+    plain = saved_bytes(lambda: OriginalSuperNet(16, 8, CLASSES), 64)
+    forms = {
+        "saved_bytes_ratio": {"kind": "stacked"},
+        "saved_bytes_ratio_checkpoint_cells": {"kind": "stacked", "checkpoint_cells": True},
+        "saved_bytes_ratio_plain": {"kind": "plain"},
+    }
+    for key, options in forms.items():
+        chosen = {"init_channels": 16, "layers": 8, "num_classes": CLASSES, **options}
+        result[key] = round(saved_bytes(lambda chosen=chosen: build_any(chosen), 64) / plain, 4)
+    result["saved_bytes_original"] = plain
+    result |= {
+        "form": kind, "init_channels": sizes[0], "layers": sizes[1], "batch_size": batch_size, "repeats": args.repeats,
+        "gradient_errors": errors,
+    }  # fmt: skip
+    print(json.dumps(result))
+
+
+def build_any(options: dict) -> RelaxedNetwork:
+    return build_supernet(**options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The search step on a GPU: a replayed graph is the eager step, and nothing in a step waits for the device."""
+
+import pytest
+import torch
+
+from darts_hpc.config.schema import SearchOptimConfig
+from darts_hpc.config.speed import SearchSpeedConfig
+from darts_hpc.distributed.world import World
+from darts_hpc.engine.optim import NamedMomentum, build_sgd, set_learning_rate
+from darts_hpc.engine.step_graph import WARM_UP_STEPS, build_search_step
+from darts_hpc.models.build import build_supernet
+from darts_hpc.search.architect import Architect
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+STEPS = WARM_UP_STEPS + 4
+
+
+def batch(seed: int, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    images = torch.randn(size, 3, 16, 16, generator=draw)
+    return images.cuda(), torch.randint(5, (size,), generator=draw).cuda()
+
+
+def search(unrolled_method: str | None, kind: str = "stacked", **speed):
+    world = World(torch.device("cuda:0"))
+    torch.manual_seed(0)
+    supernet = build_supernet(kind, 8, 4, 5).cuda()
+    optimizer = build_sgd(supernet.weights(), SearchOptimConfig(), fused=True)
+    architect = Architect(supernet, learning_rate=3e-3, weight_decay=1e-3, unrolled_method=unrolled_method, world=world)
+    cfg = SearchSpeedConfig(**{"tf32": False, **speed})
+    step = build_search_step(supernet, architect, optimizer, grad_clip=5.0, world=world, cfg=cfg)
+    return supernet, optimizer, step
+
+
+@pytest.mark.parametrize("kind", ["stacked", "plain"])
+@pytest.mark.parametrize("unrolled_method", [None, "finite_difference", "exact"])
+def test_replayed_steps_equal_eager_ones_also_after_a_new_learning_rate(unrolled_method, kind, caplog):
+    caplog.set_level("INFO")
+    torch.backends.cudnn.deterministic = True
+    runs = []
+    for cuda_graph in (False, True):
+        supernet, optimizer, step = search(unrolled_method, kind, cuda_graph=cuda_graph)
+        losses = []
+        for index in range(STEPS):
+            set_learning_rate(optimizer, 0.025 / (1 + index))
+            losses.append(step(batch(2 * index), batch(2 * index + 1)).loss.clone())
+        assert ("one CUDA graph from here on" in caplog.text) == cuda_graph
+        momentum = NamedMomentum(optimizer, supernet).state_dict()["momentum_buffer"]
+        state = {name: tensor.double() for name, tensor in supernet.state_dict().items()}
+        runs.append((torch.stack(losses), state, momentum))
+    (eager, eager_state, eager_momentum), (graphed, graphed_state, graphed_momentum) = runs
+    torch.testing.assert_close(graphed, eager, rtol=1e-3, atol=1e-4)
+    for name in eager_state:
+        torch.testing.assert_close(graphed_state[name], eager_state[name], rtol=1e-2, atol=1e-3, msg=name)
+    for name in eager_momentum:
+        torch.testing.assert_close(graphed_momentum[name], eager_momentum[name], rtol=5e-2, atol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("unrolled_method", [None, "finite_difference", "exact"])
+def test_no_step_waits_for_the_device(unrolled_method):
+    _, _, step = search(unrolled_method, cuda_graph=False)
+    batches = [batch(seed) for seed in range(4)]
+    step(batches[0], batches[1])
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(batches[2], batches[3])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_batch_of_another_size_runs_eagerly(caplog):
+    _, _, step = search(None)
+    for index in range(STEPS):
+        step(batch(2 * index), batch(2 * index + 1))
+    numbers = step(batch(0, 6), batch(1, 6))
+    assert numbers.logits.shape == (6, 5) and "without the CUDA graph" in caplog.text
+
+
+def test_bfloat16_steps_learn():
+    _, _, step = search("finite_difference", precision="bf16")
+    losses = [step(batch(0), batch(1)).loss.item() for _ in range(30)]
+    assert losses[-1] < losses[0]
