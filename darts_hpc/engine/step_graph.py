@@ -30,7 +30,8 @@ def build_search_step(
 ) -> SearchStep:
     """Return the search's step in the number formats of `cfg`, as a CUDA graph where that is asked for and possible.
 
-    A step that runs out of memory is taken back (WholeStep). Sets torch's TF32 switches, and moves the optimizer's learning rate to the device for a graph.
+    A step that runs out of memory is taken back (WholeStep). Sets torch's TF32 switches, and moves the optimizer's
+    learning rate to the device for a graph.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.tf32
 
