@@ -34,9 +34,14 @@ class Architect:
     ):
         self.supernet, self.unrolled_method, self.criterion, self.world = supernet, unrolled_method, criterion, world
         world.broadcast_([alpha.detach() for alpha in supernet.alphas()])
-        capturable = world.device.type == "cuda"  # its step count lives on the device, so that a graph can replay it
+        device = supernet.alphas()[0].device.type
         self.optimizer = torch.optim.Adam(
-            supernet.alphas(), learning_rate, BETAS, weight_decay=weight_decay, fused=True, capturable=capturable
+            supernet.alphas(),
+            learning_rate,
+            BETAS,
+            weight_decay=weight_decay,
+            fused=device != "meta",
+            capturable=device == "cuda",  # the count of its steps lives on the device, so that a graph can replay it
         )
 
     def step(self, train: LabelledImages, valid: LabelledImages, weight_optimizer: torch.optim.SGD) -> Tensor:
