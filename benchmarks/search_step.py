@@ -3,8 +3,7 @@
     python benchmarks/search_step.py [--quick] [--threads 2] [--repeats 5]
 
 Both are built from the same weights, and their alpha gradients are compared in float64 before anything is timed. Steps
-are interleaved, times are medians. On a GPU it also times the stacked form, eager and as a CUDA graph. The last line is
-one JSON object.
+are interleaved, times are medians. The last line is one JSON object.
 """
 
 import argparse
@@ -176,9 +175,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller supernet and batch: under a minute")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, help="timed steps of each; 5, or 2 when quick")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
+    repeats = args.repeats or (2 if args.quick else 5)
     torch.set_num_threads(1)  # tiny tensors: waking a second thread costs more than it gives
     device = torch.device(args.device)
     sizes, batch_size = ((16, 3), 16) if args.quick else ((16, 8), 64)
@@ -198,7 +198,7 @@ def main() -> None:
             "channels_last": lambda search=last: search.step(*data),
             "nchw": lambda search=nchw: search.step(*data),
         }
-        medians = interleaved_medians(steps, args.repeats, device)
+        medians = interleaved_medians(steps, repeats, device)
         for baseline in ("nchw", "channels_last"):
             result[f"{name}_vs_{baseline}"] = round(medians[baseline] / medians["ours"], 3)
         result[f"{name}_seconds"] = {who: round(median, 4) for who, median in medians.items()}
@@ -222,7 +222,7 @@ def main() -> None:
         result[key] = round(saved_bytes(lambda chosen=chosen: build_any(chosen), 64) / plain, 4)
     result["saved_bytes_original"] = plain
     result |= {
-        "form": kind, "init_channels": sizes[0], "layers": sizes[1], "batch_size": batch_size, "repeats": args.repeats,
+        "form": kind, "init_channels": sizes[0], "layers": sizes[1], "batch_size": batch_size, "repeats": repeats,
         "gradient_errors": errors,
     }  # fmt: skip
     print(json.dumps(result))
