@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
+from darts_hpc.distributed.world import World
 from darts_hpc.models.build import build_supernet
 from darts_hpc.models.recompute import frozen_running_statistics
 from darts_hpc.models.relaxed import RelaxedNetwork
@@ -111,3 +113,12 @@ def test_a_state_of_another_network_is_refused():
 def test_another_search_space_is_refused():
     with pytest.raises(ValueError, match="serves only the 8 default primitives and 4 nodes"):
         build_supernet("stacked", 4, 3, 5, num_nodes=3)
+
+
+def test_norms_over_the_joined_batch_of_ranks_take_the_place_of_its_own(monkeypatch):
+    """The joined batch of one process is its own batch."""
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: None)
+    alone, joined = supernet("stacked"), supernet("stacked")
+    synchronise_batch_norm(joined, World(torch.device("cpu"), size=2))
+    assert not any(type(module) is torch.nn.BatchNorm2d for module in joined.modules())
+    assert_equal(one_pass(joined, 8), one_pass(alone, 8))
