@@ -97,7 +97,7 @@ def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: 
         '<span class="key" style="--line:var(--second)">mean</span>'
     )
     caption = f"<figcaption><b>{escape(title)}</b>{keys}</figcaption>"
-    return f'<figure class="wide">{caption}{"".join(parts)}</svg></figure>'
+    return f'<figure class="wide points">{caption}{"".join(parts)}</svg></figure>'
 
 
 def scatter_chart(title: str, x_label: str, points: Sequence[tuple[float, float, str, str]]) -> str:

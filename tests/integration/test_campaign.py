@@ -1,0 +1,183 @@
+"""A campaign from its entry point: its table, killed and gone on with, a job that fails, mistakes, and its report."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from runs import entry
+
+pytestmark = pytest.mark.slow
+TINY = ("--config", "configs/campaign/tiny.yaml")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-logging=stderr"),
+]
+
+
+def table(folder: Path) -> list[dict]:
+    """What a campaign found, without what the clock says: every number of every row, to the last bit."""
+    rows = json.loads((folder / "report" / "report.json").read_text())["rows"]
+    clock = ("seconds", "peak_memory_bytes")
+    for row in rows:
+        row["statistics"] = {key: value for key, value in row["statistics"].items() if key not in clock}
+        del row["search_seconds"]
+    return rows
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Every process whose command line names the campaign's folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{folder}/" in path.read_bytes().decode(errors="replace") and int(path.parent.name) != os.getpid():
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("campaign") / "undisturbed"
+    done = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "search 3/3, select 3/3, final 2/2 done" in done.stdout
+    return folder
+
+
+def test_the_best_cell_on_held_out_images_is_trained_in_full_with_every_seed(undisturbed):
+    report = json.loads((undisturbed / "report" / "report.json").read_text())
+    ranking = [(ranked["held_out"], ranked["cell"]) for ranked in report["ranking"]]
+    assert len(ranking) == 3 and ranking == sorted(ranking, key=lambda pair: -pair[0])
+    best = ranking[0][1]
+    (row,) = report["rows"]
+    assert set(row["accuracies"]) == {f"final-{best}-seed0", f"final-{best}-seed1"}
+    finals = [json.loads((undisturbed / "runs" / name / "result.json").read_text()) for name in row["accuracies"]]
+    assert list(row["accuracies"].values()) == [final["final"]["test/accuracy"] for final in finals]
+    assert row["statistics"]["test/accuracy"]["mean"] == pytest.approx(sum(row["accuracies"].values()) / 2)
+    found = json.loads((undisturbed / "runs" / f"search-{best}" / "result.json").read_text())["genotype"]
+    assert all(final["genotype"] == found for final in finals)
+
+
+def test_killed_with_its_jobs_it_goes_on_and_comes_to_the_same_table(undisturbed, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(undisturbed, folder)
+    for name in [*(folder / "runs").glob("select-*"), *(folder / "runs").glob("final-*"), folder / "report"]:
+        shutil.rmtree(name)
+    shutil.rmtree(folder / "runs" / "search-first_order-seed2")
+    for record in (folder / "jobs").glob("*.json"):
+        record.unlink()
+    kept = {path: path.read_bytes() for path in (folder / "runs").glob("search-*/result.json")}
+    command = [sys.executable, "-m", "darts_hpc.campaign", *TINY, "--save", f"{folder}/", "--jobs", "2"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}) as campaign:
+        search = folder / "runs" / "search-first_order-seed2"
+        deadline = time.monotonic() + 120
+        while not any(search.glob("checkpoints/step-*")):
+            assert campaign.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        campaign.kill()
+        for process in processes_of(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    assert not (search / "result.json").exists()
+    again = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2")
+    assert again.returncode == 0, again.stderr
+    assert "going on in epoch" in (search / "log.rank0.txt").read_text()
+    assert table(folder) == table(undisturbed)
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_finished_campaign_starts_nothing_again(undisturbed):
+    before = {path: path.stat().st_mtime_ns for path in (undisturbed / "runs").glob("*/*")}
+    done = entry("campaign", *TINY, "--save", f"{undisturbed}/")
+    assert done.returncode == 0 and "is running" not in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (undisturbed / "runs").glob("*/*")} == before
+
+
+def test_a_job_that_keeps_failing_is_shown_with_its_log_while_the_rest_goes_on(undisturbed, tmp_path):
+    folder = tmp_path / "failing"
+    shutil.copytree(undisturbed, folder)
+    lost = next((folder / "runs").glob("final-*-seed1"))
+    shutil.rmtree(lost)
+    lost.write_text("a file where the run folder should be")
+    done = entry("campaign", *TINY, "--save", f"{folder}/")
+    assert done.returncode == 1
+    assert f"{lost.name} failed 3 times; its log ends:" in done.stderr
+    assert "can't write to the run folder" in done.stderr
+    assert json.loads((folder / "report" / "report.json").read_text())["rows"][0]["n"] == 1
+    shown = entry("campaign", "status", folder)
+    assert shown.returncode == 0 and re.search(rf"{lost.name} +failed", shown.stdout)
+    assert "search 3/3, select 3/3, final 1/2 done" in shown.stdout
+
+
+def test_a_folder_of_another_campaign_version_or_kind_is_refused_with_what_differs(undisturbed, tmp_path):
+    other = entry("campaign", *TINY, "--save", f"{undisturbed}/", "--search_seeds", "0", "1")
+    assert other.returncode == 2
+    assert "search_seeds is 0 1 2 there and 0 1 here" in other.stderr and other.stderr.count("\n") == 1
+    shutil.copytree(undisturbed, tmp_path / "old", ignore=shutil.ignore_patterns("runs"))
+    about = tmp_path / "old" / "about.json"
+    about.write_text(about.read_text().replace('"darts_hpc": "', '"darts_hpc": "9.'))
+    old = entry("campaign", *TINY, "--save", f"{tmp_path}/old/")
+    assert old.returncode == 2 and "was made by darts_hpc 9." in old.stderr
+    kind = entry("campaign", *TINY, "--save", f"{undisturbed}/runs/")
+    assert kind.returncode == 2 and "holds something else" in kind.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--search_seeds", "1", "1"], "names seed 1 twice"),
+        (["--config", "configs/campaign/nope.yaml"], "configs/campaign/nope.yaml: no such file"),
+        (["--search_config", "nope.yaml"], "nope.yaml: no such file"),
+        (["--baselines", "DARTS_W2"], "did you mean DARTS_V2"),
+        (["--executor", "slurm"], "--executor slurm: "),
+    ],
+)
+def test_a_mistake_is_one_line_and_starts_nothing(flags, said, tmp_path):
+    folder = tmp_path / "refused"
+    nowhere = tmp_path / "slurm.conf"
+    nowhere.write_text("ClusterName=gone\nSlurmctldHost=gone(127.0.0.1)\nSlurmctldPort=1\nNodeName=gone\n")
+    done = entry("campaign", *TINY, "--save", f"{folder}/", *flags, SLURM_CONF=str(nowhere))
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+    assert not folder.exists()
+
+
+def test_a_dry_run_prints_every_job_and_starts_nothing(tmp_path):
+    done = entry("campaign", *TINY, "--save", f"{tmp_path}/dry/", "--dry_run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("python -m darts_hpc.train_search ") == 3
+    assert done.stdout.count("python -m darts_hpc.train ") == 5
+    assert re.search(r"# 8 jobs: about [\d.]+ GPU hours", done.stdout) and not (tmp_path / "dry").exists()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")
+def test_a_browser_draws_the_report_without_an_error_or_a_request(undisturbed, tmp_path):
+    page = undisturbed / "report" / "report.html"
+    probe = tmp_path / "probe.html"
+    # Runs in the same page: every picture has a size, and nothing but the page itself was fetched.
+    script = """<script>window.addEventListener('load', () => {
+      document.querySelectorAll('details').forEach(each => { each.open = true; });
+      const flat = [...document.querySelectorAll('svg, img')].filter(each => {
+        const box = each.getBoundingClientRect(); return box.width < 20 || box.height < 20; });
+      const fetched = performance.getEntriesByType('resource').map(each => each.name);
+      document.title = JSON.stringify({pictures: document.querySelectorAll('svg, img').length, flat: flat.length,
+        fetched: fetched, wide: document.documentElement.scrollWidth - window.innerWidth}); });</script>"""
+    probe.write_text(page.read_text(encoding="utf-8").replace("</body>", script + "</body>"), encoding="utf-8")
+    for width in (1280, 500):
+        with tempfile.TemporaryDirectory() as profile:
+            size = [f"--user-data-dir={profile}", f"--window-size={width},900", "--virtual-time-budget=5000"]
+            command = [str(CHROMIUM), *CHROMIUM_FLAGS, *size, "--dump-dom", f"file://{probe}"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        assert "CONSOLE" not in done.stderr
+        said = re.search(r"<title>(.*?)</title>", done.stdout)
+        assert said is not None
+        facts = json.loads(said[1].replace("&quot;", '"'))
+        assert facts["pictures"] > 30 and facts["flat"] == 0 and facts["fetched"] == [] and facts["wide"] <= 0
