@@ -15,7 +15,7 @@ from darts_hpc.engine.precision import Precision
 def data_parallel(network: nn.Module, example: Batch, precision: Precision, world: World) -> nn.Module:
     """Return the network under DDP, which averages gradients over ranks as backward makes them.
 
-    With one process it is the network itself. `example` is a batch of the training's shape, for one throw-away step.
+    With one process it is the network itself. `example` is a batch of the training's shape, for two throw-away steps.
     BatchNorm's running statistics stay each rank's own.
     """
     if world.size == 1:
@@ -44,19 +44,20 @@ def _own_buffers() -> dict[str, Any]:
 
 
 def _settle(network: nn.Module, example: Batch, precision: Precision) -> None:
-    """Take one step forward and backward, and leave no trace of it but in DDP.
+    """Take two steps forward and backward, and leave no trace of them but in DDP.
 
-    DDP sorts its buckets anew after the first backward, in the order in which gradients came. That changes the order
-    in which three or more ranks' gradients are added, and with it the last bits: so it is done before the training
-    starts, and before it goes on, instead of one step into either. And a static graph has to be seen in a backward
-    with averaging before one without.
+    DDP sorts its buckets anew after its first steps (of a static graph, the first two), in the order in which gradients
+    came. That changes the order in which three or more ranks' gradients are added, and with it the last bits: so it is
+    done before the training starts, and before it goes on, instead of a step into either. And a static graph has to be
+    seen in a backward with averaging before one without.
     """
     network.train()
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    with precision.autocast():
-        outputs: tuple[Tensor | None, ...] = network(example.images, example.keys)
-    torch.stack([output.float().sum() for output in outputs if output is not None]).sum().backward()
-    network.zero_grad()
+    for _ in range(2):
+        with precision.autocast():
+            outputs: tuple[Tensor | None, ...] = network(example.images, example.keys)
+        torch.stack([output.float().sum() for output in outputs if output is not None]).sum().backward()
+        network.zero_grad()
     with torch.no_grad():
         for name, buffer in network.named_buffers():
             buffer.copy_(buffers[name])
