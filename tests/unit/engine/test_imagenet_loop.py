@@ -1,7 +1,6 @@
 """The training step: two processes equal one on the joined batch, accumulated batches equal a large one."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -115,23 +114,18 @@ def test_accumulated_batches_equal_one_large_batch(processes):
 
 def test_running_statistics_are_averaged_with_the_spread_between_ranks_and_only_once():
     def on_rank() -> tuple:
-        norm = nn.Sequential(nn.BatchNorm2d(2))
-        norm[0].running_mean.fill_([1.0, 2.0, 6.0][world_rank()])
+        norm = nn.BatchNorm2d(2)
+        mean, variance = norm.state_dict()["running_mean"], norm.state_dict()["running_var"]
         with World.open("cpu") as world:
+            mean.fill_([1.0, 2.0, 6.0][world.rank])
             average_running_statistics_(norm, world)
-            once = copy.deepcopy(norm[0].state_dict())
+            once = copy.deepcopy(norm.state_dict())
             average_running_statistics_(norm, world)
-        same = all(once[name].equal(value) for name, value in norm[0].state_dict().items())
-        return norm[0].running_mean.tolist(), norm[0].running_var.tolist(), same
+        same = all(once[name].equal(value) for name, value in norm.state_dict().items())
+        return mean.tolist(), variance.tolist(), same
 
     for mean, variance, same in on_ranks(3, on_rank):
         assert mean == [3.0, 3.0] and variance == pytest.approx([1 + 14 / 3] * 2) and same
-
-
-def world_rank() -> int:
-    import os
-
-    return int(os.environ["RANK"])
 
 
 def test_a_compiled_network_is_not_compiled_anew_for_each_epochs_drop_path():
@@ -149,10 +143,3 @@ def test_a_compiled_network_is_not_compiled_anew_for_each_epochs_drop_path():
         seen.append(counter.frame_count)
     assert seen[0] > 0 and seen[1:] == [seen[0]] * 3
     assert list(network.state_dict()) == list(plain.state_dict())
-
-
-def test_recipe_defaults_are_the_originals():
-    assert SimpleNamespace(**vars(Recipe(batch_size=1))) == SimpleNamespace(
-        batch_size=1, accumulate=1, auxiliary_weight=0.4, label_smooth=0.1, grad_clip=5.0,
-        memory_format=torch.channels_last,
-    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""What only a GPU can show of ImageNet training: number formats, fused optimizers, compiled networks, utilisation."""
+
+import copy
+import importlib.util
+
+import pytest
+import torch
+from torch import nn
+
+from darts_hpc.config.imagenet import ImageNetOptimConfig
+from darts_hpc.data.batches import Batch
+from darts_hpc.engine.gpu_usage import gpu_utilisation
+from darts_hpc.engine.imagenet_loop import Recipe, train_step
+from darts_hpc.engine.metrics import Meter
+from darts_hpc.engine.optim import build_sgd, build_sgd_of
+from darts_hpc.engine.performance import DataWait
+from darts_hpc.engine.precision import Precision, choose_precision
+from darts_hpc.models.network import NetworkImageNet
+from darts_hpc.space.genotypes import load_genotype
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+GPU = torch.device("cuda:0")
+
+
+def losses(precision_name: str, steps: int = 8, compiled: bool = False, impl: str = "fused") -> list[float]:
+    """Return the loss of each step on one batch, which a working format brings down."""
+    torch.manual_seed(0)
+    network = NetworkImageNet(16, 10, 5, True, load_genotype("DARTS")).to(GPU).to(memory_format=torch.channels_last)
+    weights = list(network.train().parameters())
+    if compiled:
+        network.compile()
+    optimizer = build_sgd_of(impl, weights, ImageNetOptimConfig(learning_rate=0.05))
+    labels = torch.arange(16, device=GPU) % 10
+    batch = Batch(torch.randn(16, 3, 224, 224, device=GPU), labels, labels)
+    precision, recipe, seen = Precision(precision_name, GPU), Recipe(batch_size=16), []
+    for _ in range(steps):
+        meter = Meter(GPU)
+        train_step(network, optimizer, iter([batch]), recipe, precision, weights, meter)
+        seen.append(meter.totals[0].item() / 16)
+    assert precision.skipped <= 1
+    return seen
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_every_number_format_learns_one_batch(name):
+    if name == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        pytest.skip("this GPU does not compute in bfloat16")
+    seen = losses(name)
+    assert seen[-1] < 0.8 * seen[0]
+    assert seen[0] == pytest.approx(losses("fp32", steps=1)[0], rel=0.05)
+
+
+def test_auto_is_bf16_where_the_gpu_has_it():
+    expected = "bf16" if torch.cuda.get_device_capability(GPU)[0] >= 8 else "fp32"
+    assert choose_precision("auto", GPU) == expected
+
+
+def test_a_compiled_network_learns_as_the_plain_one():
+    assert losses("fp32", compiled=True) == pytest.approx(losses("fp32"), rel=0.05)
+
+
+def test_an_fp16_overflow_is_left_out_and_counted_with_the_fused_optimizer():
+    weight = nn.Parameter(torch.ones(4, device=GPU))
+    precision, optimizer = Precision("fp16", GPU), build_sgd_of("fused", [weight], ImageNetOptimConfig())
+    precision.backward((weight * float("inf")).sum())
+    precision.clip_and_step(optimizer, [weight], 5.0)
+    assert weight.eq(1).all() and precision.skipped == 1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("amp_C") is None, reason="needs apex, built with its CUDA extensions")
+def test_apex_takes_torchs_steps_and_goes_on_from_its_state():
+    first = [nn.Parameter(torch.linspace(-1, 1, 1000, device=GPU)) for _ in range(2)]
+    ours, theirs = build_sgd([first[0]], ImageNetOptimConfig()), build_sgd_of("apex", [first[1]], ImageNetOptimConfig())
+    for step in range(20):
+        if step == 10:
+            theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+        for optimizer, weight in zip((ours, theirs), first, strict=True):
+            weight.grad = torch.sin(weight.detach() * 3 + step)
+            optimizer.step()
+    assert torch.allclose(first[0], first[1], atol=1e-6)
+
+
+def test_waiting_for_data_is_the_time_the_gpu_is_idle_not_the_host():
+    work, wait = torch.randn(4096, 4096, device=GPU), DataWait(GPU)
+
+    def batches():
+        for _ in range(3):
+            torch.cuda._sleep(200_000_000)  # the GPU is busy for long, while the next batch comes at once
+            yield work
+
+    for _ in wait.timed(batches()):
+        pass
+    assert wait.read() < 10
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pynvml") is None, reason="needs nvidia-ml-py")
+def test_utilisation_is_a_percentage():
+    used = gpu_utilisation(GPU)
+    assert used is None or 0 <= used <= 100
