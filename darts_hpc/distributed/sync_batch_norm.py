@@ -81,11 +81,13 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     @torch.no_grad()
     def _update(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None
+        rate = self.momentum
         if self.num_batches_tracked is not None:
             self.num_batches_tracked += 1
-        elif self.momentum is None:
+            if rate is None:
+                rate = 1 / self.num_batches_tracked
+        if rate is None:
             raise ValueError("a BatchNorm without momentum averages over all batches, and needs to count them")
-        rate = 1 / self.num_batches_tracked if self.momentum is None else self.momentum  # pyright: ignore[reportOptionalOperand]
         unbiased = variance * count / (count - 1).clamp(min=1)
         self.running_mean += rate * (mean - self.running_mean).to(self.running_mean.dtype)
         self.running_var += rate * (unbiased - self.running_var).to(self.running_var.dtype)

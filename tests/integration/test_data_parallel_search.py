@@ -33,7 +33,7 @@ def search(kind: str, method: str | None) -> dict[str, torch.Tensor]:
         share = JOINED // world.size
         mine = slice(world.rank * share, (world.rank + 1) * share)
         outcome, gradients, take = {}, [], architect.gradient
-        architect.gradient = lambda *args: gradients.append(take(*args)) or gradients[-1]
+        architect.gradient = lambda *args: gradients.append(take(*args)) or gradients[-1]  # pyright: ignore
         for step in range(STEPS):
             images = torch.randn(2, JOINED, 3, 8, 8, dtype=torch.float64)
             labels = torch.randint(5, (2, JOINED))

@@ -72,7 +72,7 @@ def allocated_peak(step: Step, init_channels: int, batch_size: int) -> int:
         event = waiting.pop()
         waiting += event.children
         if event.tag == _EventType.Allocation:
-            changes.append((event.start_time_ns, event.extra_fields.alloc_size))
+            changes.append((event.start_time_ns, event.extra_fields.alloc_size))  # pyright: ignore
     assert len(changes) > 1000
     return int(torch.tensor([size for _, size in sorted(changes)]).cumsum(0).max())
 
