@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
-LATER_IMAGENET = "no mixed precision, DALI or DDP yet: they come with ImageNet training"
 
 # trap: (what it is, what we do, tests as "file::name" below tests/, or the reason why there is none)
 GRADIENT, LOOPS, GOLDEN = "unit/search/test_hypergradient.py", "unit/engine/test_loops.py", "integration/test_golden.py"
@@ -110,7 +109,11 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
             "unit/distributed/test_world.py::test_alphas_and_weights_stay_equal_on_two_ranks_with_different_batches",
         ],
     ),
-    "B17": ("BatchNorm per rank", "kept", "synchronised BatchNorm comes with the data-parallel search"),
+    "B17": (
+        "BatchNorm per rank",
+        "kept, with --sync_bn as an option",
+        ["integration/test_data_parallel_search.py::test_ranks_equal_one_process_on_the_joined_batch"],
+    ),
     "B18": (
         "a new iterator for every alpha batch",
         "fixed: cycled without replacement",
@@ -210,8 +213,16 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
         ],
     ),
     "B34": ("zero times infinity", "fixed", [f"{SUPERNET}::test_no_connection_is_zero_even_for_infinite_inputs"]),
-    "B35": ("two ImageNet recipes", "later", LATER_IMAGENET),
-    "B36": ("clipping scaled gradients", "later", LATER_IMAGENET),
+    "B35": (
+        "two ImageNet recipes",
+        "a preset each",
+        ["unit/config/test_imagenet_presets.py::test_a_preset_takes_the_batches_and_the_rates_of_its_recipe"],
+    ),
+    "B36": (
+        "clipping scaled gradients",
+        "fixed: unscaled first",
+        ["unit/engine/test_precision.py::test_gradients_are_unscaled_before_they_are_clipped"],
+    ),
     "B37": (
         "pools have a BatchNorm in the search only, and none is affine there",
         "kept",
@@ -227,7 +238,7 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B41": (
         "run folders collide within a second",
         "fixed: job and task in the name",
-        ["unit/distributed/test_world.py::test_jobs_of_a_slurm_array_have_names_of_their_own"],
+        ["unit/distributed/test_launcher.py::test_a_job_keeps_its_name_over_restarts_and_shares_it_with_no_other"],
     ),
     "B42": (
         "drawing opens a viewer",
