@@ -53,7 +53,10 @@ class Peers:
         self._closed.set()
 
     def leave(self, mistake: str) -> None:
-        """Tell every rank of a mistake, and give it time to hear. Returns on rank 0 only: the others end here."""
+        """Tell every rank of a mistake, and give it time to hear. Returns on rank 0 only: the others end here.
+
+        They end after rank 0 had time to speak: a launcher that sees one gone kills the rest.
+        """
         self.close()
         with self._lock:
             try:
@@ -62,6 +65,7 @@ class Peers:
             except (dist.DistError, RuntimeError):  # the store is gone, and with it rank 0
                 pass
         if self.place.rank != 0:
+            time.sleep(2 * SECONDS_TO_LEAVE)
             os._exit(2)
 
     def mistake(self) -> str | None:

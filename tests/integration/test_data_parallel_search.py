@@ -104,5 +104,6 @@ Architect.step = drifting
     done = start_search(2, *flags, "--save", tmp_path / "run", script=perturb)
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if "drifted apart" in line]
-    assert said and all("rank 1 of 2 differs from the others in alphas_reduce" in line for line in said)
+    assert said, done.stderr
+    assert all("rank 1 of 2 differs from the others in alphas_reduce" in line for line in said)
     assert not (tmp_path / "run" / "result.json").exists()
