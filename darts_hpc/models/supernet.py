@@ -12,6 +12,7 @@ from darts_hpc.models.recompute import recompute
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.operations import OPERATIONS, DilatedConv, FactorizedReduce, ReLUConvBN, SeparableConv
+from darts_hpc.space.phases import can_split, even_pixels, merge_phases, phases_pay, split_phases
 
 STEM_MULTIPLIER = 3
 
@@ -28,6 +29,16 @@ class State:
         """Its ReLU, which every convolution starts with."""
         return F.relu(self.x)
 
+    @cached_property
+    def phases(self) -> Tensor:
+        """Its ReLU's four phases, for the dilated convolutions of stride 1."""
+        return split_phases(self.rectified)
+
+    @cached_property
+    def even_pixels(self) -> Tensor:
+        """Its ReLU's even rows and columns, for the dilated convolutions of stride 2."""
+        return even_pixels(self.rectified)
+
     def pooled(self, pool: nn.MaxPool2d | nn.AvgPool2d) -> Tensor:
         """Its pool, the same for all edges of a stride."""
         key = type(pool).__name__, int(pool.stride)  # pyright: ignore[reportArgumentType]
@@ -36,33 +47,62 @@ class State:
         return self._pools[key]
 
 
+class NodeSum:
+    """A node in the making: what its edges have added. Terms in phases are merged once, at the end."""
+
+    def __init__(self):
+        self._terms: list[Tensor] = []
+        self._phases: list[Tensor] = []
+
+    def add(self, term: Tensor, in_phases: bool = False) -> None:
+        (self._phases if in_phases else self._terms).append(term)
+
+    def total(self) -> Tensor:
+        """Return the sum (B, C, H, W)."""
+        if self._phases:
+            self._terms.append(merge_phases(_total(self._phases)))
+        return _total(self._terms)
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    total = sum(terms[1:2], terms[0])
+    for term in terms[2:]:
+        total += term  # in place: what was just made is still in the cache
+    return total
+
+
 class MixedOp(nn.Module):
-    """Sum of all candidate operations of one edge, weighted."""
+    """All candidate operations of one edge, weighted."""
 
     def __init__(self, channels: int, stride: int, primitives: tuple[str, ...]):
         super().__init__()
         self._ops = nn.ModuleList(_candidate(name, channels, stride) for name in primitives)
         self._contributing = [column for column, name in enumerate(primitives) if name != "none"]
 
-    def forward(self, state: State, weights: Tensor) -> Tensor:
-        """Mix a state by weights (O,). 'none' has a weight but nothing to add."""
+    def forward(self, state: State, weights: Tensor, node: NodeSum) -> None:
+        """Add a state's candidates, weighted by weights (O,), to a node. 'none' has a weight but nothing to add."""
         shares = weights.unbind()
-        terms = [_scaled(self._ops[column], state, shares[column]) for column in self._contributing]
-        return sum(terms[1:], terms[0])
+        for column in self._contributing:
+            _add_scaled(node, self._ops[column], state, shares[column])
 
 
-def _scaled(candidate: nn.Module, state: State, share: Tensor) -> Tensor:
-    """Return share * candidate(state). Where the candidate ends with a BatchNorm, the share is that one's scale: a pass
+def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, share: Tensor) -> None:
+    """Add share * candidate(state). Where the candidate ends with a BatchNorm, the share is that one's scale: a pass
     over the memory less, and its backward yields the share's gradient."""
     match candidate:
         case nn.Sequential() if isinstance(pool := candidate[0], nn.MaxPool2d | nn.AvgPool2d):
-            return _normalised(candidate[1], state.pooled(pool), share)
+            node.add(_normalised(candidate[1], state.pooled(pool), share))
+        case DilatedConv() if phases_pay(state.x) and candidate.stride == 2:
+            node.add(_normalised(candidate.op[-1], candidate.between_phases(state.even_pixels), share))
+        case DilatedConv() if phases_pay(state.x) and can_split(state.x, candidate.kernel_size):
+            phases = candidate.between_phases(state.phases)
+            node.add(_normalised(candidate.op[-1], phases, share), in_phases=True)
         case SeparableConv() | DilatedConv():
-            return _normalised(candidate.op[-1], candidate.between(state.rectified), share)
+            node.add(_normalised(candidate.op[-1], candidate.between(state.rectified), share))
         case FactorizedReduce():
-            return _normalised(candidate.bn, candidate.between(state.rectified), share)
+            node.add(_normalised(candidate.bn, candidate.between(state.rectified), share))
         case _:
-            return share * candidate(state.x)
+            node.add(share * candidate(state.x))
 
 
 def _normalised(norm: nn.Module, x: Tensor, share: Tensor) -> Tensor:
@@ -105,8 +145,10 @@ class Cell(nn.Module):
         states = [State(self.preprocess0(s0)), State(self.preprocess1(s1))]
         edges = iter(zip(self._ops, weights.unbind(), strict=True))
         for _ in range(self.num_nodes):
-            mixed: list[Tensor] = [op(state, share) for state, (op, share) in zip(states, edges, strict=False)]
-            states.append(State(sum(mixed[1:], mixed[0])))
+            node = NodeSum()
+            for state, (op, share) in zip(states, edges, strict=False):
+                op(state, share, node)
+            states.append(State(node.total()))
         return torch.cat([state.x for state in states[2:]], dim=1)
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_hpc.space.phases import can_split, depthwise, even_pixels, merge_phases, phases_pay, split_phases
+
 
 class ReLUConvBN(nn.Module):
     """ReLU, convolution, BatchNorm."""
@@ -25,10 +27,10 @@ class ReLUConvBN(nn.Module):
 
 def _depthwise_pointwise(in_channels: int, out_channels: int, kernel_size: int, stride: int, dilation: int) -> list:
     padding = dilation * (kernel_size // 2)
-    depthwise = nn.Conv2d(
+    by_channel = nn.Conv2d(
         in_channels, in_channels, kernel_size, stride, padding, dilation, groups=in_channels, bias=False
     )
-    return [depthwise, nn.Conv2d(in_channels, out_channels, 1, bias=False)]
+    return [by_channel, nn.Conv2d(in_channels, out_channels, 1, bias=False)]
 
 
 class SeparableConv(nn.Module):
@@ -58,6 +60,7 @@ class DilatedConv(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int, stride: int, affine: bool):
         super().__init__()
+        self.kernel_size, self.stride = kernel_size, stride
         self.op = nn.Sequential(
             nn.ReLU(),
             *_depthwise_pointwise(channels, channels, kernel_size, stride, 2),
@@ -65,11 +68,22 @@ class DilatedConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        if not phases_pay(x):
+            return self.op(x)
+        rectified = self.op[0](x)
+        if self.stride == 2:
+            return self.op[-1](self.between_phases(even_pixels(rectified)))
+        if can_split(x, self.kernel_size):
+            return merge_phases(self.op[-1](self.between_phases(split_phases(rectified))))
+        return self.op[-1](self.between(rectified))
 
     def between(self, rectified: Tensor) -> Tensor:
         """Return what lies between the first ReLU and the last BatchNorm, op[-1]."""
         return _between(self.op, rectified)
+
+    def between_phases(self, phases: Tensor) -> Tensor:
+        """Return the same in phases: of all phases for stride 1, of the even pixels for stride 2."""
+        return self.op[2](depthwise(phases, self.op[1].weight))
 
 
 def _between(sequence: nn.Sequential, x: Tensor) -> Tensor:

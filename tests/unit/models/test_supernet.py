@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from darts_hpc.models.supernet import MixedOp, State, SuperNet
+from darts_hpc.models.supernet import MixedOp, NodeSum, State, SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.operations import OPERATIONS
 
@@ -13,7 +13,8 @@ def test_a_mixed_op_is_the_weighted_sum_of_every_candidate():
     op = MixedOp(4, 1, PRIMITIVES).double()
     x, weights = torch.randn(2, 4, 8, 8).double(), torch.randn(8).double().softmax(0)
     terms = [w * candidate(x) for w, candidate in zip(weights, op._ops, strict=True)]
-    torch.testing.assert_close(op(State(x), weights), torch.stack(terms).sum(0))
+    op(State(x), weights, node := NodeSum())
+    torch.testing.assert_close(node.total(), torch.stack(terms).sum(0))
 
 
 @pytest.mark.parametrize("side", [8, 9, 10, 13, 15, 32])

@@ -1,0 +1,59 @@
+"""Dilated convolutions in phases."""
+
+import pytest
+import torch
+
+from darts_hpc.space.operations import DilatedConv
+from darts_hpc.space.phases import can_split, even_pixels, merge_phases, split_phases
+
+SIDES = [(8, 8), (16, 12), (4, 4), (7, 7), (8, 9), (2, 2), (13, 6)]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sides", SIDES, ids=str)
+def test_a_dilated_convolution_in_phases_is_the_dilated_convolution(sides, stride, kernel_size, memory_format):
+    torch.manual_seed(0)
+    op = DilatedConv(4, kernel_size, stride, True).double()
+    x = torch.randn(3, 4, *sides).double().contiguous(memory_format=memory_format).requires_grad_()
+    wanted = [x, *op.parameters()]
+    expected, ours = op.op(x), op(x)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    direction = torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad((ours * direction).sum(), wanted),
+        torch.autograd.grad((expected * direction).sum(), wanted),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_running_statistics_in_phases_are_those_of_the_whole_image():
+    torch.manual_seed(0)
+    op, x = DilatedConv(4, 3, 1, False).double(), torch.randn(2, 4, 8, 8).double()
+    norm = op.op[-1]
+    assert isinstance(norm, torch.nn.BatchNorm2d)
+    variances = []
+    for forward in (op, op.op):
+        norm.reset_running_stats()
+        forward(x)
+        assert norm.running_var is not None
+        variances.append(norm.running_var.clone())
+    torch.testing.assert_close(*variances, rtol=1e-12, atol=0)
+
+
+def test_phases_are_the_parities_of_row_and_column_and_merge_back():
+    x = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
+    phases = split_phases(x)
+    for index, (row, column) in enumerate([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        assert torch.equal(phases[2 * index : 2 * index + 2], x[:, :, row::2, column::2])
+    assert torch.equal(merge_phases(phases), x)
+    assert torch.equal(even_pixels(x), x[:, :, ::2, ::2])
+
+
+def test_odd_sides_and_images_too_small_for_the_kernel_stay_whole():
+    splits = {
+        (side, kernel): can_split(torch.empty(1, 1, side, side), kernel) for side in (4, 7, 8) for kernel in (3, 5)
+    }
+    assert splits == {(4, 3): True, (4, 5): False, (7, 3): False, (7, 5): False, (8, 3): True, (8, 5): True}
