@@ -83,7 +83,9 @@ class DilatedConv(nn.Module):
 
     def between_phases(self, phases: Tensor) -> Tensor:
         """Return the same in phases: of all phases for stride 1, of the even pixels for stride 2."""
-        return self.op[2](depthwise(phases, self.op[1].weight))
+        by_channel, pointwise = self.op[1], self.op[2]
+        assert isinstance(by_channel, nn.Conv2d)
+        return pointwise(depthwise(phases, by_channel.weight))
 
 
 def _between(sequence: nn.Sequential, x: Tensor) -> Tensor:
