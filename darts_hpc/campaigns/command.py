@@ -55,10 +55,12 @@ class RunEntry:
 
     def stop(self) -> None:
         """Ask the run to save and stop, once, and wait for it."""
-        if self._child is not None and self._child.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._child.send_signal(signal.SIGTERM)
-            self._child.wait()
+        if self._child is None or self._child.returncode is not None:
+            return
+        # A signal handler calls this while __call__ waits, with Popen's lock in hand: Popen.wait would never return.
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._child.pid, signal.SIGTERM)
+            os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOWAIT)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):

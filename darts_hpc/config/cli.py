@@ -150,9 +150,12 @@ def _tyro(cls: type[Config], args: list[str]) -> Config:
 
 
 def _split_presets(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take every --config FILE and --config=FILE out of the tokens."""
+    """Take every --config FILE and --config=FILE out of the tokens; return the files and the other tokens."""
     presets, typed, tokens = [], [], iter(argv)
     for token in tokens:
+        if re.match(r"--\S+ ", token) and typed and re.fullmatch(r"--[\w-]+", typed[-1]):
+            typed[-1] += f"={token}"  # flags in one word are a value, as in --search_flags "--epochs 4"
+            continue
         if token.partition("=")[0] != "--config":
             typed.append(token)
             continue

@@ -83,6 +83,11 @@ def test_a_later_preset_wins_over_an_earlier_one(tmp_path):
     assert (cfg.run.epochs, cfg.model.layers) == (9, 5)
 
 
+def test_flags_in_one_word_are_the_value_of_the_flag_before_them():
+    typed = parse_config(CampaignConfig, ["--search_flags", "--epochs 4 --seed=1", "--train_flags=--epochs 2"])
+    assert (typed.search.search_flags, typed.train.train_flags) == ("--epochs 4 --seed=1", "--epochs 2")
+
+
 def test_a_preset_is_found_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert parse_config(SearchConfig, ["--config", DIGITS]).data.dataset == "digits"
