@@ -8,7 +8,7 @@ from jobs import environment, run, steps_done, wait_until
 from slurm_cluster import ENDED, Cluster
 
 pytestmark = pytest.mark.slow
-TINY = ("--config", "configs/campaign/tiny.yaml", "--search_flags", "--epochs 4")
+TINY = ("--config", "configs/campaign/tiny.yaml")
 
 
 def table(folder: Path) -> list[tuple]:
