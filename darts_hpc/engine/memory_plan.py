@@ -135,6 +135,7 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         num_images=shape.num_images,
         sync_bn=cfg.parallel.sync_bn and world.size > 1,
         optim=cfg.optim,
+        device=world.device.type,
     )
     return MemoryPlan(
         step,

@@ -15,6 +15,7 @@ from darts_hpc.models.build import build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
 from darts_hpc.search.memory import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, MetaLiveBytes
+from darts_hpc.space.phases import meta_stands_for
 
 CUDA_BLOCK = 512
 """Bytes that torch's CUDA allocator rounds a tensor up to."""
@@ -37,6 +38,8 @@ class Step:
     sync_bn: bool = False
     """BatchNorm over several ranks."""
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+    """Type of the device it runs on."""
     optim: SgdConfig = field(default_factory=SgdConfig)
 
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
@@ -86,7 +89,7 @@ def trace(step: Step, init_channels: int, batch_size: int) -> MetaLiveBytes:
         architect.optimizer.step()
         architect.optimizer.zero_grad()
         train, valid = (_batch(step, batch_size, device) for _ in range(2))
-        with WholeStep(supernet, architect, optimizer):
+        with meta_stands_for(step.device), WholeStep(supernet, architect, optimizer):
             search_step(supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world)
     return live
 

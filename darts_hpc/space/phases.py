@@ -5,14 +5,31 @@ convolutions, one a phase, and of stride 2 the one over the first phase. The sam
 fast backward for dilation (6 to 12 times slower in torch 2.15), so there it pays.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_meta_stands_for: ContextVar[str] = ContextVar("_meta_stands_for", default="cpu")
+
 
 def phases_pay(x: Tensor) -> bool:
     """Return whether a dilated convolution of x is faster in phases: on the CPU, if there will be a backward."""
-    return x.device.type == "cpu" and torch.is_grad_enabled()
+    device = x.device.type if x.device.type != "meta" else _meta_stands_for.get()
+    return device == "cpu" and torch.is_grad_enabled()
+
+
+@contextmanager
+def meta_stands_for(device: str) -> Iterator[None]:
+    """Let meta tensors go the way that tensors of this type of device go."""
+    token = _meta_stands_for.set(device)
+    try:
+        yield
+    finally:
+        _meta_stands_for.reset(token)
 
 
 def can_split(x: Tensor, kernel_size: int) -> bool:

@@ -37,7 +37,7 @@ SlurmdUser=$(id -un)
 AuthType=auth/munge
 CredType=cred/munge
 # cred_expire is also how long a requeued job waits before it may start again (120 s by default)
-AuthInfo=socket=$folder/munge.sock,cred_expire=5
+AuthInfo=socket=$folder/munge.sock,cred_expire=10
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool-%n
 SlurmctldPidFile=$folder/slurmctld.pid

@@ -16,7 +16,8 @@ case $verb in
             if [ -n "$init" ]; then break; fi
             sleep .02
         done
-        ip link add "node$i" type veth peer name eth0 netns "${init% }"
+        # The same hardware address each time, as a machine has: else its peers look for the old one for a while.
+        ip link add "node$i" type veth peer name eth0 address "$(printf '02:00:00:00:00:%02x' "$i")" netns "${init% }"
         ip link set "node$i" master switch up
         ;;
     off)

@@ -24,6 +24,7 @@ STEP = Step(
     num_classes=10,
     image_size=32,
     num_images=0,
+    device="cuda",
 )
 
 

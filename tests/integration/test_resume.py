@@ -12,12 +12,13 @@ from runs import TINY, entry, entry_killed_at_batch, records
 from darts_hpc.engine.checkpoint import CheckpointStore
 
 RANDOM = ["--drop_path_prob", "0.3", "--auxiliary", "--cutout", "--cutout_length", "3"]
+STACKED = ["--supernet", "stacked", "--image_size", "4"]  # less work for a CPU
 RUNS = {
     # name: entry, flags. An epoch of the search asks for 2 batches in each of 2 steps, then 3 for validation: 7 calls
     "search": ("train_search", TINY),
-    "unrolled": ("train_search", [*TINY, "--unrolled"]),
+    "unrolled": ("train_search", [*TINY, *STACKED, "--unrolled"]),
+    "stacked": ("train_search", [*TINY, *STACKED, "--checkpoint_cells"]),
     # 5 steps, then 2 test batches: 7 calls an epoch
-    "stacked": ("train_search", [*TINY, "--supernet", "stacked", "--checkpoint_cells"]),
     "train": ("train", [*TINY, "--arch", "DARTS_V1", *RANDOM]),
 }
 

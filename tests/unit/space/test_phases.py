@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from darts_hpc.space.operations import DilatedConv
-from darts_hpc.space.phases import can_split, even_pixels, merge_phases, split_phases
+from darts_hpc.space.phases import can_split, even_pixels, merge_phases, meta_stands_for, phases_pay, split_phases
 
 SIDES = [(8, 8), (16, 12), (4, 4), (7, 7), (8, 9), (2, 2), (13, 6)]
 
@@ -57,3 +57,13 @@ def test_odd_sides_and_images_too_small_for_the_kernel_stay_whole():
         (side, kernel): can_split(torch.empty(1, 1, side, side), kernel) for side in (4, 7, 8) for kernel in (3, 5)
     }
     assert splits == {(4, 3): True, (4, 5): False, (7, 3): False, (7, 5): False, (8, 3): True, (8, 5): True}
+
+
+def test_a_step_without_memory_goes_the_way_of_the_device_it_stands_for():
+    x = torch.empty(1, 1, 8, 8, device="meta")
+    with meta_stands_for("cuda"):
+        assert not phases_pay(x)
+    with meta_stands_for("cpu"):
+        assert phases_pay(x)
+        with torch.no_grad():
+            assert not phases_pay(x)
