@@ -6,12 +6,13 @@ import difflib
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from darts_hpc.campaigns.control import look, run_campaign, stop_jobs
-from darts_hpc.campaigns.executors import make_executor
+from darts_hpc.campaigns.control import cancel_mark, look, run_campaign, stop_jobs
+from darts_hpc.campaigns.executors import is_locked, make_executor
 from darts_hpc.campaigns.folder import campaign_folder, check_same, check_version, write_folder
 from darts_hpc.campaigns.plan import PRESETS, make_plan
 from darts_hpc.campaigns.report import read_campaign
@@ -23,6 +24,8 @@ from darts_hpc.config.schema import SearchConfig, TrainConfig, flat
 from darts_hpc.reporting.campaign import to_json, to_markdown, to_terminal
 from darts_hpc.reporting.campaign_page import to_html
 from darts_hpc.space.genotypes import GENOTYPES
+
+CANCEL_PATIENCE_S = 90
 
 log = logging.getLogger("darts_hpc")
 
@@ -81,10 +84,18 @@ def report(cfg: CampaignFolderConfig) -> None:
 
 
 def cancel(cfg: CampaignFolderConfig) -> None:
-    """Ask the campaign's jobs, wherever they run, to save and stop."""
+    """Ask the campaign, and its jobs wherever they run, to save and stop."""
     folder, campaign = open_campaign(cfg.folder)
-    states = look(campaign, folder)
-    running = [each for each in states if each.state == "running"]
+    running = [each for each in look(campaign, folder) if each.state == "running"]
+    if is_locked(folder):  # it stops its jobs itself; were they asked here too, it would start them again
+        cancel_mark(folder).touch()
+        deadline = time.monotonic() + CANCEL_PATIENCE_S
+        while is_locked(folder) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        left = "is still stopping its jobs" if is_locked(folder) else f"has stopped, and its {len(running)} jobs"
+        print(f"the campaign {left}; the same command goes on")
+        return
+    cancel_mark(folder).touch()  # for a campaign on another machine, whose lock can't be seen from here
     for name in sorted({each.record.attempts[-1].executor for each in running if each.record.attempts}):
         executor = make_executor(with_executor(campaign, name), folder, num_gpus=0)
         own = [each for each in running if each.record.attempts[-1].executor == name]

@@ -37,10 +37,17 @@ def look(cfg: CampaignConfig, folder: Path, active: Callable[[dict], set[str]] |
 
 
 def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[JobState]:
-    """Run every job that is not finished yet; return what became of each. The caller holds the folder's lock."""
+    """Run every job that is not finished yet; return what became of each. The caller holds the folder's lock.
+
+    Raises KeyboardInterrupt where campaign cancel asks for it, as for Ctrl-C.
+    """
+    cancel_mark(folder).unlink(missing_ok=True)
     _forgive(cfg, folder)
     told: dict[str, str] = {}
     while True:
+        if cancel_mark(folder).exists():
+            cancel_mark(folder).unlink()
+            raise KeyboardInterrupt
         states = look(cfg, folder, executor.active)
         for each in states:
             _note_end(folder, each, cfg.where.retries)
@@ -59,6 +66,11 @@ def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[
             each.record.attempts.append(attempt)
             write_record(folder, each.job, each.record)
         time.sleep(cfg.where.poll_seconds)
+
+
+def cancel_mark(folder: Path) -> Path:
+    """Return the file that asks a running campaign, on whichever machine, to stop."""
+    return folder / "jobs" / "cancel"
 
 
 def stop_jobs(folder: Path, states: Sequence[JobState], executor: Executor, patience_s: float = 60) -> list[str]:

@@ -95,6 +95,29 @@ def test_killed_with_its_jobs_it_goes_on_and_comes_to_the_same_table(undisturbed
     assert {path: path.read_bytes() for path in kept} == kept
 
 
+@pytest.mark.parametrize("how", ["campaign cancel", "ctrl-c"])
+def test_a_campaign_that_is_asked_to_stops_saves_its_jobs_and_leaves_no_process(how, tmp_path):
+    folder = tmp_path / "stopped"
+    command = [sys.executable, "-m", "darts_hpc.campaign", *TINY, "--save", f"{folder}/", "--jobs", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as campaign:
+        first = folder / "runs" / "search-first_order-seed0"
+        deadline = time.monotonic() + 120
+        while not any(first.glob("metrics.jsonl")) or not (first / "metrics.jsonl").read_text():
+            assert campaign.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        if how == "ctrl-c":
+            campaign.send_signal(signal.SIGINT)
+        else:
+            done = entry("campaign", "cancel", folder)
+            assert done.returncode == 0 and "the campaign has stopped, and its 2 jobs" in done.stdout, done.stdout
+        assert campaign.stderr is not None
+        said = campaign.stderr.read()
+    assert campaign.returncode == 130 and "stopped; the same command goes on" in said
+    assert processes_of(folder) == []
+    assert any(first.glob("checkpoints/step-*")) and not (first / "result.json").exists()
+
+
 def test_a_finished_campaign_starts_nothing_again(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in (undisturbed / "runs").glob("*/*")}
     done = entry("campaign", *TINY, "--save", f"{undisturbed}/")
