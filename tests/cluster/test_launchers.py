@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jobs import SEARCH, TINY, TRAIN, environment, mpi_python, outcome, run, start
+from PIL import Image
 from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slow
@@ -54,6 +56,34 @@ def test_an_array_trains_a_seed_each(cluster: Cluster, checkout: Path, tmp_path:
         (folder,) = checkout.glob(f"runs/train-seeds-*-{job}_{seed}")
         assert f"seed: {seed}\n" in (folder / "config.yaml").read_text()
         assert (folder / "result.json").exists() and "+ srun" in log and f"--seed {seed}" in log
+
+
+def test_search_sbatch_runs_unedited_on_the_default_partition(cluster: Cluster, checkout: Path):
+    job = cluster.sbatch("slurm/search.sbatch", *SEARCH[1:], "--save", "unedited", cwd=checkout, env=environment())
+    log = checkout / "slurm" / "logs" / f"search-{job}.out"
+    assert cluster.wait(job)["JobState"] == "COMPLETED", log.read_text()
+    (folder,) = checkout.glob(f"runs/train_search-unedited-*-{job}")
+    assert (folder / "result.json").exists() and "+ srun" in log.read_text()
+
+
+def test_imagenet_is_copied_to_each_nodes_disk_and_trained_from_there(cluster: Cluster, checkout: Path, tmp_path: Path):
+    draw = np.random.default_rng(0)
+    for index in range(24):
+        image = tmp_path / "imagenet" / ("val" if index % 3 == 2 else "train") / "ab"[index % 2] / f"{index}.jpg"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(image)
+    flags = ["--config", "configs/imagenet/smoke.yaml", "--loader", "dali", "--device", "cpu", "--epochs", "1"]
+    flags += ["--batch_size", "4", "--global_batch_size", "8", "--warmup_epochs", "0"]
+    job = cluster.sbatch(
+        "--nodes=2", "--gpus-per-node=1", f"--output={tmp_path}/log", "slurm/imagenet.sbatch", *flags,
+        "--save", f"{tmp_path}/run/", cwd=checkout,
+        env=environment(STAGE=str(tmp_path / "imagenet"), NODE_DISK=str(cluster.disk)),
+    )  # fmt: skip
+    assert cluster.wait(job, timeout_s=250)["JobState"] == "COMPLETED", (tmp_path / "log").read_text()
+    assert (tmp_path / "run" / "result.json").exists()
+    for node in cluster.nodes:
+        staged = cluster.folder / f"disk-{node}" / "imagenet"
+        assert sorted(path.name for path in staged.rglob("*.jpg")) == sorted(f"{index}.jpg" for index in range(24))
 
 
 def test_a_job_submitted_from_elsewhere_says_where_to_submit_it(cluster: Cluster, checkout: Path, tmp_path: Path):
