@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_hpc.models.supernet import SuperNet
-from darts_hpc.space.operations import Zero
+from darts_hpc.space.operations import DilatedConv, Zero
 
 Batch = tuple[Tensor, Tensor]
 
@@ -23,10 +23,29 @@ class OriginalZero(nn.Module):
         return x[:, :, :: self.stride, :: self.stride].mul(0.0)
 
 
+class OriginalDilatedConv(nn.Module):
+    def __init__(self, op: nn.Sequential):
+        super().__init__()
+        self.op = op
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+def original_operation(op: nn.Module) -> nn.Module:
+    match op:
+        case Zero():
+            return OriginalZero(op.stride)
+        case DilatedConv():
+            return OriginalDilatedConv(op.op)
+        case _:
+            return op
+
+
 class OriginalMixedOp(nn.Module):
     def __init__(self, ops: nn.ModuleList):
         super().__init__()
-        self._ops = nn.ModuleList(OriginalZero(op.stride) if isinstance(op, Zero) else op for op in ops)
+        self._ops = nn.ModuleList(map(original_operation, ops))
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         return sum(w * op(x) for w, op in zip(weights, self._ops, strict=True))  # pyright: ignore[reportReturnType]

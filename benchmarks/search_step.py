@@ -181,7 +181,7 @@ def main() -> None:
     repeats = args.repeats or (2 if args.quick else 5)
     torch.set_num_threads(1)  # tiny tensors: waking a second thread costs more than it gives
     device = torch.device(args.device)
-    sizes, batch_size = ((16, 3), 16) if args.quick else ((16, 8), 64)
+    sizes, batch_size = ((16, 3), 4) if args.quick else ((16, 8), 64)
     kind = choose_supernet("auto", device)
 
     errors = check_same_gradients(("plain", "stacked"))
@@ -205,20 +205,19 @@ def main() -> None:
         print(f"{name}: seconds a step", result[f"{name}_seconds"])
 
     torch.set_num_threads(1)
-    cpu, few = torch.device("cpu"), batches(2, 32, torch.float32, torch.device("cpu"))
+    cpu, few = torch.device("cpu"), batches(2, 8, torch.float32, torch.device("cpu"))  # as many for any side
     for name, unrolled in (("first_order", False), ("unrolled", True)):
         result[f"ops_{name}"] = count_operations(Search("stacked", unrolled, (16, 8), torch.float32, cpu), few)
         if not args.quick:
             baseline = original(unrolled, (16, 8), False, torch.float32, cpu)
             result[f"ops_{name}_original"] = count_operations(baseline, few)
-    plain = saved_bytes(lambda: OriginalSuperNet(16, 8, CLASSES), 64)
-    forms = {
-        "saved_bytes_ratio": {"kind": "stacked"},
-        "saved_bytes_ratio_checkpoint_cells": {"kind": "stacked", "checkpoint_cells": True},
-        "saved_bytes_ratio_plain": {"kind": "plain"},
-    }
+    plain = saved_bytes(lambda: OriginalSuperNet(*sizes, CLASSES), 64)
+    forms = {"saved_bytes_ratio": {"kind": "stacked"}}
+    if not args.quick:
+        forms["saved_bytes_ratio_checkpoint_cells"] = {"kind": "stacked", "checkpoint_cells": True}
+        forms["saved_bytes_ratio_plain"] = {"kind": "plain"}
     for key, options in forms.items():
-        chosen = {"init_channels": 16, "layers": 8, "num_classes": CLASSES, **options}
+        chosen = {"init_channels": sizes[0], "layers": sizes[1], "num_classes": CLASSES, **options}
         result[key] = round(saved_bytes(lambda chosen=chosen: build_any(chosen), 64) / plain, 4)
     result["saved_bytes_original"] = plain
     result |= {
