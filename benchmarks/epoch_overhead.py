@@ -1,0 +1,75 @@
+"""What a search's epochs cost beside their steps and validation: batches, augmentation, meters, records, checkpoints.
+
+    python benchmarks/epoch_overhead.py [train_search's flags]
+    python benchmarks/epoch_overhead.py --config configs/search/digits.yaml --epochs 2
+
+It runs the search itself and times its parts. The last line is one JSON object.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from search_step import machine
+
+from darts_hpc import train_search
+from darts_hpc.config.cli import parse_config
+from darts_hpc.config.schema import SearchConfig
+from darts_hpc.engine.run import Run
+
+seconds = {"steps": 0.0, "validation": 0.0, "epochs": 0.0}
+
+
+def now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        start = now()
+        result = function(*args, **kwargs)
+        seconds[part] += now() - start
+        return result
+
+    return run
+
+
+def main() -> None:
+    build, epochs = train_search.build_search_step, Run.epochs
+
+    def timed_epochs(run: Run, state: dict[str, Any]) -> Iterator[int]:
+        start = now()
+        yield from epochs(run, state)
+        seconds["epochs"] += now() - start
+
+    train_search.build_search_step = lambda *args, **kwargs: timed("steps", build(*args, **kwargs))
+    train_search.evaluate = timed("validation", train_search.evaluate)
+    Run.epochs = timed_epochs
+    cfg = parse_config(SearchConfig, sys.argv[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        named = "--save" in sys.argv  # a folder of the user's stays
+        cfg = cfg if named else parse_config(SearchConfig, [*sys.argv[1:], "--save", f"{folder}/run/"])
+        found = Path(train_search.main(cfg))
+        environment = json.loads((found / "environment.json").read_text())
+    rest = seconds["epochs"] - seconds["steps"] - seconds["validation"]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    result = {
+        "benchmark": "epoch_overhead",
+        "overhead_share": round(rest / seconds["epochs"], 4),
+        "seconds": {part: round(value, 2) for part, value in seconds.items()},
+        "machine": machine(device, torch.get_num_threads()),
+        "torch": environment.get("torch", torch.__version__),
+        "flags": sys.argv[1:],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
