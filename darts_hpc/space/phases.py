@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_meta_stands_for: ContextVar[str] = ContextVar("_meta_stands_for", default="cpu")
+_meta_stands_for: ContextVar[str] = ContextVar("_meta_stands_for", default="meta")
 
 
 def phases_pay(x: Tensor) -> bool:

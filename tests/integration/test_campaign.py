@@ -44,6 +44,11 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a shell does to what it puts into the background, these tests for one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("campaign") / "undisturbed"
@@ -100,7 +105,9 @@ def test_a_campaign_that_is_asked_to_stops_saves_its_jobs_and_leaves_no_process(
     folder = tmp_path / "stopped"
     command = [sys.executable, "-m", "darts_hpc.campaign", *TINY, "--save", f"{folder}/", "--jobs", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as campaign:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_ctrl_c
+    ) as campaign:
         first = folder / "runs" / "search-first_order-seed0"
         deadline = time.monotonic() + 120
         while not any(first.glob("metrics.jsonl")) or not (first / "metrics.jsonl").read_text():
