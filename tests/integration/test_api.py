@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import entry
+from run_entries import entry
 
 import darts_hpc
 from darts_hpc.space.genotypes import GENOTYPES

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from runs import TINY, entry, entry_killed_at_batch
+from run_entries import TINY, entry, entry_killed_at_batch
 
 from darts_hpc import evaluate, train, train_search, visualize
 from darts_hpc.config.cli import run_entry

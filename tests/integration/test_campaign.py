@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import entry
+from run_entries import entry
 
 pytestmark = pytest.mark.slow
 TINY = ("--config", "configs/campaign/tiny.yaml")

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from ranks import on_ranks
-from runs import TINY, records, start
+from run_entries import TINY, records, start
 
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import TINY, entry
+from run_entries import TINY, entry
 
 from darts_hpc import train
 from darts_hpc.config.cli import parse_config

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import TINY, entry, start
+from run_entries import TINY, entry, start
 
 from darts_hpc.engine.checkpoint import CheckpointStore
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import TINY, entry, entry_killed_at_batch, records
+from run_entries import TINY, entry, entry_killed_at_batch, records
 
 from darts_hpc.engine.checkpoint import CheckpointStore
 
