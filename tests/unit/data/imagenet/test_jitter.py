@@ -1,4 +1,4 @@
-"""Colour jitter on a batch equals torchvision's ColorJitter on Pillow images, pixel for pixel."""
+"""Colour jitter on a batch equals torchvision's ColorJitter on Pillow images pixel for pixel; twist, DALI's own."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import functional as F
 
 from darts_hpc.data.imagenet.draws import draw
-from darts_hpc.data.imagenet.jitter import OPERATIONS, jitter_batch
+from darts_hpc.data.imagenet.jitter import OPERATIONS, jitter_batch, twist_batch
 
 THEIRS = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
 
@@ -64,3 +64,35 @@ def test_images_without_colour_or_of_one_pixel_are_no_exception():
             draws = draw(0, 0, torch.arange(3), size, size)
             assert torch.equal(jitter_batch(images, *draws[2:]), pillow(images, *draws[2:]))
     assert jitter_batch(torch.empty(0, 4, 4, 3, dtype=torch.uint8), *(part[:0] for part in draws[2:])).shape[0] == 0
+
+
+def test_twist_equals_dalis_color_twist_but_for_ties_of_rounding():
+    fn, pipeline_def = pytest.importorskip("nvidia.dali.fn"), pytest.importorskip("nvidia.dali").pipeline_def
+    images, size = colours(), torch.full((16,), 64)
+    factors = draw(0, 0, torch.arange(16), size, size).factors
+
+    @pipeline_def(batch_size=16, num_threads=1, device_id=None)
+    def color_twist():
+        pixels = fn.external_source(source=[[image.numpy() for image in images]], layout="HWC")
+        names = ("brightness", "contrast", "saturation", "hue")
+        values = factors.float() * torch.tensor([1, 1, 1, 360])
+        scales = [fn.external_source(source=[list(column.numpy())]) for column in values.unbind(1)]
+        return fn.color_twist(pixels, **dict(zip(names, scales, strict=True)))
+
+    pipeline = color_twist()
+    pipeline.build()
+    theirs = torch.from_numpy(np.array(pipeline.run()[0].as_array()))
+    difference = (twist_batch(images, factors).int() - theirs.int()).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-4
+    assert (images.int() - theirs.int()).abs().float().mean() > 10
+
+
+def test_twist_of_an_image_does_not_depend_on_its_batch_or_side():
+    images, size = colours(), torch.full((16,), 64)
+    factors = draw(0, 1, torch.arange(16), size, size).factors
+    whole = twist_batch(images, factors)
+    for rows in torch.arange(16).split(3):
+        assert torch.equal(twist_batch(images[rows], factors[rows]), whole[rows])
+    odd = twist_batch(images[:, :63, :63], factors)
+    assert (odd.int() - whole[:, :63, :63].int()).abs().max() <= 1
+    assert twist_batch(images[:0], factors[:0]).shape == (0, 64, 64, 3)
