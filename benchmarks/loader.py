@@ -142,7 +142,7 @@ def main() -> None:
         args.rounds, args.images, args.batch_size, args.train_steps = 2, 192, 16, 1
     if args.data is None and not args.quick:
         parser.error("--data is required without --quick")
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)  # as under torchrun: more would wait for each other by spinning, on the loaders' cores
     device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
         root = args.data or make_jpegs(Path(folder), 64)
@@ -156,6 +156,7 @@ def main() -> None:
                 if epoch:  # the first warms up: processes start, files come into memory
                     rates[name].append(rate)
                     print(f"round {epoch} {name:15} {rate:8.1f} images/s", flush=True)
+        torch.set_num_threads(args.threads)
         network = NetworkImageNet(48, 1000, 14, False, load_genotype("DARTS")).to(device).train()
         network = network.to(memory_format=torch.channels_last)
         best = loaders["dali_gpu" if device.type == "cuda" else "dali"]
