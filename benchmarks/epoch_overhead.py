@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from search_step import machine
+from machine import machine
 
 from darts_hpc import train_search
 from darts_hpc.config.cli import parse_config

@@ -11,7 +11,6 @@ rates are medians, and a ratio is the median of the rounds' ratios. The last lin
 import argparse
 import dataclasses
 import json
-import platform
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from machine import machine
 from PIL import Image
 
 from darts_hpc.data.batches import Batch, Loader
@@ -120,13 +120,6 @@ def replay(batch: Batch) -> Iterator[Batch]:
         yield batch
 
 
-def cpu_name() -> str:
-    """Return the model name of the CPU."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,7 +178,7 @@ def main() -> None:
         "mean_kilobytes": round(float(manifest.train.sizes.mean()) / 1e3, 1),
         "batch_size": args.batch_size,
         "threads": args.threads,
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "machine": machine(device, args.threads),
         "versions": {name: version(name) for name in ("torch", "torchvision", "pillow")}
         | {"dali": loaders["dali"]._dali.__version__},  # pyright: ignore[reportAttributeAccessIssue]
         "quick": args.quick,

@@ -8,15 +8,14 @@ are interleaved, times are medians. The last line is one JSON object.
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from machine import machine
 from original_search import OriginalSearch, OriginalSuperNet
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -160,15 +159,6 @@ def interleaved_medians(
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def machine(device: torch.device, threads: int) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
-    return f"{model}, {threads} threads"
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ import argparse
 import gc
 import itertools
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from machine import machine
 
 from darts_hpc.config.imagenet import ImageNetOptimConfig
 from darts_hpc.data.batches import Batch
@@ -64,15 +64,6 @@ def seconds_of(step: Callable[[], None], steps: int, device: torch.device) -> fl
     return time.perf_counter() - start
 
 
-def device_name(device: torch.device) -> str:
-    """Return the GPU's or the CPU's model name."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    with open("/proc/cpuinfo") as file:  # noqa: PTH123
-        names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
-
-
 def main() -> None:
     """Time the variants in turns and print their rates."""
     parser = argparse.ArgumentParser(description="Time ImageNet's training step.")
@@ -116,7 +107,11 @@ def main() -> None:
     for name, row in rows.items():
         print(f"{name:<32}{row['images_per_s']:>10.1f}{row['ratio']:>8.2f}")
     facts = {name: getattr(args, name) for name in ("batch_size", "image_size", "init_channels", "layers", "rounds")}
-    print(json.dumps({"device": device_name(device), "torch": torch.__version__, **facts, "variants": rows}))
+    print(
+        json.dumps(
+            {"device": machine(device, torch.get_num_threads()), "torch": torch.__version__, **facts, "variants": rows}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ the paper's epsilon and still at 1e-6; from about 1e-7 on it crosses none and ag
 
 import argparse
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from machine import machine
 from torch import Tensor
 
 from darts_hpc.config.schema import SearchDataConfig, SearchOptimConfig
@@ -139,7 +139,7 @@ def main() -> None:
     if args.plot:
         plot(epochs, args.plot)
     facts = {"init_channels": channels, "layers": layers, "batch_size": 32, "image_size": 8, "dtype": "float64"}
-    print(json.dumps({**facts, "torch": torch.__version__, "machine": platform.machine(), "epochs": epochs}))
+    print(json.dumps({**facts, "torch": torch.__version__, "machine": machine(world.device, 1), "epochs": epochs}))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,18 @@ def test_a_dilated_convolution_in_phases_is_the_dilated_convolution(sides, strid
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
+def test_a_dilated_convolution_goes_in_phases_wherever_it_can_and_a_backward_comes():
+    for stride, side, whole in ((1, 8, 0), (2, 7, 0), (1, 7, 1)):  # calls of the dilated module
+        op, calls = DilatedConv(2, 3, stride, True), []
+        op.op[1].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        x = torch.randn(1, 2, side, side)
+        op(x)
+        assert len(calls) == whole
+        with torch.no_grad():
+            op(x)
+        assert len(calls) == whole + 1
+
+
 def test_running_statistics_in_phases_are_those_of_the_whole_image():
     torch.manual_seed(0)
     op, x = DilatedConv(4, 3, 1, False).double(), torch.randn(2, 4, 8, 8).double()
