@@ -44,6 +44,13 @@ def processes_of(folder: Path) -> list[int]:
     return found
 
 
+def send(processes: list[int], number: signal.Signals) -> None:
+    """Signal those that are still there."""
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, number)
+
+
 def heed_ctrl_c() -> None:
     """Undo what a shell does to what it puts into the background, these tests for one."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -72,7 +79,7 @@ def test_the_best_cell_on_held_out_images_is_trained_in_full_with_every_seed(und
     assert all(final["genotype"] == found for final in finals)
 
 
-def test_killed_with_its_jobs_it_goes_on_and_comes_to_the_same_table(undisturbed, tmp_path):
+def test_killed_alone_it_takes_its_jobs_over_and_killed_with_them_it_comes_to_the_same_table(undisturbed, tmp_path):
     folder = tmp_path / "killed"
     shutil.copytree(undisturbed, folder)
     for name in [*(folder / "runs").glob("select-*"), *(folder / "runs").glob("final-*"), folder / "report"]:
@@ -82,16 +89,23 @@ def test_killed_with_its_jobs_it_goes_on_and_comes_to_the_same_table(undisturbed
         record.unlink()
     kept = {path: path.read_bytes() for path in (folder / "runs").glob("search-*/result.json")}
     command = [sys.executable, "-m", "darts_hpc.campaign", *TINY, "--save", f"{folder}/", "--jobs", "2"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}) as campaign:
-        search = folder / "runs" / "search-first_order-seed2"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    search = folder / "runs" / "search-first_order-seed2"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as campaign:
         deadline = time.monotonic() + 120
         while not any(search.glob("checkpoints/step-*")):
             assert campaign.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         campaign.kill()
-        for process in processes_of(folder):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    jobs = processes_of(folder)
+    send(jobs, signal.SIGSTOP)  # else they may be done before the next campaign has begun
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as campaign:
+        assert campaign.stderr is not None
+        assert any("search-first_order-seed2 is running" in line for line in campaign.stderr)
+        campaign.kill()
+    record = json.loads((folder / "jobs" / "search-first_order-seed2.json").read_text())
+    assert jobs and len(record["attempts"]) == 1  # the job that outlived its campaign was taken over
+    send(processes_of(folder), signal.SIGKILL)
     assert not (search / "result.json").exists()
     again = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2")
     assert again.returncode == 0, again.stderr
