@@ -11,7 +11,7 @@ fi
 export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
 # SIGUSR1 would end torchrun and leave its workers behind; like the others, it is passed on, and they get time to save.
 # shellcheck disable=SC2034 # the scripts that source this use it
-torchrun=("$PYTHON" -m torch.distributed.run --max-restarts="${MAX_RESTARTS:-3}"
+torchrun=("$PYTHON" -m darts_hpc.distributed.torchrun --max-restarts="${MAX_RESTARTS:-3}"
     "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1" --shutdown-timeout=300)
 
 # usage FILE: the comment at the head of a script, as its help, and exit code 2

@@ -11,7 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-LAUNCHER = ("torch.distributed.run", "--standalone", "--signals-to-handle", "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1")
+LAUNCHER = (
+    "darts_hpc.distributed.torchrun",
+    "--standalone",
+    "--signals-to-handle",
+    "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+)
 
 
 class RunEntry:

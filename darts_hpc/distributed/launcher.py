@@ -7,6 +7,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+MISTAKE = signal.SIGHUP
+"""What tells torchrun to stop because of a user's mistake; nobody waits for a launcher whose terminal hung up."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
 FIRST_PORT, NUM_PORTS = 20000, 10000  # below the ports that systems hand out by themselves
@@ -65,7 +67,7 @@ def is_first_process(env: Mapping[str, str] = os.environ) -> bool:
 def stop_restarts(env: Mapping[str, str] = os.environ) -> None:
     """Tell torchrun, if it started this process and would again, to leave it at that: a mistake stays one."""
     if env.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
-        os.kill(os.getppid(), signal.SIGTERM)
+        os.kill(os.getppid(), MISTAKE)
 
 
 def _torchrun(env: Mapping[str, str]) -> Place:

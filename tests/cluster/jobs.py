@@ -83,7 +83,7 @@ def workers(folder: Path) -> list[int]:
             words = status.read_bytes().split(b"\0")
         except OSError:
             continue
-        if str(folder).encode() in b" ".join(words) and b"torch.distributed.run" not in words:
+        if str(folder).encode() in b" ".join(words) and b"darts_hpc.distributed.torchrun" not in words:
             found.append(int(status.parent.name))
     return found
 

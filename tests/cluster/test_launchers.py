@@ -123,7 +123,7 @@ def test_a_mistake_under_torchrun_is_said_once_and_not_tried_again(flags, line, 
     code = run("launch/local.sh", *TRAIN, *flags, cwd=checkout, log=tmp_path / "log", PROCESSES="2")
     said = (tmp_path / "log").read_text()
     errors = [text for text in said.splitlines() if text.startswith("error:")]
-    assert code != 0 and len(errors) == 1 and line in errors[0], said
+    assert code == 2 and len(errors) == 1 and line in errors[0] and "Traceback" not in said, said
 
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (apt: shellcheck)")

@@ -69,7 +69,7 @@ import runpy, sys
 sys.argv = ["train_search", *sys.argv[1:]]
 runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
 """
-    command = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "--no-python"]
+    command = ["-m", "darts_hpc.distributed.torchrun", "--standalone", f"--nproc_per_node={processes}", "--no-python"]
     return start([*command, sys.executable, "-c", program, *map(str, flags)])
 
 
