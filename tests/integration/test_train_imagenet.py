@@ -7,14 +7,17 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from ranks import on_ranks
 from test_resume import tensors
 
 from darts_hpc import evaluate, train_imagenet
 from darts_hpc.config.cli import parse_config, run_entry
 from darts_hpc.config.imagenet import EvaluateImageNetConfig, ImageNetConfig
+from darts_hpc.data.imagenet.samples import Samples
 from darts_hpc.data.imagenet.synthetic import SyntheticLoader
 from darts_hpc.engine.checkpoint import CheckpointStore
 from darts_hpc.models.network import NetworkImageNet
@@ -29,16 +32,29 @@ RUN = [*DATA, *NETWORK, *["--epochs", "2", "--report_freq", "1", "--no-tensorboa
 def train(*flags: object, kill_at: int = 0) -> None:
     """Train in this process, which is killed when it asks for training batch number kill_at."""
     torch.set_num_threads(1)
-    asked, make = [0], SyntheticLoader._batch
+    asked = [0]
 
-    def counted(self, epoch, ids):
-        asked[0] += self.order.shuffle
-        if asked[0] == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return make(self, epoch, ids)
+    def counting(make):
+        def make_batch(self, epoch, ids, *pixels):
+            asked[0] += self.order.shuffle
+            if asked[0] == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return make(self, epoch, ids, *pixels)
 
-    SyntheticLoader._batch = counted
+        return make_batch
+
+    SyntheticLoader._batch, Samples.finish = counting(SyntheticLoader._batch), counting(Samples.finish)
     train_imagenet.main(parse_config(ImageNetConfig, [*RUN, *map(str, flags)]))
+
+
+def make_photos(root: Path) -> Path:
+    """175 images to train on and 20 others, in 6 classes."""
+    colours = np.random.default_rng(0).integers(0, 256, (195, 5, 5, 3), dtype=np.uint8)
+    for number, pixels in enumerate(colours):
+        path = root / ("train" if number < 175 else "val") / f"class{number % 6}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((40, 50)).save(path)
+    return root
 
 
 def outcome(folder: Path) -> dict[str, str]:
@@ -53,12 +69,15 @@ def outcome(folder: Path) -> dict[str, str]:
     return digests | {"metrics": (folder / "metrics.jsonl").read_text()}
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_killed_within_epochs_and_resumed_twice_equals_an_undisturbed_run_bit_for_bit(processes, tmp_path):
+@pytest.mark.parametrize(("processes", "loader"), [(2, "dali"), (3, "synthetic")])
+def test_killed_within_epochs_and_resumed_twice_equals_an_undisturbed_run_bit_for_bit(processes, loader, tmp_path):
     """Of three ranks' gradients the order of addition counts, and DDP's first step has another than its later ones."""
     # 7 steps an epoch, of 2 batches a rank
     flags = ["--batch_size", 24 // processes // 2, "--drop_path_prob", "0.4", "--checkpoint_freq", 2]
     flags += ["--global_batch_size", 24, "--replica_check", 3]
+    if loader == "dali":
+        pytest.importorskip("nvidia.dali")
+        flags += ["--loader", "dali", "--data", make_photos(tmp_path / "photos"), "--num_threads", 1, "--resize", 36]
     on_ranks(processes, train, *flags, "--save", f"{tmp_path}/whole")
     for kill_at in (9, 12):
         again = [*flags, "--save", f"{tmp_path}/killed", "--resume", "auto"]
