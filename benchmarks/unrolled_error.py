@@ -83,7 +83,7 @@ def plot(epochs: list[dict], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, quantity, title in (
         (axes[0], "cosine", "cosine with the exact product"),
         (axes[1], "relative_distance", "distance from it, relative"),
@@ -97,7 +97,7 @@ def plot(epochs: list[dict], path: Path) -> None:
     axes[0].axhline(0, color="black", linewidth=0.5)
     axes[1].set_yscale("log")
     axes[1].axhline(1, color="black", linewidth=0.5)
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     figure.suptitle("Hessian-vector product by finite differences, r = ε/|v|: digits, float64")
     figure.savefig(path, dpi=110)
     plt.close(figure)

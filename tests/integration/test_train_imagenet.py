@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def train(*flags: object, kill_at: int = 0) -> None:
     torch.set_num_threads(1)
     asked = [0]
 
-    def counting(make):
+    def counting(make: Any) -> Any:
         def make_batch(self, epoch, ids, *pixels):
             asked[0] += self.order.shuffle
             if asked[0] == kill_at:
