@@ -1,7 +1,10 @@
 """What a job may cost: its multiply-adds, at the rate of the published runs or of those already done."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
+
+import torch
 
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import JobState
@@ -9,7 +12,7 @@ from darts_hpc.config.schema import SearchConfig, TrainConfig, TrainModelConfig
 from darts_hpc.models.build import build_supernet
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.network import NetworkCIFAR
-from darts_hpc.space.genotypes import GENOTYPES, load_genotype
+from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
 
 IMAGES = {"cifar10": (50_000, 10, 32), "cifar100": (50_000, 100, 32), "svhn": (73_257, 10, 32), "digits": (1437, 10, 8)}
 """Training images, classes and side in pixels."""
@@ -60,8 +63,7 @@ def _search(cfg: SearchConfig, unrolled: bool) -> float | None:
     if cfg.data.dataset not in IMAGES:
         return None
     images, classes, side = IMAGES[cfg.data.dataset]
-    supernet = build_supernet("plain", cfg.model.init_channels, cfg.model.layers, classes)
-    forward = measure_costs(supernet, cfg.data.image_size or side).multiply_adds
+    forward = _supernet_forward(cfg.model.init_channels, cfg.model.layers, classes, cfg.data.image_size or side)
     steps = images * cfg.data.train_portion
     return cfg.run.epochs * forward * (3 * PASSES[unrolled] * steps + images - steps)
 
@@ -70,12 +72,24 @@ def _train(cfg: TrainConfig, flags: Mapping[str, str]) -> float | None:
     if cfg.data.dataset not in IMAGES:
         return None
     images, classes, side = IMAGES[cfg.data.dataset]
-    arch = flags["--arch"]
     try:
-        genotype = load_genotype(arch)
+        genotype = load_genotype(flags["--arch"])
     except ValueError:  # not found yet: about as large as the paper's
         genotype = GENOTYPES["DARTS"]
-    network = NetworkCIFAR(cfg.model.init_channels, classes, cfg.model.layers, cfg.model.auxiliary, genotype)
-    forward = measure_costs(network, cfg.data.image_size or side).multiply_adds
+    forward = _network_forward(cfg.model, classes, cfg.data.image_size or side, genotype)
     kept = 1 - float(flags.get("--held_out", 0))
     return int(flags.get("--epochs", cfg.run.epochs)) * forward * images * (3 * kept + 0.2)
+
+
+@cache
+def _supernet_forward(init_channels: int, layers: int, classes: int, side: int) -> int:
+    with torch.device("meta"):
+        supernet = build_supernet("plain", init_channels, layers, classes)
+    return measure_costs(supernet, side).multiply_adds
+
+
+@cache
+def _network_forward(model: TrainModelConfig, classes: int, side: int, genotype: Genotype) -> int:
+    with torch.device("meta"):
+        network = NetworkCIFAR(model.init_channels, classes, model.layers, model.auxiliary, genotype)
+    return measure_costs(network, side).multiply_adds

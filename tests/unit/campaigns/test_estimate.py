@@ -1,0 +1,60 @@
+"""What a campaign may cost, by the published runs' rate and by that of finished jobs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from darts_hpc.campaigns.estimate import estimate_seconds
+from darts_hpc.campaigns.plan import Job, make_plan
+from darts_hpc.campaigns.state import JobState, Progress, Record
+from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
+from darts_hpc.config.schema import SearchConfig, TrainConfig, TrainModelConfig
+
+DAY = 86_400
+CFG = CampaignConfig(
+    search=CampaignSearchConfig(order="both", search_seeds=(0, 1)),
+    train=CampaignTrainConfig(final_seeds=(0,), baselines=("DARTS_V2",), baseline_seeds=(0,), select_epochs=60),
+)
+PRESETS: dict[str, Any] = {
+    "search.yaml": SearchConfig(),
+    "train.yaml": TrainConfig(model=TrainModelConfig(auxiliary=True)),
+}
+
+
+@pytest.fixture(scope="module")
+def jobs() -> list[Job]:
+    return make_plan(CFG, Path("/campaigns/one"), {})
+
+
+def test_published_runs_are_estimated_at_what_they_took(jobs):
+    seconds, words = estimate_seconds(jobs, PRESETS, [])
+    assert seconds["search-first_order-seed0"] == pytest.approx(0.4 * DAY)
+    assert seconds["search-unrolled-seed0"] == pytest.approx(1.0 * DAY, rel=0.1)  # the paper's table 1
+    assert seconds["final-DARTS_V2-seed0"] == pytest.approx(1.5 * DAY)
+    assert "GPU of 2018" in words
+
+
+def test_a_short_training_on_part_of_the_images_costs_its_share(jobs):
+    seconds, _ = estimate_seconds(jobs, PRESETS, [])
+    short, whole = seconds["select-first_order-seed0"], seconds["final-best_of_first_order-seed0"]
+    kept = 1 - CFG.train.held_out
+    assert short is not None and whole is not None
+    assert short / whole == pytest.approx(60 / 600 * (3 * kept + 0.2) / 3.2)
+
+
+def test_once_a_search_is_done_the_others_are_estimated_at_its_pace(jobs):
+    progress = Progress(finished=True, epoch=50, epochs=50, accuracy=88.0, seconds=1000.0, steps=0)
+    states = [JobState(job=jobs[0], state="finished", record=Record(), progress=progress)]
+    seconds, words = estimate_seconds(jobs, PRESETS, states)
+    assert jobs[0].name == "search-first_order-seed0" and words == "by the 1 finished jobs"
+    assert seconds["search-first_order-seed1"] == pytest.approx(1000)
+    assert seconds["search-unrolled-seed1"] == pytest.approx(2500, rel=0.1)
+    assert seconds["final-DARTS_V2-seed0"] == pytest.approx(1.5 * DAY)  # no training is done yet
+
+
+def test_a_data_set_of_unknown_size_has_no_estimate(jobs):
+    data = replace(SearchConfig().data, dataset="folder", image_size=32)
+    seconds, _ = estimate_seconds(jobs, {**PRESETS, "search.yaml": replace(SearchConfig(), data=data)}, [])
+    assert seconds["search-first_order-seed0"] is None and seconds["final-DARTS_V2-seed0"] is not None
