@@ -17,8 +17,8 @@ RESIZING = (
 BATCH_SIZE, HALF_INIT_CHANNELS = 65_537, 1_048_583
 """Primes that a step is traced with: what a tensor's size owes to the batch and to the channels can be read off it."""
 
-MOST_POWERS = 4
-"""Powers of the channels in a size, 0 to 3: the weights of pointwise convolutions have the second."""
+MOST_POWERS = 3
+"""Powers of the channels in a size, 0 to 2: the weights of pointwise convolutions have the second."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -75,7 +75,7 @@ class Footprint:
 
     The trace ran at BATCH_SIZE and 2 * HALF_INIT_CHANNELS. A size that BATCH_SIZE divides grows with the batch, and
     with the channels as often as HALF_INIT_CHANNELS divides it. Any other is a polynomial of the channels, as that of
-    all weights together, whose coefficients are its digits to the base HALF_INIT_CHANNELS.
+    all weights together, whose coefficients are its digits to the base HALF_INIT_CHANNELS, the last one the rest.
 
     Args:
         events: of a LiveBytes.
@@ -113,8 +113,9 @@ def _decode(size: int, base: int | None) -> tuple[bool, list[int]]:
             size, power = size // base, power + 1
         coefficients[power] = size
     else:
-        for power in range(MOST_POWERS):
+        for power in range(MOST_POWERS - 1):
             size, coefficients[power] = divmod(size, base)
+        coefficients[-1] = size  # whatever it is: stacked weights in float64 have more than the base
     return with_batch, coefficients
 
 
