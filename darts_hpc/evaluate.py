@@ -12,7 +12,7 @@ from darts_hpc.config.cli import parse_config, run_entry, value_of
 from darts_hpc.config.imagenet import EvaluateImageNetConfig, ImageNetConfig, ImageNetDataConfig
 from darts_hpc.config.schema import EvaluateConfig, TrainConfig
 from darts_hpc.data.batches import BatchSource, Loader
-from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.data.imagenet.load import open_validation
 from darts_hpc.data.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.loops import evaluate
@@ -52,15 +52,14 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
     genotype = load_genotype(cfg.arch)
     with World.open(cfg.device, cfg.gpu) as world:
         precision = Precision(choose_precision(cfg.precision, world.device), world.device)
-        # One training image is enough here: a whole batch of them need not be there
-        flags = dataclasses.replace(cfg.data, batch_size=1, valid_batch_size=cfg.data.batch_size)
-        data = open_imagenet(flags, cfg.seed, world)
-        network = NetworkImageNet(cfg.init_channels, len(data.classes), cfg.layers, cfg.auxiliary, genotype)
+        flags = dataclasses.replace(cfg.data, valid_batch_size=cfg.data.batch_size)
+        source, classes = open_validation(flags, cfg.seed, world)
+        network = NetworkImageNet(cfg.init_channels, len(classes), cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, cfg.data.image_size))
         load_original(network, state)
         network = network.to(world.device).to(memory_format=torch.channels_last)
-        report("validation", "ImageNet", network, data.valid, world, precision)
+        report("validation", "ImageNet", network, source, world, precision)
 
 
 def report(

@@ -22,17 +22,17 @@ class DamagedImage(Exception):
     """Why an image can't be used."""
 
 
-def build_manifest(root: Path, num_threads: int) -> Manifest:
-    """List the data under root and read every image once, with a progress bar.
+def build_manifest(root: Path, num_threads: int, parts: Sequence[str] = PARTS) -> Manifest:
+    """List the data under root and read every image once, with a progress bar; only these parts.
 
     Raises ValueError, one line, for data that is not laid out as expected, or without any usable image.
     """
-    listing = list_data(root)
+    listing = list_data(root, parts)
     file_names = list(listing.files)
     index = {name: i for i, name in enumerate(file_names)}
     shared_names = Strings.of(file_names)
     total = sum(map(len, listing.entries.values()))
-    parts = {}
+    found = {}
     with ThreadPoolExecutor(num_threads) as pool, Counter(total, f"reading the images of {root} once") as counter:
         for name in PARTS:
             entries, facts = listing.entries[name], []
@@ -40,16 +40,16 @@ def build_manifest(root: Path, num_threads: int) -> Manifest:
                 block = entries[start : start + BLOCK]
                 facts += pool.map(lambda entry: _inspect(root, entry), block)
                 counter.add(len(block))
-            parts[name] = _part(entries, facts, index, shared_names, has_keys=not listing.folders)
-            if not len(parts[name]):
-                raise ValueError(f"each {name} image under {root} is damaged, such as {parts[name].damaged[0]}")
+            found[name] = _part(entries, facts, index, shared_names, has_keys=not listing.folders)
+            if name in parts and not len(found[name]):
+                raise ValueError(f"each {name} image under {root} is damaged, such as {found[name].damaged[0]}")
     return Manifest(
         classes=listing.classes,
         file_names=shared_names,
         file_sizes=np.array(list(listing.files.values()), np.int64),
         folders=Strings.of(listing.folders),
         folder_times=np.array(list(listing.folders.values()), np.int64),
-        **parts,
+        **found,
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """The classes by label, the samples of both parts in the order of their ids, and the files these lie in.
+    """The classes by label, the samples of each part in the order of their ids, and the files these lie in.
 
     Files are relative to the root, and come with their sizes, -1 for one that can't be looked at. `folders` gives the
     time at which each folder of a tree was changed: while it stands, no file was added, removed or renamed.
@@ -38,20 +38,21 @@ class Listing:
     folders: dict[str, int]
 
 
-def list_data(root: Path) -> Listing:
-    """List train/CLASS/* and val/CLASS/* under the root, or its tar shards where there are any.
+def list_data(root: Path, parts: Sequence[str] = PARTS) -> Listing:
+    """List train/CLASS/* and val/CLASS/* under the root, or its tar shards where there are any; only these parts.
 
     Raises ValueError, one line, for a missing part, classes of one part only, and shards that can't be read.
     """
     if not root.is_dir():
         raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or with tar shards")
-    shards = list_shards(root)
-    return _list_tars(root, shards) if shards else _list_tree(root)
+    shards = list_shards(root, parts)
+    return _list_tars(root, shards, parts) if shards else _list_tree(root, parts)
 
 
-def list_shards(root: Path) -> list[Path]:
-    """Return the tar files in the root and in its train/ and val/ folders, sorted."""
-    return sorted(path for folder in (root, *(root / part for part in PARTS)) for path in folder.glob("*.tar"))
+def list_shards(root: Path, parts: Sequence[str] = PARTS) -> list[Path]:
+    """Return the tar files of these parts in the root and in its train/ and val/ folders, sorted."""
+    every = sorted(path for folder in (root, *(root / part for part in PARTS)) for path in folder.glob("*.tar"))
+    return [shard for shard in every if _part_of(shard, root) in parts]
 
 
 def shard_files(root: Path, shards: list[Path]) -> dict[str, int]:
@@ -59,10 +60,10 @@ def shard_files(root: Path, shards: list[Path]) -> dict[str, int]:
     return {shard.relative_to(root).as_posix(): shard.stat().st_size for shard in shards}
 
 
-def tree_files(root: Path) -> tuple[dict[str, int], dict[str, int]]:
+def tree_files(root: Path, parts: Sequence[str] = PARTS) -> tuple[dict[str, int], dict[str, int]]:
     """Return the size of each image file of a tree, and the time of change of each folder, by relative path."""
     files, folders = {}, {}
-    for part in PARTS:
+    for part in parts:
         for folder, names, contents in os.walk(root / part, followlinks=True):
             names[:] = sorted(name for name in names if not name.startswith("."))
             relative = os.path.relpath(folder, root)
@@ -91,55 +92,60 @@ def _size(path: str) -> int:
         return -1
 
 
-def _list_tree(root: Path) -> Listing:
-    for part in PARTS:
+def _list_tree(root: Path, parts: Sequence[str]) -> Listing:
+    for part in parts:
         if not (root / part).is_dir():
             raise ValueError(f"--data {root} has no {part}/; expected {part}/CLASS/* there, or tar shards")
-    files, folders = tree_files(root)
+    files, folders = tree_files(root, parts)
     classes = {
-        part: sorted(path.name for path in (root / part).iterdir() if path.is_dir() and not path.name.startswith("."))
-        for part in PARTS
+        part: {path.name for path in (root / part).iterdir() if path.is_dir() and not path.name.startswith(".")}
+        for part in parts
     }
-    if one_sided := sorted(set(classes["train"]) ^ set(classes["val"])):
+    if one_sided := sorted(set.union(*classes.values()) - set.intersection(*classes.values())):
         where, lacking = PARTS if one_sided[0] in classes["train"] else reversed(PARTS)
         raise ValueError(
             f"class {one_sided[0]!r} is in {root / where} and not in {root / lacking}; both need the same classes"
         )
-    if len(classes["train"]) < 2:
-        raise ValueError(f"{root / 'train'} holds {len(classes['train'])} classes; expected two or more folders")
-    labels = {name: label for label, name in enumerate(classes["train"])}
+    names = sorted(classes[parts[0]])
+    if len(names) < 2:
+        raise ValueError(f"{root / parts[0]} holds {len(names)} classes; expected two or more folders")
+    labels = {name: label for label, name in enumerate(names)}
     entries: dict[str, list[Entry]] = {part: [] for part in PARTS}
     for file in sorted(files):
         part, _, name = file.partition("/")
         group, _, rest = name.partition("/")
         if rest:  # not a stray image beside the class folders
             entries[part].append(Entry(name, labels[group], file, 0, None))
-    for part in PARTS:
+    for part in parts:
         present = {entry.label for entry in entries[part]}
         if lacking := [name for name, label in labels.items() if label not in present]:
             raise ValueError(f"{root / part / lacking[0]} holds no image; fill it, or remove it from both parts")
-    return Listing(tuple(classes["train"]), entries, files, folders)
+    return Listing(tuple(names), entries, files, folders)
 
 
-def _list_tars(root: Path, shards: list[Path]) -> Listing:
+def _part_of(shard: Path, root: Path) -> str:
+    relative = shard.relative_to(root).as_posix()
+    parts = [part for part in PARTS if part in shard.name] or [part for part in PARTS if part in relative]
+    if len(parts) != 1:
+        raise ValueError(f"{shard}: expected train or val in its name, to tell which part it belongs to")
+    return parts[0]
+
+
+def _list_tars(root: Path, shards: list[Path], parts: Sequence[str]) -> Listing:
     entries: dict[str, list[Entry]] = {part: [] for part in PARTS}
     for shard in shards:
-        relative = shard.relative_to(root).as_posix()
-        parts = [part for part in PARTS if part in shard.name] or [part for part in PARTS if part in relative]
-        if len(parts) != 1:
-            raise ValueError(f"{shard}: expected train or val in its name, to tell which part it belongs to")
-        entries[parts[0]] += _tar_entries(shard, relative)
-    for part in PARTS:
+        entries[_part_of(shard, root)] += _tar_entries(shard, shard.relative_to(root).as_posix())
+    for part in parts:
         if not entries[part]:
             raise ValueError(f"--data {root} has tar shards, but none with {part} in its name that holds an image")
         entries[part].sort()  # by key, whatever shard it lies in: the order in which packing numbered them
-    labels = {part: {entry.label for entry in entries[part]} for part in PARTS}
-    if one_sided := sorted(labels["train"] ^ labels["val"]):
+    labels = {part: {entry.label for entry in entries[part]} for part in parts}
+    if one_sided := sorted(set.union(*labels.values()) - set.intersection(*labels.values())):
         where, lacking = PARTS if one_sided[0] in labels["train"] else reversed(PARTS)
         raise ValueError(
             f"class {one_sided[0]} is in the {where} shards of {root} and not in the {lacking} shards; both need it"
         )
-    return Listing(_class_names(root, max(labels["train"]) + 1), entries, shard_files(root, shards), {})
+    return Listing(_class_names(root, max(labels[parts[0]]) + 1), entries, shard_files(root, shards), {})
 
 
 def _class_names(root: Path, num_classes: int) -> tuple[str, ...]:

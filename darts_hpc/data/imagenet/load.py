@@ -1,5 +1,6 @@
 """From the data section of a config to ImageNet's loaders."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -7,6 +8,8 @@ import torch
 from darts_hpc.config.imagenet import ImageNetDataConfig
 from darts_hpc.data.batches import Loader
 from darts_hpc.data.imagenet.dali import DaliLoader, import_dali
+from darts_hpc.data.imagenet.listing import PARTS
+from darts_hpc.data.imagenet.manifest import Manifest, Part
 from darts_hpc.data.imagenet.open_manifest import open_manifest
 from darts_hpc.data.imagenet.quarantine import Quarantine, journal_of
 from darts_hpc.data.imagenet.samples import Samples
@@ -35,21 +38,42 @@ def open_imagenet(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:
     Raises ValueError, one line, for data that is missing, damaged beyond --max_bad_images, or too little.
     """
     if cfg.loader == "synthetic":
-        return _open_synthetic(cfg, seed, world)
+        train, valid = (_synthetic(part, cfg, seed, world) for part in PARTS)
+        digest = f"synthetic-{cfg.synthetic_images}-{cfg.synthetic_classes}"
+        return ImageNet(train, valid, _synthetic_classes(cfg), digest)
+    samples, manifest = _open_samples(cfg, seed, world, PARTS)
+    train, valid = (_loader(cfg, samples[part]) for part in PARTS)
+    return ImageNet(train, valid, manifest.classes, manifest.digest())
+
+
+def open_validation(cfg: ImageNetDataConfig, seed: int, world: World) -> tuple[Loader, tuple[str, ...]]:
+    """Open the validation loader alone, and return the classes' names; training images need not be there.
+
+    Otherwise as open_imagenet.
+    """
+    if cfg.loader == "synthetic":
+        return _synthetic("val", cfg, seed, world), _synthetic_classes(cfg)
+    samples, manifest = _open_samples(cfg, seed, world, ("val",))
+    return _loader(cfg, samples["val"]), manifest.classes
+
+
+def _open_samples(
+    cfg: ImageNetDataConfig, seed: int, world: World, parts: Sequence[str]
+) -> tuple[dict[str, Samples], Manifest]:
     if cfg.loader == "dali":
         import_dali()  # refused before the images are read
-    manifest, path = open_manifest(cfg.data, cfg.manifest, world)
+    manifest, path = open_manifest(cfg.data, cfg.manifest, world, parts)
     quarantine = Quarantine(journal_of(path), cfg.max_bad_images)
-    orders = _orders(len(manifest.train), len(manifest.val), cfg, seed, world)
-    train, valid = (
-        Samples(
-            root=cfg.data, part=part, order=order, quarantine=quarantine, seed=seed, device=world.device,
-            augment=augment, image_size=cfg.image_size, resize=cfg.resize,
-        )
-        for part, order, augment in zip((manifest.train, manifest.val), orders, (True, False), strict=True)
-    )  # fmt: skip
-    run_on_main(world, lambda: quarantine.begin(manifest.damaged, (train.is_damaged, valid.is_damaged)))
-    return ImageNet(_loader(cfg, train), _loader(cfg, valid), manifest.classes, manifest.digest())
+    samples = {}
+    for name in parts:
+        part: Part = getattr(manifest, name)
+        samples[name] = Samples(
+            root=cfg.data, part=part, order=_order(name, len(part), cfg, seed, world), quarantine=quarantine, seed=seed,
+            device=world.device, augment=name == "train", image_size=cfg.image_size, resize=cfg.resize,
+        )  # fmt: skip
+    checks = [each.is_damaged for each in samples.values()]
+    run_on_main(world, lambda: quarantine.begin(manifest.damaged, checks))
+    return samples, manifest
 
 
 def _loader(cfg: ImageNetDataConfig, samples: Samples) -> Loader:
@@ -64,22 +88,20 @@ def _loader(cfg: ImageNetDataConfig, samples: Samples) -> Loader:
     )  # fmt: skip
 
 
-def _open_synthetic(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:
-    num_images, num_classes = cfg.synthetic_images, cfg.synthetic_classes
-    train, valid = _orders(num_images, max(1, num_images // 25), cfg, seed, world)
-    train_loader, valid_loader = (
-        SyntheticLoader(order, num_classes=num_classes, image_size=cfg.image_size, seed=seed + i, device=world.device)
-        for i, order in enumerate((train, valid))
-    )
-    classes = tuple(str(label) for label in range(num_classes))
-    return ImageNet(train_loader, valid_loader, classes, f"synthetic-{num_images}-{num_classes}")
+def _synthetic(part: str, cfg: ImageNetDataConfig, seed: int, world: World) -> SyntheticLoader:
+    num_images = cfg.synthetic_images if part == "train" else max(1, cfg.synthetic_images // 25)
+    return SyntheticLoader(
+        _order(part, num_images, cfg, seed, world), num_classes=cfg.synthetic_classes, image_size=cfg.image_size,
+        seed=seed + PARTS.index(part), device=world.device,
+    )  # fmt: skip
 
 
-def _orders(
-    num_train: int, num_valid: int, cfg: ImageNetDataConfig, seed: int, world: World
-) -> tuple[SampleOrder, SampleOrder]:
+def _synthetic_classes(cfg: ImageNetDataConfig) -> tuple[str, ...]:
+    return tuple(str(label) for label in range(cfg.synthetic_classes))
+
+
+def _order(part: str, num_images: int, cfg: ImageNetDataConfig, seed: int, world: World) -> SampleOrder:
     common: dict[str, Any] = {"seed": seed, "rank": world.rank, "world_size": world.size}
-    return (
-        SampleOrder(torch.arange(num_train), batch_size=cfg.batch_size, shuffle=True, drop_last=True, **common),
-        SampleOrder(torch.arange(num_valid), batch_size=cfg.valid_batch_size or cfg.batch_size, **common),
-    )
+    if part == "train":
+        return SampleOrder(torch.arange(num_images), batch_size=cfg.batch_size, shuffle=True, drop_last=True, **common)
+    return SampleOrder(torch.arange(num_images), batch_size=cfg.valid_batch_size or cfg.batch_size, **common)

@@ -69,7 +69,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Manifest:
-    """Both parts and the classes by label.
+    """Both parts and the classes by label; for evaluation train may be empty.
 
     file_names: image files or shards, relative to the root; file_sizes: of each (F,), -1 where it can't be looked at.
     folders, folder_times: those of a tree, and when each was changed; none for shards.
@@ -82,6 +82,11 @@ class Manifest:
     file_sizes: np.ndarray
     folders: Strings
     folder_times: np.ndarray
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that it was made of."""
+        return tuple(name for name in PARTS if len(getattr(self, name)))
 
     @property
     def damaged(self) -> tuple[Damaged, ...]:
@@ -156,9 +161,9 @@ def check_unchanged(manifest: Manifest, root: Path, path: Path) -> None:
         folders = dict(zip(manifest.folders, manifest.folder_times.tolist(), strict=True))
         if len(manifest.file_names) > ALWAYS_LIST and tree_folders(root, folders) == folders:
             return
-        now, _ = tree_files(root)
+        now, _ = tree_files(root, manifest.parts)
     else:
-        now = shard_files(root, list_shards(root))
+        now = shard_files(root, list_shards(root, manifest.parts))
     listed = dict(zip(manifest.file_names, manifest.file_sizes.tolist(), strict=True))
     if now == listed:
         return

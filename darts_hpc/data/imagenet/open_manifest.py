@@ -4,11 +4,12 @@ import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from darts_hpc.data.imagenet.inspect import build_manifest
+from darts_hpc.data.imagenet.listing import PARTS
 from darts_hpc.data.imagenet.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.quarantine import journal_of
 from darts_hpc.distributed.waiting import run_on_main
@@ -16,37 +17,40 @@ from darts_hpc.distributed.world import World
 
 log = logging.getLogger(__name__)
 
-NAME = "manifest.npz"
+NAME, VAL_NAME = "manifest.npz", "manifest.val.npz"
 STAGING = ".staging"
 """Lies in a folder while it is being copied to, and after a copy that was cut short."""
 
 
-def open_manifest(root: Path, path: Path | None, world: World) -> tuple[Manifest, Path]:
-    """Return the manifest of the images under root, and the file it is kept in. Every rank calls it.
+def open_manifest(root: Path, path: Path | None, world: World, parts: Sequence[str] = PARTS) -> tuple[Manifest, Path]:
+    """Return the manifest of the images under root, of these parts, and the file it is kept in. Every rank calls it.
 
     Raises ValueError, one line, on every rank: no such data, a manifest that can't be used or written, data that
     changed since it was made, or nodes that see different data.
     """
-    path = manifest_path(root) if path is None else path
-    run_on_main(world, lambda: make_manifest(root, path))
+    path = manifest_path(root, NAME if "train" in parts else VAL_NAME) if path is None else path
+    run_on_main(world, lambda: make_manifest(root, path, parts))
     if not _is_there(path):  # this node has the data, and so the manifest, on a disk of its own
-        make_manifest(root, path)
+        make_manifest(root, path, parts)
     manifest = load_manifest(path)
+    if lacking := [part for part in parts if part not in manifest.parts]:
+        raise ValueError(f"the manifest {path} has no {lacking[0]} images; remove it to have it made again")
     if len(set(world.gather_objects(manifest.digest()))) > 1:
         raise ValueError(f"--data {root} holds different images on different nodes; copy or stage it again")
     return manifest, path
 
 
-def manifest_path(root: Path) -> Path:
+def manifest_path(root: Path, name: str = NAME) -> Path:
     """Return where a folder's manifest lies: inside it, or in the user's cache where that can't be written."""
-    inside = root / NAME
+    inside = root / name
     if inside.is_file() or os.access(root, os.W_OK) or not root.is_dir():
         return inside
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "darts_hpc" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.npz"
+    folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
+    return cache / "darts_hpc" / f"{folder}{name.removeprefix('manifest')}"
 
 
-def make_manifest(root: Path, path: Path) -> None:
+def make_manifest(root: Path, path: Path, parts: Sequence[str] = PARTS) -> None:
     """See to it that the manifest is there and is that of the data as it now lies."""
     if (root / STAGING).exists():
         raise ValueError(f"--data {root} is half copied; run python -m darts_hpc.stage again, until it ends")
@@ -57,7 +61,7 @@ def make_manifest(root: Path, path: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with _locked(path.with_name(f".{path.name}.lock")):
                 if not _is_there(path):
-                    manifest = build_manifest(root, len(os.sched_getaffinity(0)))
+                    manifest = build_manifest(root, len(os.sched_getaffinity(0)), parts)
                     journal_of(path).unlink(missing_ok=True)
                     save_manifest(manifest, path)
                     return

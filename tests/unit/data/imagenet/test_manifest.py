@@ -1,22 +1,24 @@
 """The manifest: made once, whole or not there, refused when damaged or when the data changed under it."""
 
 import os
+import shutil
 import signal
 import tarfile
 import zlib
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from small_imagenet import make_tree, open_counting, save_jpeg, started
+from small_imagenet import make_tree, open_counting, pack_small, save_jpeg, started
 
 from darts_hpc.config.imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet import manifest as manifest_module
 from darts_hpc.data.imagenet import open_manifest as open_module
 from darts_hpc.data.imagenet.inspect import build_manifest
-from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.data.imagenet.load import open_imagenet, open_validation
 from darts_hpc.data.imagenet.manifest import Manifest, load_manifest, save_manifest
 from darts_hpc.data.imagenet.open_manifest import manifest_path, open_manifest
 from darts_hpc.distributed.world import World
@@ -95,6 +97,30 @@ def test_a_copy_of_the_data_is_no_change(own_tree: Path, tmp_path: Path, monkeyp
     make_tree(tmp_path / "copy")
     save_manifest(manifest, tmp_path / "copy" / "manifest.npz")
     assert open_manifest(tmp_path / "copy", None, ALONE)[0].digest() == manifest.digest()
+
+
+@pytest.mark.parametrize("kind", ["tree", "shards"])
+def test_validation_alone_needs_no_training_images(tree: Path, manifest: Manifest, tmp_path: Path, kind: str):
+    root = tmp_path / kind
+    if kind == "shards":
+        pack_small(tree, manifest, root)
+    else:
+        make_tree(root)
+    cfg = ImageNetDataConfig(
+        data=root, loader="dali", batch_size=2, valid_batch_size=5, image_size=32, resize=36, num_threads=1
+    )
+    data = open_imagenet(cfg, 0, ALONE)
+    expected = [batch.images for batch in data.valid.batches(0)]
+    for path in (root / "train", *root.glob("*train*.tar"), *root.glob("train/*.tar")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    valid, classes = open_validation(cfg, 0, ALONE)
+    assert classes == data.classes and valid.num_samples == 13
+    for images, batch in zip(expected, valid.batches(0), strict=True):
+        assert torch.equal(images, batch.images)
+    with pytest.raises(ValueError, match=r"have changed since"):
+        open_imagenet(cfg, 0, ALONE)
+    with pytest.raises(ValueError, match=r"manifest.val.npz has no train images; remove it"):
+        open_imagenet(replace(cfg, manifest=root / "manifest.val.npz"), 0, ALONE)
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty", "text"])
