@@ -8,7 +8,7 @@ from pathlib import Path
 from darts_hpc.campaigns.plan import STAGES
 from darts_hpc.campaigns.state import JobState, last_lines
 
-HEADER = ("stage", "job", "state", "epoch", "accuracy", "left", "hours")
+HEADER = ("stage", "job", "state", "epoch", "accuracy", "took", "left")
 COLORS = {"finished": "32", "running": "36", "failed": "31", "blocked": "31", "ready": "33", "waiting": "2"}
 LIVE_SECONDS = 2.0
 
@@ -106,8 +106,8 @@ def _row(each: JobState) -> tuple[str, ...]:
         each.state,
         f"{progress.epoch}/{progress.epochs}",
         "-" if progress.accuracy is None else f"{progress.accuracy:.2f} %",
+        duration(progress.seconds),
         "-" if left is None else duration(left),
-        f"{progress.seconds / 3600:.2f}",
     )
 
 
