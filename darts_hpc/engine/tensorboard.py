@@ -33,6 +33,7 @@ class TensorBoard:
         self._failed = False
         self._writer: Any = None
         self._hook, threading.excepthook = threading.excepthook, self._on_thread_error
+        self._drawn: tuple[Genotype | None, Any] = None, None
         self._charted: dict[str, int] = {}  # cell -> number of its edges
         with self._guarded():
             # SummaryWriter hides steps >= purge_step, yet what is at the checkpoint's own step was written before it.
@@ -51,8 +52,12 @@ class TensorBoard:
 
     def cells(self, genotype: Genotype, step: int) -> None:
         """Draw the current cells; nothing without graphviz's `dot` program."""
-        if not self._failed and (image := cell_image(genotype)) is not None:
-            self._add("add_image", "cells", image, step, dataformats="HWC")
+        if self._failed:
+            return
+        if genotype != self._drawn[0]:  # late in a search it rarely changes, and `dot` takes a tenth of a second
+            self._drawn = genotype, cell_image(genotype)
+        if self._drawn[1] is not None:
+            self._add("add_image", "cells", self._drawn[1], step, dataformats="HWC")
 
     def text(self, tag: str, text: str, step: int = 0) -> None:
         """Add a text, read as Markdown."""

@@ -7,6 +7,11 @@ import numpy as np
 from darts_hpc.reporting.cells import state_name
 from darts_hpc.space.genotypes import PRIMITIVES, Genotype
 
+LEFT, TOP, WIDTH, HEIGHT = 92, 36, 92, 28
+"""Pixels of the heat map: margins for the edges' names and the title, and one weight."""
+VIRIDIS = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+"""Of matplotlib, at five places."""
+
 
 def edge_names(num_edges: int) -> list[str]:
     """Name the edges in the order of alpha's rows: "c_{k-2}→0", "c_{k-1}→0", "c_{k-2}→1", ..."""
@@ -31,31 +36,35 @@ def kept_edges(genotype: Genotype, cell: str) -> dict[str, str]:
 
 def heat_map(weights: Sequence[Sequence[float]], title: str = "") -> np.ndarray:
     """Draw softmax(alpha), (edges, operations), as a picture: uint8 (H, W, 3)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from PIL import Image, ImageDraw, ImageFont
 
     table = np.asarray(weights, dtype=float)  # (E, O)
     num_edges, num_operations = table.shape
-    figure = Figure(figsize=(1.8 + 0.72 * num_operations, 1.9 + 0.3 * num_edges), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    high = max(
-        2 / num_operations, float(np.nanmax(table, initial=0))
-    )  # uniform alphas sit in the middle, not at an end
-    axes.imshow(table, cmap="viridis", vmin=0, vmax=high, aspect="auto")
-    axes.set_xticks(range(num_operations), operation_names(num_operations), rotation=40, ha="right")
-    axes.set_yticks(range(num_edges), [_mathtext(name) for name in edge_names(num_edges)])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_title(title, loc="left", fontweight="bold")
-    for edge, row in enumerate(table):
+    # uniform alphas sit in the middle of the colours, not at an end
+    high = max(2 / num_operations, float(np.nanmax(table, initial=0)))
+    image = Image.new("RGB", (LEFT + WIDTH * num_operations + 8, TOP + HEIGHT * num_edges + 28), "white")
+    draw = ImageDraw.Draw(image)
+    font, bold = ImageFont.load_default(13), ImageFont.load_default(16)
+    draw.text((LEFT, TOP / 2), title, fill="black", font=bold, anchor="lm")
+    for edge, (name, row) in enumerate(zip(edge_names(num_edges), table, strict=True)):
+        y = TOP + HEIGHT * edge
+        start, _, end = name.replace("{", "").replace("}", "").partition("→")
+        draw.text((LEFT - 8, y + HEIGHT / 2), f"{start} to {end}", fill="black", font=font, anchor="rm")
         for operation, value in enumerate(row):
+            x = LEFT + WIDTH * operation
+            draw.rectangle((x, y, x + WIDTH - 1, y + HEIGHT - 1), fill=_color(value / high))
             shade = "white" if value < 0.6 * high else "black"
-            axes.text(operation, edge, f"{value:.2f}", ha="center", va="center", color=shade, fontsize=8)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+            draw.text((x + WIDTH / 2, y + HEIGHT / 2), f"{value:.2f}", fill=shade, font=font, anchor="mm")
+    for operation, name in enumerate(operation_names(num_operations)):
+        place = (LEFT + WIDTH * (operation + 0.5), TOP + HEIGHT * num_edges + 14)
+        draw.text(place, name, fill="black", font=font, anchor="mm")
+    return np.asarray(image).copy()
 
 
-def _mathtext(name: str) -> str:
-    start, _, end = name.partition("→")
-    return f"${start}$ → {end}"
+def _color(share: float) -> tuple[int, int, int]:
+    """Return the color of a share in [0, 1]."""
+    red, green, blue = (
+        round(float(np.interp(share, np.linspace(0, 1, len(VIRIDIS)), channel)))
+        for channel in zip(*VIRIDIS, strict=True)
+    )
+    return red, green, blue

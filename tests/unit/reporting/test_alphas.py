@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from darts_hpc.reporting.alphas import edge_names, heat_map, kept_edges
+from darts_hpc.reporting.alphas import HEIGHT, LEFT, TOP, VIRIDIS, WIDTH, edge_names, heat_map, kept_edges
 from darts_hpc.space.genotypes import GENOTYPES
 
 
@@ -17,11 +17,16 @@ def test_kept_edges_are_edges_of_the_supernet():
     assert kept["0→3"] == "dil_conv_3x3"
 
 
-def test_the_heat_map_is_a_picture_that_depends_on_the_weights():
-    uniform, peaked = np.full((14, 8), 1 / 8), np.full((14, 8), 0.01)
-    peaked[:, 3] = 0.93
-    first, second = heat_map(uniform.tolist(), "normal"), heat_map(peaked.tolist(), "normal")
-    assert first.dtype == np.uint8
-    assert first.ndim == 3
-    assert first.shape[2] == 3
-    assert not np.array_equal(first, second)
+def test_the_heat_map_shows_each_weight_at_its_edge_and_operation():
+    weights = np.full((14, 8), 0.05)
+    weights[5, 3] = 0.65
+    image = heat_map(weights.tolist(), "normal")
+    assert image.dtype == np.uint8 and image.shape == (TOP + 14 * HEIGHT + 28, LEFT + 8 * WIDTH + 8, 3)
+    corners = image[TOP + 1 : TOP + 14 * HEIGHT : HEIGHT, LEFT + 1 : LEFT + 8 * WIDTH : WIDTH]  # (14, 8, 3)
+    light = corners.sum(-1).argmax()
+    assert divmod(int(light), 8) == (5, 3) and len(np.unique(corners.reshape(-1, 3), axis=0)) == 2
+
+
+def test_uniform_weights_have_the_color_of_the_middle():
+    image = heat_map(np.full((2, 8), 1 / 8).tolist())
+    assert tuple(image[TOP + 1, LEFT + 1]) == VIRIDIS[2]
