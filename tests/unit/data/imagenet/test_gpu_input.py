@@ -1,4 +1,4 @@
-"""On a GPU: decoding there gives the pixels of the CPU, near enough, and colour jitter gives them exactly."""
+"""On a GPU: decoding there gives the pixels of the CPU, near enough, and exact colour jitter gives them exactly."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +9,7 @@ from small_imagenet import joined, open_loader, signature
 
 from darts_hpc.data.imagenet.dali import DaliLoader
 from darts_hpc.data.imagenet.draws import draw
-from darts_hpc.data.imagenet.jitter import jitter_batch
+from darts_hpc.data.imagenet.jitter import jitter_batch, twist_batch
 from darts_hpc.data.imagenet.manifest import Manifest
 from darts_hpc.data.imagenet.samples import STD
 
@@ -45,3 +45,11 @@ def test_exact_jitter_on_the_gpu_equals_that_on_the_cpu():
     size = torch.full((64,), 96)
     _, _, factors, orders = draw(0, 0, torch.arange(64), size, size)
     assert torch.equal(jitter_batch(images.cuda(), factors, orders).cpu(), jitter_batch(images, factors, orders))
+
+
+def test_twist_on_the_gpu_is_that_on_the_cpu_but_for_ties_of_rounding():
+    images = torch.randint(0, 256, (64, 96, 96, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    size = torch.full((64,), 96)
+    factors = draw(0, 0, torch.arange(64), size, size).factors
+    difference = (twist_batch(images.cuda(), factors).cpu().int() - twist_batch(images, factors).int()).abs()
+    assert difference.max() <= 1 and (difference > 0).float().mean() < 1e-4

@@ -87,12 +87,11 @@ def test_twist_equals_dalis_color_twist_but_for_ties_of_rounding():
     assert (images.int() - theirs.int()).abs().float().mean() > 10
 
 
-def test_twist_of_an_image_does_not_depend_on_its_batch_or_side():
+def test_twist_of_an_image_does_not_depend_on_its_batch():
     images, size = colours(), torch.full((16,), 64)
     factors = draw(0, 1, torch.arange(16), size, size).factors
     whole = twist_batch(images, factors)
     for rows in torch.arange(16).split(3):
         assert torch.equal(twist_batch(images[rows], factors[rows]), whole[rows])
-    odd = twist_batch(images[:, :63, :63], factors)
-    assert (odd.int() - whole[:, :63, :63].int()).abs().max() <= 1
+    assert torch.equal(twist_batch(images[:, :63, :61], factors), whole[:, :63, :61])
     assert twist_batch(images[:0], factors[:0]).shape == (0, 64, 64, 3)
