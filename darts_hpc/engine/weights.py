@@ -27,9 +27,12 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         raise ValueError(f"--model_path {path} does not exist; give a run folder, or a .pt file of weights")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"--model_path {path} is damaged or holds no state dict ({reason})") from None
+    except OSError as error:
+        raise ValueError(f"--model_path {path} can't be read ({error.strerror})") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):  # whose words advise to load without a check
+        raise ValueError(
+            f"--model_path {path} is damaged or holds no state dict; give the file that torch.save wrote of one"
+        ) from None
     if isinstance(content, dict) and "state_dict" in content:  # the original's ImageNet checkpoints
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):

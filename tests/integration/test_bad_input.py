@@ -107,7 +107,8 @@ def test_a_class_on_one_side_only_is_named(refused, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not a checkpoint", "damaged or holds no state dict"),
+        (b"not a checkpoint", "damaged or holds no state dict; give the file"),
+        (bytes(2000), "damaged or holds no state dict; give the file"),
         ({"stem.0.weight": torch.zeros(1)}, "has no key"),
         ([1, 2], "holds no state dict"),
     ],
