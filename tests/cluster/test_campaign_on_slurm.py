@@ -1,6 +1,7 @@
 """A whole campaign whose jobs are Slurm's: one is told to leave, a node is lost, and the table is the local run's."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,15 +19,14 @@ def table(folder: Path) -> list[tuple]:
     return [*ranking, *((row["accuracies"], row["statistics"]["test/accuracy"]) for row in report["rows"])]
 
 
-def a_running_job(cluster: Cluster, campaign: Path, *where: str) -> tuple[str, str] | None:
-    """Return id and name of a job of the campaign that is between its first and last step."""
-    squeue = cluster.run("squeue", "--noheader", "--states=R", *where, "--format=%A %j")
-    for line in squeue.stdout.splitlines():
-        job, name = line.split()
-        folder = campaign / "runs" / name
-        if steps_done(folder) >= 1 and not (folder / "result.json").exists():
-            return job, name
-    return None
+def running_jobs(cluster: Cluster, campaign: Path) -> list[tuple[str, str]]:
+    """Return id and name of the campaign's jobs that are between their first and last step."""
+    squeue = cluster.run("squeue", "--noheader", "--states=R", "--format=%A %j")
+    jobs = [line.split() for line in squeue.stdout.splitlines()]
+    folders = {name: campaign / "runs" / name for _, name in jobs}
+    return [
+        (job, name) for job, name in jobs if steps_done(folders[name]) and not (folders[name] / "result.json").exists()
+    ]
 
 
 def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_table(
@@ -41,29 +41,33 @@ def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_tabl
         cwd=checkout, env=environment(),
     )  # fmt: skip
 
-    def wait_for_job(*where: str) -> tuple[str, str]:
-        found: list[tuple[str, str]] = []
+    def disturb(strike: Callable[[str], object], mend: Callable[[], object] = lambda: None) -> str:
+        """Strike jobs in the middle of their runs until one is sent back to the queue; return its name."""
+        while True:
+            jobs = cluster.wait_for(
+                lambda: running_jobs(cluster, folder) or cluster.job(campaign)["JobState"] in ENDED,
+                "a job in the middle of its run", 240,
+            )  # fmt: skip
+            assert jobs is not True, log.read_text()
+            job, name = jobs[0]
+            strike(job)
+            state = cluster.wait(job, "PENDING", "COMPLETED")["JobState"]
+            mend()
+            if state == "PENDING":
+                return name
 
-        def reached() -> bool:
-            job = a_running_job(cluster, folder, *where)
-            found.extend([job] if job else [])
-            return bool(found) or cluster.job(campaign)["JobState"] in ENDED
-
-        wait_until(reached, 240, "a job in the middle of its run")
-        assert found, log.read_text()
-        return found[0]
-
-    preempted, preempted_name = wait_for_job()
-    cluster.run("scancel", "--signal=USR2", preempted)  # what Slurm sends before the time limit
-    cluster.wait(preempted, "PENDING")
-    lost, _ = wait_for_job("--nodelist=node2")
-    cluster.crash("node2")
-    cluster.wait(lost, "PENDING")
-    cluster.power_on("node2")
+    wait_until(lambda: cluster.job(campaign)["JobState"] != "PENDING", 60, "the campaign to start")
+    cluster.run("scontrol", "update", "nodename=node1", "state=drain", "reason=all jobs of the campaign go to node2")
+    try:
+        # USR2 is what Slurm sends before the time limit.
+        preempted = disturb(lambda job: cluster.run("scancel", "--signal=USR2", job, check=False))
+        disturb(lambda job: cluster.crash("node2"), mend=lambda: cluster.power_on("node2"))
+    finally:
+        cluster.run("scontrol", "update", "nodename=node1", "state=resume")
 
     ended = cluster.wait(campaign, timeout_s=280)
     assert ended["JobState"] == "COMPLETED", log.read_text()
-    said = (folder / "jobs" / f"{preempted_name}.log").read_text()
+    said = (folder / "jobs" / f"{preempted}.log").read_text()
     assert "stopped by SIGTERM" in said and "going on in epoch" in said
     assert table(folder) == table(local)
 
@@ -72,7 +76,7 @@ def test_a_cancelled_campaign_leaves_no_job_and_goes_on(cluster: Cluster, checko
     folder, log = tmp_path / "slurm", tmp_path / "log"
     flags = [*TINY, "--save", f"{folder}/"]
     campaign = cluster.sbatch(f"--output={log}", "slurm/campaign.sbatch", *flags, cwd=checkout, env=environment())
-    wait_until(lambda: a_running_job(cluster, folder) or cluster.job(campaign)["JobState"] in ENDED, 240, "a job")
+    wait_until(lambda: running_jobs(cluster, folder) or cluster.job(campaign)["JobState"] in ENDED, 240, "a job")
     cluster.run("scancel", campaign)
     cluster.wait(campaign)
     done = cluster.run(
