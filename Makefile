@@ -5,6 +5,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 DARTS := $(BIN)/python -m darts_hpc
+WORKERS ?= 3# tests wait for schedulers and other processes half of the time, so more than two cores' worth of them
 S := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: setup demo test check check-static clean
@@ -28,7 +29,7 @@ demo: setup
 	$(DARTS).report $(S)/search $(S)/train --output $(S)/report
 
 test: setup
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 check-static: setup
 	$(BIN)/ruff format --check .

@@ -92,14 +92,8 @@ def test_killed_in_steps_and_in_validation_and_resumed_twice(name, calls, undist
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "point"),
-    [
-        ("search", "before_rename"),
-        ("train", "after_file"),
-        ("train", "before_manifest"),
-        ("train", "before_rename"),
-        ("train", "before_pointer"),
-        ("train", "after_pointer"),
-    ],
+    # every point of a save by itself: tests/unit/engine/test_checkpoint.py
+    [("search", "before_rename"), ("train", "before_manifest"), ("train", "after_pointer")],
 )
 def test_killed_in_the_middle_of_a_save_and_resumed_twice(name, point, undisturbed, tmp_path):
     folder = tmp_path / "run"
