@@ -53,7 +53,10 @@ def counted_bytes(step: Step, batch_size: int, init_channels: int, world: World)
             supernet, learning_rate=0.1, weight_decay=0.1, unrolled_method=step.unrolled_method, world=world
         )
         for count in (2, batch_size):  # momentum exists from the first step on, whatever its batch
-            search_step(supernet, architect, optimizer, images(count), images(count), grad_clip=5.0, world=world)
+            search_step(
+                supernet, architect, optimizer, images(count), images(count),
+                grad_clip=5.0, world=world, precision=step.precision,
+            )  # fmt: skip
     allocated = torch.cuda.max_memory_allocated(world.device) - before if on_gpu else None
     return live.peak, allocated
 
@@ -69,6 +72,9 @@ def configurations(quick: bool) -> list[tuple[dict[str, Any], int, int]]:
             for cells in (False, True):
                 differing = {"supernet": supernet, "unrolled_method": method, "checkpoint_cells": cells}
                 rows.append((differing, batch_size, channels))
+    rows += [
+        ({"supernet": "stacked", "precision": "bf16", "checkpoint_cells": c}, large, channels) for c in (False, True)
+    ]
     rows.append(({"supernet": "stacked", "image_size": 24 if not quick else 12}, small, channels))
     rows.append(({"supernet": "plain", "layers": 5}, small, channels // 2))
     return rows

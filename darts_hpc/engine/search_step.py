@@ -1,6 +1,7 @@
 """One whole step of the search: the alphas', then the weights' (paper, algorithm 1)."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -35,11 +36,21 @@ def search_step(
     *,
     grad_clip: float,
     world: World,
+    precision: str = "fp32",
 ) -> StepNumbers:
-    """Step the alphas, then the weights at the new alphas. Batches are on the device; nothing waits for it."""
-    alpha_norm = architect.step(train, valid, optimizer)
-    loss, logits, weight_norm = weight_step(supernet, optimizer, train, grad_clip=grad_clip, world=world)
+    """Step the alphas, then the weights at the new alphas. Batches are on the device; nothing waits for it.
+
+    In precision bf16, autocast computes in bfloat16 what gains from it.
+    """
+    with _autocast(world.device.type) if precision == "bf16" else nullcontext():
+        alpha_norm = architect.step(train, valid, optimizer)
+        loss, logits, weight_norm = weight_step(supernet, optimizer, train, grad_clip=grad_clip, world=world)
     return StepNumbers(loss, logits, weight_norm, alpha_norm)
+
+
+def _autocast(device: str) -> AbstractContextManager[object]:
+    # No cache: it would hold every weight's copy to the step's end, and a graph could not replay it.
+    return torch.autocast(device, torch.bfloat16, cache_enabled=False)
 
 
 def weight_step(

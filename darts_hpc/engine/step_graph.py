@@ -36,8 +36,9 @@ def build_search_step(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.tf32
 
     def step(train: LabelledImages, valid: LabelledImages) -> StepNumbers:
-        with torch.autocast(world.device.type, torch.bfloat16, enabled=cfg.precision == "bf16", cache_enabled=False):
-            return search_step(supernet, architect, optimizer, train, valid, grad_clip=grad_clip, world=world)
+        return search_step(
+            supernet, architect, optimizer, train, valid, grad_clip=grad_clip, world=world, precision=cfg.precision
+        )
 
     run: SearchStep = step
     if cfg.cuda_graph and world.device.type == "cuda":

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from darts_hpc.config.schema import SgdConfig
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
@@ -14,7 +15,7 @@ from darts_hpc.engine.whole_step import WholeStep
 from darts_hpc.models.build import build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
-from darts_hpc.search.memory import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, MetaLiveBytes
+from darts_hpc.search.memory import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, LiveBytes, MetaLiveBytes
 from darts_hpc.space.phases import meta_stands_for
 
 CUDA_BLOCK = 512
@@ -38,6 +39,8 @@ class Step:
     sync_bn: bool = False
     """BatchNorm over several ranks."""
     dtype: torch.dtype = torch.float32
+    precision: str = "fp32"
+    """As --precision says: fp32, or bf16, which is autocast's."""
     device: str = "cpu"
     """Type of the device it runs on."""
     optim: SgdConfig = field(default_factory=SgdConfig)
@@ -65,33 +68,41 @@ def _footprint(step: Step, init_channels: int) -> Footprint:
     return Footprint(events, scales_with_channels=step.scales_with_channels)
 
 
-def trace(step: Step, init_channels: int, batch_size: int) -> MetaLiveBytes:
+def trace(step: Step, init_channels: int, batch_size: int) -> LiveBytes:
     """Run a step that finds momentum in its optimizers, as every step but the first does."""
-    device = torch.device("meta")
-    world = World(device)
-    with MetaLiveBytes() as live:
-        with device:
-            supernet = build_supernet(
-                step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
-            )
-        if step.sync_bn:
-            synchronise_batch_norm(supernet, World(device, rank=0, size=2))
-        supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
-        optimizer = build_sgd(supernet.weights(), step.optim)
-        architect = Architect(
-            supernet, learning_rate=1.0, weight_decay=1.0, unrolled_method=step.unrolled_method, world=world
-        )
-        if step.optim.momentum:
-            for weight in supernet.weights():
-                optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight)
-        for alpha in supernet.alphas():
-            alpha.grad = torch.empty_like(alpha)
-        architect.optimizer.step()
-        architect.optimizer.zero_grad()
-        train, valid = (_batch(step, batch_size, device) for _ in range(2))
-        with meta_stands_for(step.device), WholeStep(supernet, architect, optimizer):
-            search_step(supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world)
+    if step.precision == "fp32":
+        with meta_stands_for(step.device), MetaLiveBytes() as live:
+            _run(step, init_channels, batch_size, torch.device("meta"))
+    else:  # autocast knows no meta tensors; fake ones say that they are on the device, and take longer
+        with FakeTensorMode(), LiveBytes() as live:
+            _run(step, init_channels, batch_size, torch.device(step.device))
     return live
+
+
+def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
+    world = World(device)
+    with device:
+        supernet = build_supernet(
+            step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
+        )
+    if step.sync_bn:
+        synchronise_batch_norm(supernet, World(device, rank=0, size=2))
+    if device.type == "meta":  # fake weights can't be converted, and need not: float32, as many bytes in any layout
+        supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
+    optimizer = build_sgd(supernet.weights(), step.optim)
+    architect = Architect(
+        supernet, learning_rate=1.0, weight_decay=1.0, unrolled_method=step.unrolled_method, world=world
+    )
+    if step.optim.momentum:
+        for weight in supernet.weights():
+            optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight)
+    for alpha in supernet.alphas():
+        alpha.grad = torch.empty_like(alpha)
+    architect.optimizer.step()
+    architect.optimizer.zero_grad()
+    train, valid = (_batch(step, batch_size, device) for _ in range(2))
+    with WholeStep(supernet, architect, optimizer):
+        search_step(supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world, precision=step.precision)
 
 
 def _batch(step: Step, batch_size: int, device: torch.device) -> LabelledImages:

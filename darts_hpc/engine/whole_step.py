@@ -1,11 +1,11 @@
 """A search step that finds no memory is taken back, so that what is saved is the state before it."""
 
-import copy
 import traceback
 from types import TracebackType
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 from darts_hpc.search.architect import Architect
 
@@ -50,7 +50,7 @@ class WholeStep:
 
     def __enter__(self) -> None:
         self._old_alphas = [alpha.detach().clone() for alpha in self._alphas]
-        self._old_architect = copy.deepcopy(self.architect.state_dict())
+        self._old_architect = tree_map_only(torch.Tensor, torch.clone, self.architect.state_dict())
         self._old_versions = [weight._version for weight in self._weights]
         for old, buffers in zip(self._old_buffers, self._buffers, strict=True):
             if buffers:

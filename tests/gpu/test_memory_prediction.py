@@ -29,10 +29,13 @@ STEP = Step(
 
 
 @pytest.mark.parametrize("supernet", ["stacked", "plain"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("checkpoint_cells", [False, True])
 @pytest.mark.parametrize("method", [None, "finite_difference", "exact"])
-def test_prediction_is_within_5_percent_of_the_most_that_was_allocated(supernet, checkpoint_cells, method):
-    step = replace(STEP, supernet=supernet, checkpoint_cells=checkpoint_cells, unrolled_method=method)
+def test_prediction_is_within_5_percent_of_the_most_that_was_allocated(supernet, precision, checkpoint_cells, method):
+    step = replace(
+        STEP, supernet=supernet, precision=precision, checkpoint_cells=checkpoint_cells, unrolled_method=method
+    )
     world = World(torch.device("cuda", torch.cuda.current_device()))
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
@@ -49,6 +52,6 @@ def test_prediction_is_within_5_percent_of_the_most_that_was_allocated(supernet,
         for _ in range(2)
     )
     for _ in range(2):
-        search_step(network, architect, optimizer, train, valid, grad_clip=5.0, world=world)
+        search_step(network, architect, optimizer, train, valid, grad_clip=5.0, world=world, precision=precision)
     measured = torch.cuda.max_memory_allocated() - before
     assert step.peak_bytes(16, 16, CUDA_BLOCK) == pytest.approx(measured, rel=0.05)

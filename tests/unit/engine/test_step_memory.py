@@ -38,6 +38,8 @@ CONFIGURATIONS = {  # what differs from STEP, channels, batch size; most are sta
     "stacked, larger images": ({"supernet": "stacked", "image_size": 16}, 2, 4),
     "stacked, odd images": ({"supernet": "stacked", "image_size": 9}, 4, 4),
     "stacked, float64": ({"supernet": "stacked", "dtype": torch.float64}, 4, 4),
+    "stacked, bfloat16": ({"supernet": "stacked", "precision": "bf16"}, 4, 8),
+    "stacked, bfloat16, recomputed": ({"supernet": "stacked", "precision": "bf16", "checkpoint_cells": True}, 4, 8),
     "stacked, recomputed": ({"supernet": "stacked", "checkpoint_cells": True}, 4, 8),
     "stacked, finite differences": ({"supernet": "stacked", "unrolled_method": "finite_difference"}, 2, 16),
     "stacked, exact": ({"supernet": "stacked", "unrolled_method": "exact"}, 4, 4),
@@ -65,7 +67,9 @@ def allocated_peak(step: Step, init_channels: int, batch_size: int) -> int:
             for _ in range(2)
         )
         for _ in range(2):
-            search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world)
+            search_step(
+                supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world, precision=step.precision
+            )
     waiting = [(event, False) for event in recorded.profiler.kineto_results.experimental_event_tree()]  # pyright: ignore
     changes, ends = [], []
     while waiting:
