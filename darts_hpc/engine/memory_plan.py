@@ -25,18 +25,29 @@ MOST = 2**20
 class MemoryPlan:
     """What a step takes in each of its forms, and what is free.
 
-    All forms of one gradient are the same computation: only the recomputing of cells is taken without being asked for.
-    Another gradient, or a smaller batch, would be another search.
+    All forms of one gradient are the same computation: recomputing cells, and another form of the supernet where the
+    user named none, are taken without being asked for. Another gradient, or a smaller batch, would be another search.
 
     Args:
         step: as the flags ask for it.
         batch_size, init_channels: of the run.
         free: what a step may take.
         block: bytes that the allocator rounds a tensor up to.
+        smaller_form: a slower form of the supernet that takes less memory when its cells are recomputed, if one may be
+            taken.
     """
 
-    def __init__(self, step: Step, *, batch_size: int, init_channels: int, free: FreeMemory, block: int = 1):
-        self.step, self.free = step, free
+    def __init__(
+        self,
+        step: Step,
+        *,
+        batch_size: int,
+        init_channels: int,
+        free: FreeMemory,
+        block: int = 1,
+        smaller_form: str | None = None,
+    ):
+        self.step, self.free, self.smaller_form = step, free, smaller_form
         self.batch_size, self.init_channels, self.block = batch_size, init_channels, block
 
     def peak_bytes(self, step: Step) -> int:
@@ -47,9 +58,12 @@ class MemoryPlan:
         """Whether a form of the step finds its memory."""
         return self.peak_bytes(step) <= self.free.num_bytes
 
-    def forms(self) -> list[Step]:
-        """Every form of the step that is the same computation, the fastest first."""
-        return [self.step] if self.step.checkpoint_cells else [self.step, replace(self.step, checkpoint_cells=True)]
+    def forms(self, unrolled_method: str | None) -> list[Step]:
+        """Every form of a gradient's step that is the same computation, the fastest first."""
+        asked = replace(self.step, unrolled_method=unrolled_method)
+        recomputed = replace(asked, checkpoint_cells=True)
+        forms = [recomputed] if asked.checkpoint_cells else [asked, recomputed]
+        return forms + ([replace(recomputed, supernet=self.smaller_form)] if self.smaller_form else [])
 
     def choose(self, check: str) -> tuple[Step | None, str]:
         """Return the form to run and a line that says why; no form where none fits. `check` is --memory_check."""
@@ -62,15 +76,17 @@ class MemoryPlan:
         short = f"a step needs {needed} ({describe(self.step)}) and {source}"
         if check == "warn":
             return self.step, f"{short}: it may run out of memory"
-        for form in self.forms()[1:]:
+        for form in self.forms(self.step.unrolled_method)[1:]:
             if self.fits(form):
                 found = readable_bytes(self.peak_bytes(form))
-                return form, f"{short}: recomputing cells in backward (--checkpoint_cells), which takes {found}"
+                flags = f"--supernet {form.supernet} " * (form.supernet != self.step.supernet) + "--checkpoint_cells"
+                return form, f"{short}: recomputing cells in backward ({flags}), which takes {found}"
         return None, f"{short}; {self.way_out()}"
 
     def way_out(self) -> str:
         """Say what would fit."""
-        batch_size, init_channels = self.largest(self.forms()[-1])
+        smallest = min(self.forms(self.step.unrolled_method), key=self.peak_bytes)
+        batch_size, init_channels = self.largest(smallest)
         ways = [f"--batch_size {batch_size}"] * (batch_size > 0) + [f"--init_channels {init_channels}"] * (
             init_channels > 0
         )
@@ -89,7 +105,7 @@ class MemoryPlan:
         methods = [self.step.unrolled_method] if methods is None else methods
         rows = [("plan", "needs", "free", "fits", "largest batch_size", "largest init_channels")]
         for method in methods:
-            for form in (replace(self.step, unrolled_method=method, checkpoint_cells=cells) for cells in (False, True)):
+            for form in self.forms(method):
                 batch_size, init_channels = self.largest(form)
                 rows.append(
                     (
@@ -125,8 +141,9 @@ class MemoryPlan:
 
 def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan:
     """Return the plan of a search; every rank asks for it."""
+    form = choose_supernet(cfg.model.supernet, world.device)
     step = Step(
-        supernet=choose_supernet(cfg.model.supernet, world.device),
+        supernet=form,
         checkpoint_cells=cfg.model.checkpoint_cells,
         unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
         layers=cfg.model.layers,
@@ -134,6 +151,7 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         image_size=shape.image_size,
         num_images=shape.num_images,
         sync_bn=cfg.parallel.sync_bn and world.size > 1,
+        precision=cfg.speed.precision,
         optim=cfg.optim,
         device=world.device.type,
     )
@@ -143,6 +161,7 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         init_channels=cfg.model.init_channels,
         free=memory_to_use(cfg.memory, world),
         block=CUDA_BLOCK if world.device.type == "cuda" else 1,
+        smaller_form="stacked" if form == "plain" and cfg.model.supernet == "auto" else None,
     )
 
 
@@ -169,7 +188,8 @@ def choose_form(plan: MemoryPlan, check: str, world: World) -> tuple[Step, str]:
 
 def describe(step: Step) -> str:
     """Name a form of the step as the flags do."""
-    return f"{METHODS[step.unrolled_method]}, {step.supernet}" + ", --checkpoint_cells" * step.checkpoint_cells
+    flags = ", --checkpoint_cells" * step.checkpoint_cells + ", --precision bf16" * (step.precision == "bf16")
+    return f"{METHODS[step.unrolled_method]}, {step.supernet}{flags}"
 
 
 def readable_bytes(num_bytes: float) -> str:
