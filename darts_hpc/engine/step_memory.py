@@ -15,7 +15,7 @@ from darts_hpc.engine.whole_step import WholeStep
 from darts_hpc.models.build import build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
-from darts_hpc.search.memory import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, LiveBytes, MetaLiveBytes
+from darts_hpc.search.memory import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, MetaLiveBytes
 from darts_hpc.space.phases import meta_stands_for
 
 CUDA_BLOCK = 512
@@ -68,13 +68,13 @@ def _footprint(step: Step, init_channels: int) -> Footprint:
     return Footprint(events, scales_with_channels=step.scales_with_channels)
 
 
-def trace(step: Step, init_channels: int, batch_size: int) -> LiveBytes:
+def trace(step: Step, init_channels: int, batch_size: int) -> MetaLiveBytes:
     """Run a step that finds momentum in its optimizers, as every step but the first does."""
     if step.precision == "fp32":
         with meta_stands_for(step.device), MetaLiveBytes() as live:
             _run(step, init_channels, batch_size, torch.device("meta"))
     else:  # autocast knows no meta tensors; fake ones say that they are on the device, and take longer
-        with FakeTensorMode(), LiveBytes() as live:
+        with FakeTensorMode(), MetaLiveBytes() as live:
             _run(step, init_channels, batch_size, torch.device(step.device))
     return live
 

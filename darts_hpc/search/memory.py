@@ -120,7 +120,7 @@ def _decode(size: int, base: int | None) -> tuple[bool, list[int]]:
 
 
 class MetaLiveBytes(LiveBytes):
-    """Count a computation on meta tensors, a few times faster than torch runs it there.
+    """Count a computation on meta or fake tensors, a few times faster than torch runs it there.
 
     A supernet repeats a few hundred operations tens of thousands of times. What an operation makes depends on the
     shapes, strides and types of its arguments alone, so that each is asked once and remembered.
