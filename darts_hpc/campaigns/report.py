@@ -93,7 +93,7 @@ def _stages(states: Sequence[JobState]) -> dict[str, tuple[int, int, float]]:
     for stage in STAGES:
         own = [each for each in states if each.job.stage == stage]
         if own:
-            seconds = sum(each.progress.seconds for each in own if each.progress is not None)
+            seconds = sum(each.progress.device_seconds for each in own if each.progress is not None)
             stages[stage] = (sum(each.state == "finished" for each in own), len(own), seconds)
     return stages
 

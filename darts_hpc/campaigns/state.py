@@ -39,7 +39,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run has come. accuracy: in percent, of its last epoch, on the images that judge it."""
+    """How far a run has come. accuracy: in percent, of its last epoch, on what judges it. gpus: how many it runs on."""
 
     finished: bool
     epoch: int
@@ -47,6 +47,12 @@ class Progress:
     accuracy: float | None
     seconds: float
     steps: int
+    gpus: int = 0
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of all its GPUs together; on CPUs, of the job."""
+        return self.seconds * max(1, self.gpus)
 
     @property
     def seconds_left(self) -> float | None:
@@ -141,6 +147,7 @@ def read_progress(folder: Path) -> Progress | None:
             accuracy=accuracy_of(result["final"]),
             seconds=result["seconds"],
             steps=0,
+            gpus=_gpus(folder),
         )
     records = _last_records(folder / "metrics.jsonl")
     epochs = [record for record in records if record.get("event") == "epoch"]
@@ -154,6 +161,7 @@ def read_progress(folder: Path) -> Progress | None:
         accuracy=accuracy_of(epochs[-1]) if epochs else None,
         seconds=seconds[-1] if seconds else 0.0,
         steps=records[-1]["step"] if records else 0,
+        gpus=_gpus(folder),
     )
 
 
@@ -171,6 +179,14 @@ def _result(folder: Path) -> dict[str, Any] | None:
     except ValueError as error:
         raise ValueError(f"{folder / 'result.json'} is damaged ({error}); remove it, and the run ends anew") from None
     return result if result.get("status") == "finished" else None
+
+
+def _gpus(folder: Path) -> int:
+    try:
+        facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        return facts["processes"] if facts["device"].startswith("cuda") else 0
+    except (OSError, ValueError, KeyError):  # a run that is just starting
+        return 0
 
 
 def _epochs(path: Path) -> int:

@@ -45,10 +45,12 @@ def summary_line(states: Sequence[JobState]) -> str:
         own = [each for each in states if each.job.stage == stage]
         if own:
             parts.append(f"{stage} {sum(each.state == 'finished' for each in own)}/{len(own)}")
-    spent = sum(each.progress.seconds for each in states if each.progress is not None)
+    begun = [each.progress for each in states if each.progress is not None]
+    hours = sum(progress.device_seconds for progress in begun) / 3600
+    unit = "GPU hours" if any(progress.gpus for progress in begun) else "CPU job hours"
     left = work_left_s(states)
     words = f", about {duration(left)} of work left" if left else ""
-    return f"{', '.join(parts)} done; {spent / 3600:.2f} job hours so far{words}"
+    return f"{', '.join(parts)} done; {hours:.2f} {unit} so far{words}"
 
 
 def work_left_s(states: Sequence[JobState]) -> float | None:

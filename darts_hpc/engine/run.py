@@ -122,7 +122,8 @@ class Run:
 
     def _open_records(self, stack: ExitStack) -> None:
         write_text_atomically(self.folder / "config.yaml", self.config_yaml)
-        write_text_atomically(self.folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
+        facts = {**environment(), "device": str(self.world.device), "processes": self.world.size}
+        write_text_atomically(self.folder / "environment.json", json.dumps(facts, indent=1) + "\n")
         with (self.folder / "command.txt").open("a") as file:
             file.write(command_line() + "\n")
         self._records = {name: JsonLines(self.folder / f"{name}.jsonl") for name in RECORDS}

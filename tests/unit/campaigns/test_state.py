@@ -9,7 +9,7 @@ from darts_hpc.campaigns.control import look
 from darts_hpc.campaigns.executors import sbatch_flags
 from darts_hpc.campaigns.plan import make_plan
 from darts_hpc.campaigns.state import Attempt, Record, read_progress, read_record, record_path, write_record
-from darts_hpc.campaigns.table import status_text, work_left_s
+from darts_hpc.campaigns.table import status_text, summary_line, work_left_s
 from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
 
 CFG = CampaignConfig(
@@ -97,6 +97,17 @@ def test_work_left_counts_what_has_not_begun_at_its_stages_pace(tmp_path):
     found = look(CFG, tmp_path)
     searches = [each for each in found if each.job.stage == "search"]
     assert work_left_s(searches) == 100.0 and work_left_s(found) is None
+
+
+def test_hours_are_those_of_all_gpus_of_a_job_finished_or_under_way(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    finish(tmp_path, "search-first_order-seed0", 50.0, seconds=3600.0)
+    begin(tmp_path, "search-first_order-seed1", epochs_done=1)
+    assert "; 1.01 CPU job hours so far" in summary_line(look(CFG, tmp_path))
+    for name in ("search-first_order-seed0", "search-first_order-seed1"):
+        facts = {"device": "cuda:0", "processes": 4}
+        (tmp_path / "runs" / name / "environment.json").write_text(json.dumps(facts))
+    assert "; 4.03 GPU hours so far" in summary_line(look(CFG, tmp_path))
 
 
 def test_records_are_read_back_and_damage_is_told_in_one_line(tmp_path):
