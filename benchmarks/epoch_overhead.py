@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from command import run
 from machine import machine
 
 from darts_hpc import train_search
@@ -72,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

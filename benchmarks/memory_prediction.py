@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from command import run
 from machine import machine
 
 from darts_hpc.config.schema import SgdConfig
@@ -135,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

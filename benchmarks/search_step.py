@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from command import run
 from machine import machine
 from original_search import OriginalSearch, OriginalSuperNet
 from torch import Tensor
@@ -222,4 +223,4 @@ def build_any(options: dict) -> RelaxedNetwork:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

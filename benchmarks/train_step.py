@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from command import run
 from machine import machine
 
 from darts_hpc.config.imagenet import ImageNetOptimConfig
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
