@@ -3,7 +3,8 @@
 import logging
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ POSITION = ("event", "epoch", "step")
 class TensorBoard:
     """Event files in a run folder. Their x axis is the global step.
 
-    A full disk and the like is logged once, and from then on nothing is written: monitoring never stops a training.
+    Pictures are drawn in a thread of their own, beside the steps. A full disk and the like is logged once, and then
+    nothing more is written: monitoring never stops a training.
 
     Args:
         folder: where the event files go.
@@ -33,8 +35,10 @@ class TensorBoard:
         self._failed = False
         self._writer: Any = None
         self._hook, threading.excepthook = threading.excepthook, self._on_thread_error
-        self._drawn: tuple[Genotype | None, Any] = None, None
+        self._drawn: Genotype | None = None
         self._charted: dict[str, int] = {}  # cell -> number of its edges
+        self._painter = ThreadPoolExecutor(1, "tensorboard-pictures")
+        self._pictures: list[Future[None]] = []
         with self._guarded():
             # SummaryWriter hides steps >= purge_step, yet what is at the checkpoint's own step was written before it.
             first_hidden = None if purge_step is None else purge_step + 1
@@ -45,30 +49,41 @@ class TensorBoard:
         measured = record.get("event") in ("step", "epoch")
         for name, value in record.items():
             if name.startswith("alphas/"):
-                self._alphas(name.removeprefix("alphas/"), value, record["step"])
+                self._paint(self._alphas, name.removeprefix("alphas/"), value, record["step"])
             elif name not in POSITION and isinstance(value, int | float):
                 tag = name if measured or name.startswith("performance/") else f"performance/{name}"
                 self._add("add_scalar", tag, value, record["step"])
 
     def cells(self, genotype: Genotype, step: int) -> None:
-        """Draw the current cells; nothing without graphviz's `dot` program."""
-        if self._failed:
-            return
-        if genotype != self._drawn[0]:  # late in a search it rarely changes, and `dot` takes a tenth of a second
-            self._drawn = genotype, cell_image(genotype)
-        if self._drawn[1] is not None:
-            self._add("add_image", "cells", self._drawn[1], step, dataformats="HWC")
+        """Draw the current cells where they changed; nothing without graphviz's `dot` program."""
+        if not self._failed and genotype != self._drawn:
+            self._drawn = genotype
+            self._paint(self._cells, genotype, step)
 
     def text(self, tag: str, text: str, step: int = 0) -> None:
         """Add a text, read as Markdown."""
         self._add("add_text", tag, text, step)
 
     def close(self) -> None:
-        """Write what is still in memory, and close."""
+        """Draw and write what is still in memory, and close."""
+        self._painter.shutdown()
+        for picture in self._pictures:
+            picture.result()
         if self._writer is not None:
             with self._guarded():
                 self._writer.close()
         threading.excepthook = self._hook
+
+    def _paint(self, draw: Callable[..., None], *args: Any) -> None:
+        for picture in [picture for picture in self._pictures if picture.done()]:
+            self._pictures.remove(picture)
+            picture.result()  # an error of ours is raised, if late
+        self._pictures.append(self._painter.submit(draw, *args))
+
+    def _cells(self, genotype: Genotype, step: int) -> None:
+        image = cell_image(genotype)
+        if image is not None:
+            self._add("add_image", "cells", image, step, dataformats="HWC")
 
     def _alphas(self, cell: str, weights: Sequence[Sequence[float]], step: int) -> None:
         """Draw softmax(alpha), (edges, operations), and add a curve for each operation of each edge."""

@@ -72,14 +72,18 @@ def test_the_current_cell_is_an_image_where_dot_is_installed(tmp_path: Path, mon
     board = TensorBoard(tmp_path)
     for step in (20, 30):  # the same cell is not drawn anew
         board.cells(GENOTYPES["DARTS"], step)
-    board.text("command", "python -m darts_hpc.train")
-    drawn = [20, 30] if shutil.which("dot") else []
-    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     board.cells(GENOTYPES["DARTS_V1"], 40)
+    board.text("command", "python -m darts_hpc.train")
     board.close()
     events = events_of(tmp_path)
+    drawn = [20, 40] if shutil.which("dot") else []
     assert [image.step for tag in events.Tags()["images"] for image in events.Images(tag)] == drawn
     assert events.Tags()["tensors"] == ["command/text_summary"]
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    without = TensorBoard(tmp_path / "without")
+    without.cells(GENOTYPES["DARTS"], 20)
+    without.close()
+    assert events_of(tmp_path / "without").Tags()["images"] == []
 
 
 def test_a_resumed_run_hides_what_was_written_beyond_its_checkpoint_and_nothing_else(tmp_path: Path):
