@@ -321,7 +321,7 @@ class Run:
     def _restore(self) -> None:
         assert self._newest is not None
         state = self._newest.load("state", self.world.device)
-        own = self._rank_state_of(self._newest)
+        own = self._rank_state_of(self._newest, state["objects"])
         for name, part in self._state.items():
             part.load_state_dict(state["objects"][name])
         self._load_rank_state(own)
@@ -332,30 +332,32 @@ class Run:
         log.info("going on in epoch %d after step %d, from %s", self.epoch + 1, self.step, self._newest.path)
 
     def _rank_state(self) -> dict[str, Any]:
-        buffers = {
-            name: {key: value.cpu() for key, value in part.state_dict().items() if key.endswith(RUNNING_STATISTICS)}
-            for name, part in self._state.items()
-            if isinstance(part, torch.nn.Module)
-        }
+        """Return what each rank has its own of. Rank 0's statistics are in the state that all share."""
+        modules = {} if self.world.is_main else self._modules()
+        buffers = {name: _running_statistics(part.state_dict()) for name, part in modules.items()}
         cuda = torch.cuda.get_rng_state(self.world.device) if self.world.device.type == "cuda" else None
         return {"buffers": buffers, "rng": torch.get_rng_state(), "cuda_rng": cuda}
 
-    def _rank_state_of(self, checkpoint: Checkpoint) -> dict[str, Any]:
+    def _rank_state_of(self, checkpoint: Checkpoint, objects: Mapping[str, Any]) -> dict[str, Any]:
         """Return this rank's own part; with another number of ranks, the mean of the saved running statistics."""
         saved = checkpoint.fingerprint["world_size"]
         assert isinstance(saved, int)
         if saved == self.world.size:
             return checkpoint.load(f"rank{self.world.rank}")
         ranks = [checkpoint.load(f"rank{rank}") for rank in range(saved)]
-        first = ranks[0]["buffers"]
+        first = {name: _running_statistics(objects[name]) for name in self._modules()}
+        others = [rank["buffers"] for rank in ranks[1:]]
         buffers = {
             name: {
-                key: torch.stack([rank["buffers"][name][key].double() for rank in ranks]).mean(0).to(value.dtype)
+                key: torch.stack([rank[name][key].double() for rank in (first, *others)]).mean(0).to(value.dtype)
                 for key, value in part.items()
             }
             for name, part in first.items()
         }
         return {**ranks[self.world.rank % saved], "buffers": buffers}
+
+    def _modules(self) -> dict[str, torch.nn.Module]:
+        return {name: part for name, part in self._state.items() if isinstance(part, torch.nn.Module)}
 
     def _load_rank_state(self, own: Mapping[str, Any]) -> None:
         for name, buffers in own["buffers"].items():
@@ -387,6 +389,10 @@ class Run:
 
     def _resume_hint(self) -> str:
         return f"the same command with --save {self.folder}/ --resume auto"
+
+
+def _running_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.cpu() for key, value in state.items() if key.endswith(RUNNING_STATISTICS)}
 
 
 def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:
