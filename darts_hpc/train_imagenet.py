@@ -11,6 +11,7 @@ from darts_hpc.data.batches import Batch
 from darts_hpc.data.imagenet.load import open_imagenet
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
 from darts_hpc.distributed.world import World
+from darts_hpc.engine.compiler import compile_modules
 from darts_hpc.engine.data_parallel import data_parallel
 from darts_hpc.engine.fingerprint import fingerprint
 from darts_hpc.engine.imagenet_loop import Recipe, imagenet_epoch
@@ -27,7 +28,7 @@ from darts_hpc.space.genotypes import load_genotype
 
 log = logging.getLogger("darts_hpc")
 
-ELASTIC = MAY_DIFFER | {"world_size", "batch_size", "compile", "channels_last"}
+ELASTIC = MAY_DIFFER | {"world_size", "batch_size", "channels_last"}
 """A run may go on with other processes: the global batch decides. BatchNorm then sees other parts of it."""
 
 
@@ -79,7 +80,7 @@ def main(cfg: ImageNetConfig) -> Path:
             synchronise_batch_norm(network, world, once_differentiable=True)
         optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
         if cfg.machine.compile:
-            network.compile()
+            compile_modules([network], world.device)
         parallel = data_parallel(network, blank_batch(cfg, world), precision, world)
         state = {"network": network, "optimizer": optimizer, "precision": precision}
         chosen = {

@@ -218,6 +218,15 @@ class SearchConfig:
     speed: SearchSpeedConfig = field(default_factory=SearchSpeedConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    def __post_init__(self) -> None:
+        if self.speed.compile and self.arch_optim.unrolled and self.arch_optim.unrolled_method == "exact":
+            raise ValueError(
+                "--compile with --unrolled_method exact: expected one of them, because compiled cells can't be "
+                "differentiated twice"
+            )
+        if self.speed.compile and self.parallel.sync_bn:
+            raise ValueError("--compile with --sync_bn: expected one of them, because cells would wait for processes")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:

@@ -1,4 +1,4 @@
-"""How a search computes its steps: number formats and CUDA graphs."""
+"""How a search computes its steps: number formats, CUDA graphs, compiled cells."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -16,6 +16,8 @@ class SearchSpeedConfig:
     """Let an NVIDIA GPU round the factors of float32 products to TF32, as torch does for convolutions by itself."""
     cuda_graph: bool = True
     """Replay the whole step as one CUDA graph, where that is possible; a log line says where it is not."""
+    compile: bool = False
+    """Compile the cells with torch.compile: minutes at the start, then fewer kernels a step."""
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(SearchPrecision):

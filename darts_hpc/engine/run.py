@@ -35,7 +35,8 @@ from darts_hpc.space.genotypes import Genotype
 log = logging.getLogger(__name__)
 
 MAY_DIFFER = frozenset(
-    {"report_freq", "checkpoint_freq", "torch", "device_type", "supernet", "checkpoint_cells"} | {"tf32", "cuda_graph"}
+    {"report_freq", "checkpoint_freq", "torch", "device_type", "supernet", "checkpoint_cells"}
+    | {"tf32", "cuda_graph", "compile"}
 )
 """Parts of the fingerprint that only warn: the data and the maths stay the same, though not to the last bit."""
 RECORDS = ("metrics", "genotypes", "performance")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from darts_hpc.config.speed import SearchSpeedConfig
 from darts_hpc.distributed.world import World
+from darts_hpc.engine.compiler import compile_modules
 from darts_hpc.engine.search_step import SearchStep, StepNumbers, search_step
 from darts_hpc.engine.whole_step import WholeStep
 from darts_hpc.models.relaxed import RelaxedNetwork
@@ -30,10 +31,12 @@ def build_search_step(
 ) -> SearchStep:
     """Return the search's step in the number formats of `cfg`, as a CUDA graph where that is asked for and possible.
 
-    A step that runs out of memory is taken back (WholeStep). Sets torch's TF32 switches, and moves the optimizer's
-    learning rate to the device for a graph.
+    Compiles the cells where `cfg` says so. A step that runs out of memory is taken back (WholeStep). Sets torch's TF32
+    switches, and moves the optimizer's learning rate to the device for a graph.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.tf32
+    if cfg.compile:
+        compile_modules(supernet.cells, world.device)
 
     def step(train: LabelledImages, valid: LabelledImages) -> StepNumbers:
         return search_step(

@@ -14,7 +14,12 @@ class RelaxedNetwork(nn.Module):
     Args:
         num_nodes: nodes of a cell; E = num_nodes * (num_nodes + 3) / 2 edges.
         primitives: the O candidate operations.
+
+    Attributes:
+        cells: the modules that nearly all of the work is done in.
     """
+
+    cells: nn.ModuleList
 
     def __init__(self, num_nodes: int, primitives: tuple[str, ...]):
         super().__init__()

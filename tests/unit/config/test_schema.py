@@ -158,6 +158,7 @@ OURS = {
         "sync_bn": False,
         "replica_check": 100,
         "checkpoint_cells": False,
+        "compile": False,
         "precision": "fp32",
         "tf32": True,
         "cuda_graph": True,
@@ -213,6 +214,7 @@ def test_flags_that_prepare_imagenet_are_these():
     assert flat(StageConfig(**paths)) == PREPARE
 
 
+COMPILED = SearchSpeedConfig(compile=True)
 REFUSED = [
     (SearchModelConfig, {"init_channels": 15}, "--init_channels 15"),
     (TrainModelConfig, {"init_channels": 0}, "--init_channels 0"),
@@ -223,6 +225,12 @@ REFUSED = [
     (MemoryConfig, {"memory_limit": "0GiB"}, "--memory_limit '0GiB'"),
     (SearchModelConfig, {"supernet": "dense"}, "--supernet 'dense'"),
     (SearchSpeedConfig, {"precision": "fp16"}, "--precision 'fp16'"),
+    (
+        SearchConfig,
+        {"speed": COMPILED, "arch_optim": ArchOptimConfig(unrolled=True, unrolled_method="exact")},
+        "--compile with --unrolled_method exact",
+    ),
+    (SearchConfig, {"speed": COMPILED, "parallel": ParallelConfig(sync_bn=True)}, "--compile with --sync_bn"),
     (TrainModelConfig, {"drop_path_prob": 1.0}, "--drop_path_prob 1.0"),
     (TrainModelConfig, {"drop_path_prob": -0.1}, "--drop_path_prob -0.1"),
     (TrainModelConfig, {"auxiliary_weight": -1.0}, "--auxiliary_weight -1.0"),
