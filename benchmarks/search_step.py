@@ -1,9 +1,10 @@
 """Time one search step against the 2018 structure, and count what a GPU would launch and keep.
 
-    python benchmarks/search_step.py [--quick] [--threads 2] [--repeats 5]
+    python benchmarks/search_step.py [--quick] [--threads 2] [--repeats 5] [--compile]
 
-Both are built from the same weights, and their alpha gradients are compared in float64 before anything is timed. Steps
-are interleaved, times are medians. The last line is one JSON object.
+Ours is the step as a search runs it: on a GPU as one CUDA graph, beside which an eager and a bfloat16 one are timed.
+--compile times one with compiled cells too. All are built from the same weights, and alpha gradients are compared in
+float64 before anything is timed. Steps are interleaved, times are medians. The last line is one JSON object.
 """
 
 import argparse
@@ -24,9 +25,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_hpc.config.schema import SearchOptimConfig
+from darts_hpc.config.speed import SearchSpeedConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.optim import build_sgd
-from darts_hpc.engine.search_step import search_step
+from darts_hpc.engine.step_graph import WARM_UP_STEPS, build_search_step
 from darts_hpc.models.build import build_supernet, choose_supernet
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.search.architect import Architect
@@ -58,23 +60,32 @@ class CountOperations(TorchDispatchMode):
 class Search:
     """A supernet of ours with its optimizers."""
 
-    def __init__(self, kind: str, unrolled: bool, sizes: tuple[int, int], dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self,
+        kind: str,
+        unrolled: bool,
+        sizes: tuple[int, int],
+        dtype: torch.dtype,
+        device: torch.device,
+        speed: SearchSpeedConfig | None = None,
+    ):
         torch.manual_seed(0)
-        self.world = World(device)
+        world = World(device)
         self.supernet = build_supernet(kind, *sizes, CLASSES).to(device, dtype)
         self.format = torch.channels_last if kind == "plain" else torch.contiguous_format
         self.supernet.to(memory_format=self.format)  # pyright: ignore[reportCallIssue]
         self.optimizer = build_sgd(self.supernet.weights(), SearchOptimConfig(), fused=True)
         method = "finite_difference" if unrolled else None
         self.architect = Architect(
-            self.supernet, learning_rate=3e-4, weight_decay=1e-3, unrolled_method=method, world=self.world
+            self.supernet, learning_rate=3e-4, weight_decay=1e-3, unrolled_method=method, world=world
         )
+        self.step = build_search_step(
+            self.supernet, self.architect, self.optimizer,
+            grad_clip=5.0, world=world, cfg=speed or SearchSpeedConfig(),
+        )  # fmt: skip
 
     def alpha_gradient(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> list[Tensor]:
         return self.architect.gradient(train, valid, self.optimizer)
-
-    def step(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> None:
-        search_step(self.supernet, self.architect, self.optimizer, train, valid, grad_clip=5.0, world=self.world)
 
 
 def original(
@@ -149,15 +160,16 @@ def saved_bytes(build: Callable[[], torch.nn.Module], batch_size: int) -> int:
 def interleaved_medians(
     searches: dict[str, Callable[[], None]], repeats: int, device: torch.device
 ) -> dict[str, float]:
-    """Return each one's median seconds a step, taking turns, after one step to warm up."""
+    """Return each one's median seconds a step, taking turns, after one step to warm up, or those before a capture."""
     seconds: dict[str, list[float]] = {name: [] for name in searches}
-    for turn in range(repeats + 1):
+    warm_up = WARM_UP_STEPS + 1 if device.type == "cuda" else 1
+    for turn in range(warm_up + repeats):
         for name, step in searches.items():
             start = time.perf_counter()
             step()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            if turn:
+            if turn >= warm_up:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
@@ -167,6 +179,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smaller supernet and batch: under a minute")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, help="timed steps of each; 5, or 2 when quick")
+    parser.add_argument("--compile", action="store_true", help="time compiled cells too, after minutes of compiling")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     repeats = args.repeats or (2 if args.quick else 5)
@@ -178,20 +191,31 @@ def main() -> None:
     errors = check_same_gradients(("plain", "stacked"))
     print("alpha gradients equal the original's in float64; relative errors:", errors)
 
-    result: dict[str, object] = {"machine": machine(device, args.threads), "torch": torch.__version__}
+    result: dict[str, object] = {
+        "benchmark": "search_step",
+        "machine": machine(device, args.threads),
+        "torch": torch.__version__,
+    }
     torch.set_num_threads(args.threads)
     data = batches(batch_size, 32, torch.float32, device)
+    speeds = {"ours": SearchSpeedConfig()}
+    if device.type == "cuda":
+        speeds |= {"eager": SearchSpeedConfig(cuda_graph=False), "bf16": SearchSpeedConfig(precision="bf16")}
+    if args.compile:
+        speeds["compiled"] = SearchSpeedConfig(compile=True)
     for name, unrolled in (("first_order", False), ("unrolled", True)):
-        ours = Search(kind, unrolled, sizes, torch.float32, device)
+        ours = {who: Search(kind, unrolled, sizes, torch.float32, device, speed) for who, speed in speeds.items()}
         nchw, last = (original(unrolled, sizes, flag, torch.float32, device) for flag in (False, True))
         steps: dict[str, Callable[[], None]] = {
-            "ours": lambda search=ours: search.step(*data),
+            **{who: lambda search=search: search.step(*data) for who, search in ours.items()},
             "channels_last": lambda search=last: search.step(*data),
             "nchw": lambda search=nchw: search.step(*data),
         }
         medians = interleaved_medians(steps, repeats, device)
         for baseline in ("nchw", "channels_last"):
             result[f"{name}_vs_{baseline}"] = round(medians[baseline] / medians["ours"], 3)
+        for who in list(speeds)[1:]:
+            result[f"{name}_vs_{who}"] = round(medians[who] / medians["ours"], 3)
         result[f"{name}_seconds"] = {who: round(median, 4) for who, median in medians.items()}
         print(f"{name}: seconds a step", result[f"{name}_seconds"])
 
