@@ -80,3 +80,11 @@ def test_bfloat16_steps_learn():
     _, _, step = search("finite_difference", precision="bf16")
     losses = [step(batch(0), batch(1)).loss.item() for _ in range(30)]
     assert losses[-1] < losses[0]
+
+
+def test_compiled_cells_are_captured_and_learn(caplog):
+    caplog.set_level("INFO")
+    _, _, step = search("finite_difference", compile=True)
+    losses = [step(batch(0), batch(1)).loss.item() for _ in range(30)]
+    assert losses[-1] < losses[0] and "one CUDA graph from here on" in caplog.text
+    assert "going on without" not in caplog.text
