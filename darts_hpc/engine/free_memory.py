@@ -1,5 +1,6 @@
 """How much memory this process may still take: of the GPU, or of what a CPU process runs into first."""
 
+import importlib
 import math
 import resource
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ import torch
 
 MARGIN_SHARE, MARGIN_BYTES = 0.05, 256 * 2**20
 """Kept free, the larger of both: kernels' workspaces, fragments, and what Python and the libraries still load."""
+ADDRESS_MARGIN_BYTES = 512 * 2**20
+"""Kept free of the address space instead, in which each thread reserves more than it uses."""
 
 
 class FreeMemory(NamedTuple):
@@ -29,15 +32,16 @@ def free_memory(device: torch.device, processes: int = 1) -> FreeMemory:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return _less_margin(free, f"{device} has free")
+    # The first optimizer loads it, which takes 350 MiB of address space: better before what is left is counted.
+    importlib.import_module("torch._dynamo")
     shared = [("the machine has available", _available_bytes()), *_cgroup_limits()]
-    limits = [(source, free / processes) for source, free in shared]
-    limits.append(("ulimit -v leaves", _address_space()))
-    source, free = min(limits, key=lambda limit: limit[1])
-    return _less_margin(free, source)
+    limits = [_less_margin(free / processes, source) for source, free in shared]
+    limits.append(_less_margin(_address_space(), "ulimit -v leaves", ADDRESS_MARGIN_BYTES))
+    return min(limits, key=lambda limit: limit.num_bytes)
 
 
-def _less_margin(free: float, source: str) -> FreeMemory:
-    margin = max(MARGIN_SHARE * free, MARGIN_BYTES) if free < math.inf else 0
+def _less_margin(free: float, source: str, least: int = MARGIN_BYTES) -> FreeMemory:
+    margin = max(MARGIN_SHARE * free, least) if free < math.inf else 0
     return FreeMemory(max(free - margin, 0), source)
 
 

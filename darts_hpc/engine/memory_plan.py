@@ -25,68 +25,52 @@ MOST = 2**20
 class MemoryPlan:
     """What a step takes in each of its forms, and what is free.
 
-    All forms of one gradient are the same computation: recomputing cells, and another form of the supernet where the
-    user named none, are taken without being asked for. Another gradient, or a smaller batch, would be another search.
+    All forms of one gradient are the same computation: only the recomputing of cells is taken without being asked for.
+    Another gradient, or a smaller batch, would be another search.
 
     Args:
         step: as the flags ask for it.
         batch_size, init_channels: of the run.
         free: what a step may take.
         block: bytes that the allocator rounds a tensor up to.
-        smaller_form: a slower form of the supernet that takes less memory when its cells are recomputed, if one may be
-            taken.
     """
 
-    def __init__(
-        self,
-        step: Step,
-        *,
-        batch_size: int,
-        init_channels: int,
-        free: FreeMemory,
-        block: int = 1,
-        smaller_form: str | None = None,
-    ):
-        self.step, self.free, self.smaller_form = step, free, smaller_form
+    def __init__(self, step: Step, *, batch_size: int, init_channels: int, free: FreeMemory, block: int = 1):
+        self.step, self.free = step, free
         self.batch_size, self.init_channels, self.block = batch_size, init_channels, block
 
-    def peak_bytes(self, step: Step) -> int:
+    def needed_bytes(self, step: Step) -> int:
         """Return what a form of the step takes."""
-        return step.peak_bytes(self.batch_size, self.init_channels, self.block)
+        return step.needed_bytes(self.batch_size, self.init_channels, self.block)
 
     def fits(self, step: Step) -> bool:
         """Whether a form of the step finds its memory."""
-        return self.peak_bytes(step) <= self.free.num_bytes
+        return self.needed_bytes(step) <= self.free.num_bytes
 
-    def forms(self, unrolled_method: str | None) -> list[Step]:
-        """Every form of a gradient's step that is the same computation, the fastest first."""
-        asked = replace(self.step, unrolled_method=unrolled_method)
-        recomputed = replace(asked, checkpoint_cells=True)
-        forms = [recomputed] if asked.checkpoint_cells else [asked, recomputed]
-        return forms + ([replace(recomputed, supernet=self.smaller_form)] if self.smaller_form else [])
+    def forms(self) -> list[Step]:
+        """Every form of the step that is the same computation, the fastest first."""
+        return [self.step] if self.step.checkpoint_cells else [self.step, replace(self.step, checkpoint_cells=True)]
 
     def choose(self, check: str) -> tuple[Step | None, str]:
         """Return the form to run and a line that says why; no form where none fits. `check` is --memory_check."""
         if check == "off":
             return self.step, "the step's memory is not checked (--memory_check off)"
-        needed = readable_bytes(self.peak_bytes(self.step))
+        needed = readable_bytes(self.needed_bytes(self.step))
         source = f"{self.free.source} {readable_bytes(self.free.num_bytes)}"
         if self.fits(self.step):
             return self.step, f"a step takes {needed} ({describe(self.step)}); {source}"
         short = f"a step needs {needed} ({describe(self.step)}) and {source}"
         if check == "warn":
             return self.step, f"{short}: it may run out of memory"
-        for form in self.forms(self.step.unrolled_method)[1:]:
+        for form in self.forms()[1:]:
             if self.fits(form):
-                found = readable_bytes(self.peak_bytes(form))
-                flags = f"--supernet {form.supernet} " * (form.supernet != self.step.supernet) + "--checkpoint_cells"
-                return form, f"{short}: recomputing cells in backward ({flags}), which takes {found}"
+                found = readable_bytes(self.needed_bytes(form))
+                return form, f"{short}: recomputing cells in backward (--checkpoint_cells), which takes {found}"
         return None, f"{short}; {self.way_out()}"
 
     def way_out(self) -> str:
         """Say what would fit."""
-        smallest = min(self.forms(self.step.unrolled_method), key=self.peak_bytes)
-        batch_size, init_channels = self.largest(smallest)
+        batch_size, init_channels = self.largest(self.forms()[-1])
         ways = [f"--batch_size {batch_size}"] * (batch_size > 0) + [f"--init_channels {init_channels}"] * (
             init_channels > 0
         )
@@ -94,10 +78,12 @@ class MemoryPlan:
 
     def largest(self, step: Step) -> tuple[int, int]:
         """Return the largest batch size and even number of channels that fit, all else equal; 0 for none."""
-        batch_size = _largest(lambda size: step.peak_bytes(size, self.init_channels, self.block) <= self.free.num_bytes)
+        batch_size = _largest(
+            lambda size: step.needed_bytes(size, self.init_channels, self.block) <= self.free.num_bytes
+        )
         if not step.scales_with_channels:  # activations, which are nearly all of it, grow with the channels
-            return batch_size, int(self.free.num_bytes * self.init_channels / self.peak_bytes(step)) // 2 * 2
-        pairs = _largest(lambda half: step.peak_bytes(self.batch_size, 2 * half, self.block) <= self.free.num_bytes)
+            return batch_size, int(self.free.num_bytes * self.init_channels / self.needed_bytes(step)) // 2 * 2
+        pairs = _largest(lambda half: step.needed_bytes(self.batch_size, 2 * half, self.block) <= self.free.num_bytes)
         return batch_size, 2 * pairs
 
     def table(self, methods: Iterable[str | None] | None = None) -> str:
@@ -105,12 +91,12 @@ class MemoryPlan:
         methods = [self.step.unrolled_method] if methods is None else methods
         rows = [("plan", "needs", "free", "fits", "largest batch_size", "largest init_channels")]
         for method in methods:
-            for form in self.forms(method):
+            for form in (replace(self.step, unrolled_method=method, checkpoint_cells=cells) for cells in (False, True)):
                 batch_size, init_channels = self.largest(form)
                 rows.append(
                     (
                         ("> " if form == self.step else "  ") + describe(form),
-                        readable_bytes(self.peak_bytes(form)),
+                        readable_bytes(self.needed_bytes(form)),
                         readable_bytes(self.free.num_bytes),
                         "yes" if self.fits(form) else "no",
                         _count(batch_size),
@@ -141,9 +127,8 @@ class MemoryPlan:
 
 def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan:
     """Return the plan of a search; every rank asks for it."""
-    form = choose_supernet(cfg.model.supernet, world.device)
     step = Step(
-        supernet=form,
+        supernet=choose_supernet(cfg.model.supernet, world.device),
         checkpoint_cells=cfg.model.checkpoint_cells,
         unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
         layers=cfg.model.layers,
@@ -161,7 +146,6 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         init_channels=cfg.model.init_channels,
         free=memory_to_use(cfg.memory, world),
         block=CUDA_BLOCK if world.device.type == "cuda" else 1,
-        smaller_form="stacked" if form == "plain" and cfg.model.supernet == "auto" else None,
     )
 
 

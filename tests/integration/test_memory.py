@@ -1,6 +1,7 @@
 """The memory check and the end of a search that runs out of memory, under limits that the system enforces."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -13,8 +14,16 @@ from darts_hpc.engine.checkpoint import CheckpointStore
 LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "stacked", "--init_channels", "16"]
 
 LIMITED = """
-import os, resource, runpy, sys
+import os, resource, runpy, signal, sys
 limit = int(sys.argv[1])
+from darts_hpc.data.batches import BatchSource
+batch, calls = BatchSource.batch, [0]
+def counted(self, epoch, step):
+    calls[0] += 1
+    if calls[0] == 3:  # the second step's first
+        os.kill(os.getpid(), signal.SIGUSR1)
+    return batch(self, epoch, step)
+BatchSource.batch = counted
 import torch, torch._dynamo, darts_hpc.engine.run, darts_hpc.engine.step_memory
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + limit, used + limit))
@@ -24,7 +33,7 @@ runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
 
 
 def with_ulimit(limit: int, *flags: object):
-    """Run a search that may map `limit` bytes more than Python, torch and the package have."""
+    """Run two steps of a search that may map `limit` bytes more than Python, torch and the package have."""
     return start(["-c", LIMITED, str(limit), *map(str, flags)])
 
 
@@ -35,6 +44,15 @@ def test_a_step_that_does_not_fit_is_refused_under_ulimit_before_any_work(tmp_pa
     assert line.startswith("error: a step needs") and "ulimit -v leaves" in line and "would fit" in line
     assert header.startswith("plan") and asked.startswith("> first order") and "--checkpoint_cells" in recomputed
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_batch_size_that_a_refusal_under_ulimit_names_does_run(tmp_path):
+    named = re.search(r"--batch_size (\d+)", with_ulimit(2**30, *LARGE, "--save", tmp_path / "refused").stderr)
+    assert named is not None
+    done = with_ulimit(2**30, *LARGE, "--batch_size", named[1], "--save", tmp_path / "run")
+    assert "recomputing cells in backward" in done.stderr
+    assert done.returncode == 0 and "stopped by SIGUSR1 in epoch 1 after 2 steps, saved" in done.stderr, done.stderr
 
 
 @pytest.mark.slow
@@ -76,7 +94,7 @@ runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
 
 
 def test_a_limit_where_only_recomputed_cells_fit_takes_them_and_says_so(tmp_path):
-    done = entry("train_search", *TINY, "--supernet", "stacked", "--memory_limit", "80MiB", "--epochs", "1",
+    done = entry("train_search", *TINY, "--supernet", "stacked", "--memory_limit", "120MiB", "--epochs", "1",
                  "--save", tmp_path / "run")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "recomputing cells in backward (--checkpoint_cells)" in done.stderr

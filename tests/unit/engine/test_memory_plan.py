@@ -1,19 +1,15 @@
 """Which form of a step is taken, and what is said where none fits."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-from darts_hpc.config.cli import parse_config
 from darts_hpc.config.errors import ExplainedError
 from darts_hpc.config.memory import parse_bytes
-from darts_hpc.config.schema import SearchConfig
-from darts_hpc.data.shape import dataset_shape
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.free_memory import FreeMemory
-from darts_hpc.engine.memory_plan import MemoryPlan, choose_form, plan_search
+from darts_hpc.engine.memory_plan import MemoryPlan, choose_form
 from darts_hpc.engine.step_memory import Step
 
 WORLD = World(torch.device("cpu"))
@@ -27,12 +23,11 @@ STEP = Step(
     num_images=100,
 )
 RECOMPUTED_STEP = replace(STEP, checkpoint_cells=True)
-WHOLE, RECOMPUTED = (step.peak_bytes(batch_size=64, init_channels=4) for step in (STEP, RECOMPUTED_STEP))
+WHOLE, RECOMPUTED = (step.needed_bytes(batch_size=64, init_channels=4) for step in (STEP, RECOMPUTED_STEP))
 
 
-def plan(free: float, step: Step = STEP, smaller_form: str | None = None) -> MemoryPlan:
-    limit = FreeMemory(free, "the test leaves")
-    return MemoryPlan(step, batch_size=64, init_channels=4, free=limit, smaller_form=smaller_form)
+def plan(free: float, step: Step = STEP) -> MemoryPlan:
+    return MemoryPlan(step, batch_size=64, init_channels=4, free=FreeMemory(free, "the test leaves"))
 
 
 def test_what_fits_runs_as_asked():
@@ -46,31 +41,14 @@ def test_where_only_recomputed_cells_fit_they_are_taken_and_nothing_else_changes
     assert "--checkpoint_cells" in line and "the test leaves" in line
 
 
-def test_where_a_smaller_form_alone_fits_it_is_taken_unless_the_user_named_one():
-    plain = replace(STEP, supernet="plain", unrolled_method=None)
-    stacked = replace(plain, supernet="stacked", checkpoint_cells=True)
-    limit = stacked.peak_bytes(64, 4)
-    assert limit < replace(plain, checkpoint_cells=True).peak_bytes(64, 4)
-    form, line = plan(limit, plain, smaller_form="stacked").choose("auto")
-    assert form == stacked and "--supernet stacked --checkpoint_cells" in line
-    assert plan(limit, plain).choose("auto")[0] is None
-    assert "first order, stacked, --checkpoint_cells" in plan(limit, plain, smaller_form="stacked").table()
-
-
-def test_the_plan_of_a_search_may_take_the_stacked_form_where_auto_took_the_plain_one():
-    for asked, smaller in (("auto", "stacked"), ("plain", None), ("stacked", None)):
-        cfg = parse_config(SearchConfig, ["--dataset", "digits", "--supernet", asked])
-        assert plan_search(cfg, dataset_shape("digits", Path()), WORLD).smaller_form == smaller
-
-
 def test_where_nothing_fits_the_line_names_what_would_and_it_does():
     tight = plan(RECOMPUTED - 1)
     form, line = tight.choose("auto")
     batch_size, init_channels = tight.largest(RECOMPUTED_STEP)
     assert form is None and f"--batch_size {batch_size} or --init_channels {init_channels} would fit" in line
     free = tight.free.num_bytes
-    assert RECOMPUTED_STEP.peak_bytes(batch_size, 4) <= free < RECOMPUTED_STEP.peak_bytes(batch_size + 1, 4)
-    assert RECOMPUTED_STEP.peak_bytes(64, init_channels) <= free < RECOMPUTED_STEP.peak_bytes(64, init_channels + 2)
+    assert RECOMPUTED_STEP.needed_bytes(batch_size, 4) <= free < RECOMPUTED_STEP.needed_bytes(batch_size + 1, 4)
+    assert RECOMPUTED_STEP.needed_bytes(64, init_channels) <= free < RECOMPUTED_STEP.needed_bytes(64, init_channels + 2)
     with pytest.raises(ExplainedError, match="would fit") as refusal:
         choose_form(tight, "auto", WORLD)
     assert refusal.value.explanation == tight.table() and "\n" not in str(refusal.value)
