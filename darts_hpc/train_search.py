@@ -94,13 +94,13 @@ def main(cfg: SearchConfig) -> Path:
             unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
             world=world,
         )
-        step = build_search_step(
-            supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.speed
-        )
         state = {"supernet": supernet, "optimizer": NamedMomentum(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
         with Run("train_search", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint()), world) as run:
             log.info("%s", why)
+            step = build_search_step(
+                supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.speed
+            )
             if run.is_fresh:
                 run.record_genotype("epoch_start", derive_genotype(*supernet.alphas()))
             for epoch in run.epochs(state):
