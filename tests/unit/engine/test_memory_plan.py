@@ -83,3 +83,9 @@ def test_out_of_memory_is_explained_by_the_table_and_other_errors_are_not_touche
 )
 def test_sizes_are_read_as_people_write_them(text, size):
     assert parse_bytes(text) == size
+
+
+def test_what_convolutions_take_for_themselves_has_to_be_free_too():
+    for device, form, cells, share in (("cpu", "stacked", True, 1.0), ("cuda", "stacked", False, 0.25)):
+        step = replace(STEP, device=device, supernet=form, checkpoint_cells=cells)
+        assert step.needed_bytes(64, 4) == int((1 + share) * step.peak_bytes(64, 4))
