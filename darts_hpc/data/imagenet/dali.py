@@ -21,8 +21,9 @@ from darts_hpc.data.imagenet.samples import Samples
 
 READ_TOGETHER = 8
 """Images that a reading thread takes at a time."""
-HARDWARE_SHARE = 0.65
-"""Share of the JPEGs that the GPU's decoding engine takes; DALI's default, which has moved between its versions."""
+HARDWARE_SHARE = 0.0
+"""Share of the JPEGs for the GPU's decoding engine: none. It rounds otherwise than the GPU's kernels do, and takes
+images by their place in a batch, so that pixels would depend on the number of processes."""
 LARGEST_WIDTH, LARGEST_HEIGHT = 5980, 6430
 """Of ImageNet's images: memory for decoding is laid out once."""
 
