@@ -74,7 +74,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=14)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=10, help="steps a round")
-    parser.add_argument("--compile", action="store_true", help="time compiled networks too; always on a GPU")
+    parser.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="time compiled networks too; by default on a GPU"
+    )
     parser.add_argument("--quick", action="store_true", help="a small network, few steps: under a minute")
     args = parser.parse_args()
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -84,7 +86,7 @@ def main() -> None:
     on_gpu = device.type == "cuda"
     torch.backends.cudnn.benchmark = True
     precisions = ("fp32", "bf16", "fp16") if on_gpu else ("fp32", "bf16")
-    compilations = (False, True) if on_gpu or args.compile else (False,)
+    compilations = (False, True) if (on_gpu if args.compile is None else args.compile) else (False,)
     steps: dict[str, Callable[[], None]] = {}
     for name, layout, compiled in itertools.product(precisions, LAYOUTS, compilations):
         steps[f"{name} {layout}{' compiled' if compiled else ''}"] = make_step(name, layout, compiled, args, device)
