@@ -12,7 +12,7 @@ from darts_hpc.config.speed import SearchSpeedConfig
 
 Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
 Split = Literal["stratified", "index"]
-Supernet = Literal["auto", "plain", "stacked"]
+Supernet = Literal["auto", "plain", "stacked", "fused"]
 UnrolledMethod = Literal["finite_difference", "exact"]
 PictureFormat = Literal["svg", "pdf", "png"]
 
@@ -86,8 +86,9 @@ class SearchModelConfig:
     drop_path_prob: float = 0.3
     """Unused in the search, as in the original."""
     supernet: Supernet = "auto"
-    """Its form; all compute the same function. stacked: few, large operations, fast on a GPU; plain: one module for
-    each edge and operation, fast on a CPU; auto takes the one for the device."""
+    """Its form; all compute the same function. fused: few, large operations by Triton kernels, the fastest on a GPU;
+    stacked: the same by torch's operations; plain: one module for each edge and operation, the fastest on a CPU; auto
+    takes the one for the device."""
     checkpoint_cells: bool = False
     """Keep only the cells' inputs for backward, and compute the rest once more: less memory, more time, the same
     numbers."""

@@ -127,15 +127,21 @@ class MemoryPlan:
 
 def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan:
     """Return the plan of a search; every rank asks for it."""
+    sync_bn = cfg.parallel.sync_bn and world.size > 1
+    torch_only = None
+    if sync_bn:
+        torch_only = "knows no BatchNorm over several processes"
+    elif cfg.speed.compile:
+        torch_only = "is not made of torch's operations, which --compile compiles"
     step = Step(
-        supernet=choose_supernet(cfg.model.supernet, world.device),
+        supernet=choose_supernet(cfg.model.supernet, world.device, cfg.model.init_channels, torch_only=torch_only),
         checkpoint_cells=cfg.model.checkpoint_cells,
         unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
         layers=cfg.model.layers,
         num_classes=shape.num_classes,
         image_size=shape.image_size,
         num_images=shape.num_images,
-        sync_bn=cfg.parallel.sync_bn and world.size > 1,
+        sync_bn=sync_bn,
         precision=cfg.speed.precision,
         optim=cfg.optim,
         device=world.device.type,

@@ -67,9 +67,10 @@ class Step:
     def scales_with_channels(self) -> bool:
         """Whether one trace serves all numbers of channels.
 
-        Not where a depthwise convolution is differentiated twice: torch then loops over the channels.
+        Not where a depthwise convolution is differentiated twice: torch then loops over the channels. Nor where kernels
+        cut images into tiles, which are the smaller the more channels there are.
         """
-        return self.unrolled_method != "exact"
+        return self.unrolled_method != "exact" and self.supernet != "fused"
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import torch
 
+from darts_hpc.models.fused import FusedSuperNet, kernel_hindrance
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.models.stacked import StackedSuperNet, unserved
 from darts_hpc.models.supernet import SuperNet
@@ -13,7 +14,11 @@ from darts_hpc.space.genotypes import PRIMITIVES
 log = logging.getLogger(__name__)
 
 # form of the supernet -> its class
-SUPERNETS: dict[str, Callable[..., RelaxedNetwork]] = {"plain": SuperNet, "stacked": StackedSuperNet}
+SUPERNETS: dict[str, Callable[..., RelaxedNetwork]] = {
+    "plain": SuperNet,
+    "stacked": StackedSuperNet,
+    "fused": FusedSuperNet,
+}
 
 
 def build_supernet(
@@ -31,18 +36,31 @@ def build_supernet(
 
 
 def choose_supernet(
-    kind: str, device: torch.device, num_nodes: int = 4, primitives: tuple[str, ...] = PRIMITIVES
+    kind: str,
+    device: torch.device,
+    init_channels: int,
+    *,
+    num_nodes: int = 4,
+    primitives: tuple[str, ...] = PRIMITIVES,
+    torch_only: str | None = None,
 ) -> str:
-    """Return the form that --supernet `kind` means on a device; the plain one, and a line that says so, where the
-    stacked one does not serve the search space.
+    """Return the form that --supernet `kind` means on a device, and log why it is another than was meant.
 
-    auto: a GPU waits for launches and starves on small kernels, and the stacked form has a tenth of them. A CPU spends
-    its time in the convolutions: there the plain form's depthwise ones in channels_last beat the stacked form's dense
-    ones, and its 5-D views would have to be copied.
+    auto: a GPU waits for launches and starves on small kernels. The stacked form has a tenth of the launches, and the
+    fused one runs it by kernels of our own, several times faster again. A CPU spends its time in the convolutions:
+    there the plain form's depthwise ones in channels_last beat the stacked form's dense ones, and its 5-D views would
+    have to be copied. The plain form serves every search space.
+
+    Args:
+        kind: auto, or a key of SUPERNETS.
+        torch_only: why nothing but torch's operations will do, if so.
     """
     if kind == "auto":
-        kind = "stacked" if device.type == "cuda" else "plain"
-    if kind == "stacked" and (reason := unserved(num_nodes, primitives)):
-        log.warning("the stacked supernet %s: taking the plain one", reason)
+        kind = "fused" if device.type == "cuda" else "plain"
+    if kind in ("fused", "stacked") and (reason := unserved(num_nodes, primitives)):
+        log.warning("the %s supernet %s: taking the plain one", kind, reason)
         return "plain"
+    if kind == "fused" and (reason := torch_only or kernel_hindrance(device, init_channels)):
+        log.warning("the fused supernet %s: taking the stacked one", reason)
+        return "stacked"
     return kind

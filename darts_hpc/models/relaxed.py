@@ -1,6 +1,7 @@
 """What every form of the relaxed network has: alphas, apart from its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,11 @@ class RelaxedNetwork(nn.Module):
     def weights(self) -> list[nn.Parameter]:
         """Every parameter that is not an alpha, in a fixed order."""
         return list(self.named_weights().values())
+
+    @contextmanager
+    def differentiable_twice(self) -> Iterator[None]:
+        """Inside, a gradient can be differentiated once more, where a form is not always made so."""
+        yield
 
     def original_layout(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return views of one tensor a weight (by our name), such as its momentum, by the original's names."""

@@ -6,7 +6,7 @@ pointwise one, nothing being between them, so that one dense convolution serves 
 BatchNorm's affine weight is softmax(alpha): its backward yields alpha's gradient.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,9 @@ from darts_hpc.models.stacked_layout import (
 from darts_hpc.models.supernet import STEM_MULTIPLIER, SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 
+RunStage = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""(stage, its states (B, S * C, H, W), shares of its branches by channel, mixer) -> its out-edges (B, E, C, H', W')."""
+
 
 class StackedCell(nn.Module):
     """A cell of the default primitives and four nodes. It owns BatchNorm's statistics; its weights are handed in."""
@@ -58,39 +61,57 @@ class StackedCell(nn.Module):
             scales: shares of all stages' branches (see SharePlan), one each.
             tensors: one mixer a stage, then the cell's CellWeights.
         """
-        c, place, (enter_norm, *norms) = self.place.channels, self.place, self.norms
+        c, place, enter_norm = self.place.channels, self.place, self.norms[0]
         mixers, weights = tensors[: len(STAGES)], CellWeights(*tensors[len(STAGES) :])
-        kernels = _dense_kernels(weights)
         scales_by_stage = scales[:, None].expand(-1, c).flatten().split([branches(place, s) * c for s in range(4)])
+        run_stage = self.stages(weights)
 
         if place.reduction_prev:
-            entered = self._factorized_reduce(r0, weights.enter0)
+            entered = self.factorized_reduce(r0, weights.enter0)
         else:
             entered = F.conv2d(r0, weights.enter0[:, :, None, None])
         entered = torch.cat((entered, F.conv2d(r1, weights.enter1[:, :, None, None])), 1)
         x = batch_norm(enter_norm, entered)  # (B, S * C, H, W)
         nodes, rest = [], None  # rest: what earlier states give to the nodes still to come
-        for stage, (states, edges) in enumerate(STAGES):
-            stride = 2 if place.reduction and stage == 0 else 1
-            r = F.relu(x)
-            half = _convolve(r, kernels[SEP_A][stage], states, stride=stride)  # (B, S * E * 2 * C, H, W)
-            half = F.relu(batch_norm(norms[stage], half))
-            parts = [
-                _convolve(r, kernels[DIL][stage], states, stride=stride, dilation=2),
-                _convolve(half, kernels[SEP_B][stage], 2 * states * edges),
-            ]
-            if stride == 2:
-                assert weights.skip is not None
-                parts.append(self._factorized_reduce(r, weights.skip.flatten(0, 1), groups=states))
-            parts += [F.max_pool2d(x, 3, stride, 1), F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)]
-            out = batch_norm(norms[len(STAGES) + stage], torch.cat(parts, 1), scales_by_stage[stage])
-            total = self._sum_into_nodes(out, x, mixers[stage], states, edges, stride)  # (B, E, C, H, W)
+        for stage, (_, edges) in enumerate(STAGES):
+            total = run_stage(stage, x, scales_by_stage[stage], mixers[stage])  # (B, E, C, H, W)
             if rest is not None:
                 total = total + rest
             x, rest = (total, None) if edges == 1 else total.split([1, edges - 1], 1)
             x = x.squeeze(1).contiguous()
             nodes.append(x)
         return torch.cat(nodes, 1)
+
+    def stages(self, weights: CellWeights) -> RunStage:
+        """Return what runs a stage with the cell's weights."""
+        kernels = _dense_kernels(weights)
+
+        def run(stage: int, x: Tensor, scale: Tensor, mixer: Tensor) -> Tensor:
+            (states, edges), stride = STAGES[stage], self.stride(stage)
+            half_norm, out_norm = self.norms_of(stage)
+            r = F.relu(x)
+            half = _convolve(r, kernels[SEP_A][stage], states, stride=stride)  # (B, S * E * 2 * C, H, W)
+            half = F.relu(batch_norm(half_norm, half))
+            parts = [
+                _convolve(r, kernels[DIL][stage], states, stride=stride, dilation=2),
+                _convolve(half, kernels[SEP_B][stage], 2 * states * edges),
+            ]
+            if stride == 2:
+                assert weights.skip is not None
+                parts.append(self.factorized_reduce(r, weights.skip.flatten(0, 1), groups=states))
+            parts += [F.max_pool2d(x, 3, stride, 1), F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)]
+            out = batch_norm(out_norm, torch.cat(parts, 1), scale)
+            return self._sum_into_nodes(out, x, mixer, states, edges, stride)
+
+        return run
+
+    def stride(self, stage: int) -> int:
+        """Return the stride of a stage's operations."""
+        return 2 if self.place.reduction and stage == 0 else 1
+
+    def norms_of(self, stage: int) -> tuple[nn.Module, nn.Module]:
+        """Return the BatchNorms of a stage's halves of separable convolutions, and of its branches."""
+        return self.norms[1 + stage], self.norms[1 + len(STAGES) + stage]
 
     def _sum_into_nodes(self, out: Tensor, x: Tensor, mixer: Tensor, states: int, edges: int, stride: int) -> Tensor:
         """Add up a stage's scaled branches, and its pools and skips times the mixer, for each out-edge."""
@@ -107,7 +128,7 @@ class StackedCell(nn.Module):
         shared = shared.reshape(len(out), -1, c * height, width)
         return total + F.conv2d(shared, mixer.view(edges, -1, 1, 1)).view_as(total)
 
-    def _factorized_reduce(self, r: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
+    def factorized_reduce(self, r: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
         """Halve the resolution by weight (outputs, C in); an odd side is padded by one at its end."""
         height, width = r.shape[-2:]
         if height % 2 or width % 2:
@@ -141,6 +162,8 @@ class StackedSuperNet(RelaxedNetwork):
     weights as SuperNet does for the same seed. Arguments as for SuperNet.
     """
 
+    cell = StackedCell
+
     def __init__(
         self,
         init_channels: int,
@@ -159,7 +182,7 @@ class StackedSuperNet(RelaxedNetwork):
         places = place_cells(layers, init_channels, (stem_channels, stem_channels), (num_nodes, num_nodes), False)
         self._places = list(places)
         self.stem_norm = _norm(stem_channels)
-        self.cells = nn.ModuleList(StackedCell(place) for place in self._places)
+        self.cells = nn.ModuleList(self.cell(place) for place in self._places)
         last = num_nodes * self._places[-1].channels
         self._shapes: list[tuple[int, ...]] = [(stem_channels, 3, 3, 3), (stem_channels,), (stem_channels,)]
         for place in self._places:

@@ -73,7 +73,9 @@ def exact_gradient(
     live = supernet.named_weights()
     weights = {name: w.detach() for name, w in live.items()}
     with frozen_running_statistics(supernet):
-        gradient = torch.autograd.grad(_loss(supernet, live, train, criterion), list(live.values()), create_graph=True)
+        with supernet.differentiable_twice():
+            loss = _loss(supernet, live, train, criterion)
+            gradient = torch.autograd.grad(loss, list(live.values()), create_graph=True)
         averaged = world.mean([part.detach() for part in gradient])
         w_gradient = dict(zip(live, averaged, strict=True))
         direct, v = _gradients_at_unrolled(supernet, weights, w_gradient, valid, optimizer, criterion, world)

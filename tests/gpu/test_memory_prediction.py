@@ -16,6 +16,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
+BATCH_SIZE = 32
 STEP = Step(
     supernet="stacked",
     checkpoint_cells=False,
@@ -28,11 +29,14 @@ STEP = Step(
 )
 
 
-@pytest.mark.parametrize("supernet", ["stacked", "plain"])
+@pytest.mark.parametrize("supernet", ["fused", "stacked", "plain"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("checkpoint_cells", [False, True])
 @pytest.mark.parametrize("method", [None, "finite_difference", "exact"])
-def test_prediction_is_within_5_percent_of_the_most_that_was_allocated(supernet, precision, checkpoint_cells, method):
+def test_the_most_that_was_allocated_is_the_tensors_predicted_and_what_is_planned_on_top(
+    supernet, precision, checkpoint_cells, method
+):
+    """Within 5 percent; on top comes cuDNN's own memory, which the stacked form's convolutions take."""
     step = replace(
         STEP, supernet=supernet, precision=precision, checkpoint_cells=checkpoint_cells, unrolled_method=method
     )
@@ -46,12 +50,13 @@ def test_prediction_is_within_5_percent_of_the_most_that_was_allocated(supernet,
     architect = Architect(network, learning_rate=0.1, weight_decay=0.1, unrolled_method=method, world=world)
     train, valid = (
         (
-            torch.randn(16, 3, 32, 32, device=world.device).to(memory_format=torch.channels_last),
-            torch.randint(10, (16,), device=world.device),
+            torch.randn(BATCH_SIZE, 3, 32, 32, device=world.device).to(memory_format=torch.channels_last),
+            torch.randint(10, (BATCH_SIZE,), device=world.device),
         )
         for _ in range(2)
     )
     for _ in range(2):
         search_step(network, architect, optimizer, train, valid, grad_clip=5.0, world=world, precision=precision)
     measured = torch.cuda.max_memory_allocated() - before
-    assert step.peak_bytes(16, 16, CUDA_BLOCK) == pytest.approx(measured, rel=0.05)
+    assert 0.95 * step.peak_bytes(BATCH_SIZE, 16, CUDA_BLOCK) <= measured
+    assert measured <= 1.05 * step.needed_bytes(BATCH_SIZE, 16, CUDA_BLOCK)

@@ -21,7 +21,7 @@ def batch(seed: int, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     return images.cuda(), torch.randint(5, (size,), generator=draw).cuda()
 
 
-def search(unrolled_method: str | None, kind: str = "stacked", **speed):
+def search(unrolled_method: str | None, kind: str = "fused", **speed):
     world = World(torch.device("cuda:0"))
     torch.manual_seed(0)
     supernet = build_supernet(kind, 8, 4, 5).cuda()
@@ -32,7 +32,7 @@ def search(unrolled_method: str | None, kind: str = "stacked", **speed):
     return supernet, optimizer, step
 
 
-@pytest.mark.parametrize("kind", ["stacked", "plain"])
+@pytest.mark.parametrize("kind", ["fused", "stacked", "plain"])
 @pytest.mark.parametrize("unrolled_method", [None, "finite_difference", "exact"])
 def test_replayed_steps_equal_eager_ones_also_after_a_new_learning_rate(unrolled_method, kind, caplog):
     caplog.set_level("INFO")
@@ -84,7 +84,7 @@ def test_bfloat16_steps_learn():
 
 def test_compiled_cells_are_captured_and_learn(caplog):
     caplog.set_level("INFO")
-    _, _, step = search("finite_difference", compile=True)
+    _, _, step = search("finite_difference", "stacked", compile=True)
     losses = [step(batch(0), batch(1)).loss.item() for _ in range(30)]
     assert losses[-1] < losses[0] and "one CUDA graph from here on" in caplog.text
     assert "going on without" not in caplog.text

@@ -1,0 +1,257 @@
+"""The Triton kernels of the fused supernet, run by Triton's interpreter, against torch's operations in float64."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from darts_hpc.models.build import build_supernet, choose_supernet
+from darts_hpc.models.fused import FusedCell
+from darts_hpc.models.recompute import frozen_running_statistics
+from darts_hpc.models.relaxed import RelaxedNetwork
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+LABELS = torch.tensor([1])
+
+
+def interpreted(function: Callable, *args) -> Any:
+    """Return function(*args) of a fresh process, in which Triton interprets its kernels instead of compiling them."""
+    command = [sys.executable, __file__, function.__name__, json.dumps(args)]
+    ended = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def errors(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> list[float]:
+    return [((a - b).abs().max() / b.abs().max()).item() for a, b in zip(ours, theirs, strict=True)]
+
+
+def norms(*channels: int) -> list[nn.BatchNorm2d]:
+    made = [nn.BatchNorm2d(count, affine=False).double() for count in channels]
+    for norm in made:
+        norm.num_batches_tracked = None
+    return made
+
+
+def statistics(*of: nn.BatchNorm2d) -> list[Tensor]:
+    return [tensor.clone() for norm in of for tensor in (norm.running_mean, norm.running_var) if tensor is not None]
+
+
+def convolutions(x, depthwise3, depthwise5, pointwise, shares, sizes, half_norm: Any, out_norm: Any) -> Tensor:
+    """The branches one by one, as the original computes them."""
+    states, edges, stride = sizes
+    c = x.shape[1] // states
+    totals: list = [0] * edges
+    half_mean, half_variance, out_mean, out_variance = (
+        tensor.split(c) for norm in (half_norm, out_norm) for tensor in (norm.running_mean, norm.running_var)
+    )
+
+    def pair(inputs: Tensor, role: int, edge: int, kind: int, stride: int, dilation: int) -> Tensor:
+        depthwise = (depthwise3, depthwise5)[kind][role, edge].unsqueeze(1)
+        padding = dilation * (depthwise.shape[-1] // 2)
+        z = F.conv2d(inputs, depthwise, None, stride, padding, dilation, c)
+        return F.conv2d(z, pointwise[role, edge, kind][:, :, None, None])
+
+    branches = 2 * states * edges
+    for edge in range(states * edges):
+        rectified = F.relu(x.split(c, 1)[edge // edges])
+        for kind in range(2):
+            branch = 2 * edge + kind
+            half = pair(rectified, 0, edge, kind, stride, 1)
+            half = F.relu(F.batch_norm(half, half_mean[branch], half_variance[branch], training=True))
+            for place, raw in (
+                (branch, pair(rectified, 1, edge, kind, stride, 2)),
+                (branches + branch, pair(half, 2, edge, kind, 1, 1)),
+            ):
+                share = shares.split(c)[place][:, None, None]
+                normed = F.batch_norm(raw, out_mean[place], out_variance[place], training=True)
+                totals[edge % edges] = totals[edge % edges] + share * normed
+    return torch.stack(totals, 1)
+
+
+def compare_convolutions(states: int, edges: int, stride: int, c: int, side: int) -> tuple[list[float], list[float]]:
+    from darts_hpc.kernels.convolutions import stage_convolutions
+
+    torch.manual_seed(0)
+    branches = 2 * states * edges
+    shapes = (
+        (3, states * c, side, side), (3, states * edges, c, 3, 3), (3, states * edges, c, 5, 5),
+        (3, states * edges, 2, c, c), (2 * branches * c,),
+    )  # fmt: skip
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    x, depthwise3, depthwise5, pointwise, shares = inputs
+    ours, theirs = norms(branches * c, 2 * branches * c), norms(branches * c, 2 * branches * c)
+    sizes = (states, edges, stride)
+    taps = [weight.flatten(3).transpose(2, 3).contiguous() for weight in (depthwise3, depthwise5)]
+    got = stage_convolutions(x, taps[0], taps[1], pointwise, shares, sizes, ours[0], ours[1])
+    expected = convolutions(x, depthwise3, depthwise5, pointwise, shares, sizes, theirs[0], theirs[1])
+    towards = torch.randn_like(expected)
+    gradients = [torch.autograd.grad(out, inputs, towards) for out in (got, expected)]
+    of_results = errors((got, *gradients[0]), (expected, *gradients[1]))
+    return of_results, errors(tuple(statistics(*ours)), tuple(statistics(*theirs)))
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("states", "edges", "stride", "c", "side"),
+    [(1, 1, 1, 3, 5), (2, 2, 2, 3, 7), (1, 2, 2, 16, 4), (2, 1, 1, 4, 17)],
+)
+def test_a_stage_of_convolutions_and_its_gradients_equal_torchs(states, edges, stride, c, side):
+    of_results, of_statistics = interpreted(compare_convolutions, states, edges, stride, c, side)
+    assert max(of_results) < 1e-12 and max(of_statistics) < 1e-12
+
+
+def compare_pools(states: int, edges: int, stride: int, c: int, side: int) -> tuple[list[float], list[float]]:
+    from darts_hpc.kernels.pooling import stage_pools
+
+    torch.manual_seed(0)
+    kinds, others = 3 if stride == 1 else 2, 5
+    x = torch.randint(-3, 4, (3, states * c, side, side)).double().requires_grad_()  # windows with several largest
+    mixer = torch.randn(edges * kinds * states, dtype=torch.float64, requires_grad=True)
+    (ours,), (theirs,) = norms(others + 2 * states * c), norms(others + 2 * states * c)
+    got = stage_pools(x, mixer, (states, edges, stride), ours)
+    pooled = torch.cat((F.max_pool2d(x, 3, stride, 1), F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)), 1)
+    assert theirs.running_mean is not None and theirs.running_var is not None
+    parts = F.batch_norm(pooled, theirs.running_mean[others:], theirs.running_var[others:], training=True)
+    parts = torch.cat((parts, x), 1) if stride == 1 else parts
+    expected = torch.einsum("ek,bkchw->bechw", mixer.view(edges, -1), parts.unflatten(1, (kinds * states, c)))
+    towards = torch.randn_like(expected)
+    gradients = [torch.autograd.grad(out, (x, mixer), towards) for out in (got, expected)]
+    of_results = errors((got, *gradients[0]), (expected, *gradients[1]))
+    return of_results, errors(tuple(statistics(ours)), tuple(statistics(theirs)))
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("states", "edges", "stride", "c", "side"), [(1, 1, 1, 3, 5), (2, 3, 2, 3, 7), (2, 4, 2, 4, 4), (2, 2, 1, 16, 12)]
+)
+def test_pools_and_skips_and_their_gradients_equal_torchs_also_where_several_are_largest(
+    states, edges, stride, c, side
+):
+    of_results, of_statistics = interpreted(compare_pools, states, edges, stride, c, side)
+    assert max(of_results) < 1e-12 and max(of_statistics) < 1e-12
+
+
+def supernet(kind: str, layers: int, **options) -> RelaxedNetwork:
+    torch.manual_seed(0)
+    built = build_supernet(kind, 2, layers, 5, **options).double()
+    with torch.no_grad():
+        for alpha in built.alphas():
+            alpha.normal_()
+    return built
+
+
+def images() -> Tensor:
+    return torch.randn(len(LABELS), 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+
+
+def pass_through(net: RelaxedNetwork) -> dict[str, Tensor]:
+    """Gradients of a pass in training, by the original's names; the state after it; the output in evaluation."""
+    loss = F.cross_entropy(net(images()), LABELS)
+    gradients = torch.autograd.grad(loss, [*net.weights(), *net.alphas()])
+    named = net.original_layout(dict(zip(net.named_weights(), gradients, strict=False)))
+    state = {f"state {name}": tensor for name, tensor in net.state_dict().items()}
+    alphas = dict(zip(net.named_alphas(), gradients[-2:], strict=True))
+    with torch.no_grad():
+        evaluated = net.eval()(images())
+    return {"loss": loss.detach(), **named, **alphas, **state, "evaluated": evaluated}
+
+
+def compare_supernets(checkpoint_cells: bool) -> dict[str, float]:
+    launches = 0
+    from darts_hpc.kernels import convolutions
+
+    launch = convolutions.launch
+
+    def counted(*args, **kwargs):
+        nonlocal launches
+        launches += 1
+        launch(*args, **kwargs)
+
+    convolutions.launch = counted
+    ours = pass_through(supernet("fused", 3, checkpoint_cells=checkpoint_cells))
+    assert launches > 0
+    theirs = pass_through(supernet("stacked", 3))
+    assert ours.keys() == theirs.keys()
+    scales = {name: tensor.double().abs().max().clamp_min(1e-3) for name, tensor in theirs.items()}
+    return {name: ((ours[name] - theirs[name]).abs().max() / scales[name]).item() for name in ours}
+
+
+@needs_triton
+@pytest.mark.slow
+def test_the_fused_supernet_equals_the_stacked_one_in_training_and_evaluation():
+    difference = interpreted(compare_supernets, False)
+    worst = max(difference, key=lambda name: difference[name])
+    assert difference[worst] < 1e-9, worst
+
+
+def second_derivative() -> tuple[list[float], bool]:
+    """The gradient of a gradient of both forms, and whether the fused one went back to its kernels."""
+    results = []
+    for kind in ("fused", "stacked"):
+        net = supernet(kind, 3)
+        with frozen_running_statistics(net), net.differentiable_twice():
+            loss = F.cross_entropy(net(images()), LABELS)
+            first = torch.autograd.grad(loss, net.weights(), create_graph=True)
+            results.append(torch.autograd.grad(first[0].square().sum(), net.alphas()))
+    cells = [cell for cell in supernet("fused", 2).cells if isinstance(cell, FusedCell)]
+    return errors(*results), not any(cell.differentiable_twice for cell in cells)
+
+
+@needs_triton
+def test_a_gradient_can_be_differentiated_again_where_that_is_asked_for():
+    difference, went_back = interpreted(second_derivative)
+    assert max(difference) < 1e-12 and went_back
+
+
+def refuses_double_backward() -> str:
+    from darts_hpc.kernels.pooling import stage_pools
+
+    (norm,) = norms(4)
+    x = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    out = stage_pools(x, torch.ones(3, dtype=torch.float64), (1, 1, 1), norm)
+    (gradient,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    try:
+        gradient.sum().backward()
+    except RuntimeError as error:
+        return str(error)
+    return "differentiated"
+
+
+@needs_triton
+def test_a_kernels_gradient_is_never_differentiated_by_mistake():
+    assert "once_differentiable" in interpreted(refuses_double_backward)
+
+
+@pytest.mark.parametrize(
+    ("device", "channels", "torch_only", "why"),
+    [
+        ("cpu", 16, None, "the fused supernet needs a GPU: taking the stacked one"),
+        ("cuda", 34, None, "the fused supernet serves at most 32 init_channels: taking the stacked one"),
+        ("cuda", 16, "does not", "the fused supernet does not: taking the stacked one"),
+    ],
+)
+def test_where_the_kernels_do_not_serve_torch_does_and_it_is_said(device, channels, torch_only, why, caplog):
+    assert choose_supernet("fused", torch.device(device), channels, torch_only=torch_only) == "stacked"
+    assert why in caplog.text
+
+
+def test_a_triton_that_fails_is_no_end(monkeypatch, caplog):
+    def fail(device):
+        raise RuntimeError("Failed to find C compiler\nmore")
+
+    monkeypatch.setattr("darts_hpc.kernels.probe.probe", fail)
+    assert choose_supernet("auto", torch.device("cuda"), 16) == "stacked"
+    assert "needs Triton, which fails here (Failed to find C compiler): taking the stacked one" in caplog.text
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](*json.loads(sys.argv[2]))))
