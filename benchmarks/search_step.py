@@ -2,9 +2,10 @@
 
     python benchmarks/search_step.py [--quick] [--threads 2] [--repeats 5] [--compile]
 
-Ours is the step as a search runs it: on a GPU as one CUDA graph, beside which an eager and a bfloat16 one are timed.
---compile times one with compiled cells too. All are built from the same weights, and alpha gradients are compared in
-float64 before anything is timed. Steps are interleaved, times are medians. The last line is one JSON object.
+Ours is the step as a search runs it: on a GPU the fused supernet as one CUDA graph, beside which an eager one, a
+bfloat16 one and the stacked supernet are timed, and --compile times compiled cells. All are built from the same
+weights, and alpha gradients are compared in float64, the fused supernet's in float32, before anything is timed. Steps
+are interleaved, times are medians. The last line is one JSON object.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from original_search import OriginalSearch, OriginalSuperNet
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_hpc.config.schema import SearchOptimConfig
@@ -130,6 +132,27 @@ def check_same_gradients(kinds: tuple[str, ...]) -> dict[str, float]:
     return errors
 
 
+def check_fused_gradients(device: torch.device) -> float:
+    """Compare alpha gradients of the Triton kernels in float32 with the original's in float64; return the error."""
+    sizes = (8, 3)
+    baseline = original(False, sizes, False, torch.float64, torch.device("cpu"))
+    expected = torch.cat(baseline.alpha_gradient(*batches(8, 16, torch.float64, torch.device("cpu"))))
+    ours = Search("fused", False, sizes, torch.float32, device, SearchSpeedConfig(tf32=False))
+    found = torch.cat(ours.alpha_gradient(*batches(8, 16, torch.float32, device))).double().cpu()
+    error = ((found - expected).norm() / expected.norm()).item()
+    if not error < 1e-3:
+        raise SystemExit(f"the fused supernet's alpha gradient differs from the original's by {error:.1e}")
+    return error
+
+
+def count_kernels(step: Callable[[], None]) -> int:
+    """Return how many kernels, copies and fills a step runs on a GPU."""
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as recorded:
+        step()
+        torch.cuda.synchronize()
+    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
+
+
 def count_operations(search: Search | OriginalSearch, data: tuple) -> int:
     search.step(*data)  # the first step makes the optimizers' state
     with CountOperations() as counted:
@@ -186,10 +209,12 @@ def main() -> None:
     torch.set_num_threads(1)  # tiny tensors: waking a second thread costs more than it gives
     device = torch.device(args.device)
     sizes, batch_size = ((16, 3), 4) if args.quick else ((16, 8), 64)
-    kind = choose_supernet("auto", device)
+    kind = choose_supernet("auto", device, sizes[0])
 
     errors = check_same_gradients(("plain", "stacked"))
-    print("alpha gradients equal the original's in float64; relative errors:", errors)
+    if kind == "fused":
+        errors["fused_float32_first_order"] = check_fused_gradients(device)
+    print("alpha gradients equal the original's; relative errors:", errors)
 
     result: dict[str, object] = {
         "benchmark": "search_step",
@@ -198,13 +223,15 @@ def main() -> None:
     }
     torch.set_num_threads(args.threads)
     data = batches(batch_size, 32, torch.float32, device)
-    speeds = {"ours": SearchSpeedConfig()}
+    speeds = {"ours": (kind, SearchSpeedConfig())}
     if device.type == "cuda":
-        speeds |= {"eager": SearchSpeedConfig(cuda_graph=False), "bf16": SearchSpeedConfig(precision="bf16")}
+        speeds["eager"] = kind, SearchSpeedConfig(cuda_graph=False)
+        speeds["bf16"] = kind, SearchSpeedConfig(precision="bf16")
+        speeds["stacked"] = "stacked", SearchSpeedConfig()
     if args.compile:
-        speeds["compiled"] = SearchSpeedConfig(compile=True)
+        speeds["compiled"] = "stacked" if kind == "fused" else kind, SearchSpeedConfig(compile=True)
     for name, unrolled in (("first_order", False), ("unrolled", True)):
-        ours = {who: Search(kind, unrolled, sizes, torch.float32, device, speed) for who, speed in speeds.items()}
+        ours = {who: Search(form, unrolled, sizes, torch.float32, device, cfg) for who, (form, cfg) in speeds.items()}
         nchw, last = (original(unrolled, sizes, flag, torch.float32, device) for flag in (False, True))
         steps: dict[str, Callable[[], None]] = {
             **{who: lambda search=search: search.step(*data) for who, search in ours.items()},
@@ -218,6 +245,8 @@ def main() -> None:
             result[f"{name}_vs_{who}"] = round(medians[who] / medians["ours"], 3)
         result[f"{name}_seconds"] = {who: round(median, 4) for who, median in medians.items()}
         print(f"{name}: seconds a step", result[f"{name}_seconds"])
+        if device.type == "cuda":
+            result[f"{name}_kernels"] = {who: count_kernels(steps[who]) for who in ("eager", "nchw")}
 
     torch.set_num_threads(1)
     cpu, few = torch.device("cpu"), batches(2, 8, torch.float32, torch.device("cpu"))  # as many for any side
@@ -227,9 +256,10 @@ def main() -> None:
             baseline = original(unrolled, (16, 8), False, torch.float32, cpu)
             result[f"ops_{name}_original"] = count_operations(baseline, few)
     plain = saved_bytes(lambda: OriginalSuperNet(*sizes, CLASSES), 64)
-    forms = {"saved_bytes_ratio": {"kind": "stacked"}}
+    forms = {"saved_bytes_ratio": {"kind": "fused"}}
     if not args.quick:
-        forms["saved_bytes_ratio_checkpoint_cells"] = {"kind": "stacked", "checkpoint_cells": True}
+        forms["saved_bytes_ratio_checkpoint_cells"] = {"kind": "fused", "checkpoint_cells": True}
+        forms["saved_bytes_ratio_stacked"] = {"kind": "stacked"}
         forms["saved_bytes_ratio_plain"] = {"kind": "plain"}
     for key, options in forms.items():
         chosen = {"init_channels": sizes[0], "layers": sizes[1], "num_classes": CLASSES, **options}
