@@ -145,12 +145,12 @@ def check_fused_gradients(device: torch.device) -> float:
     return error
 
 
-def count_kernels(step: Callable[[], None]) -> int:
+def count_kernels(step: Callable[[], object]) -> int:
     """Return how many kernels, copies and fills a step runs on a GPU."""
     with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as recorded:
         step()
         torch.cuda.synchronize()
-    return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in recorded.events())
+    return sum(event.device_type.name == "CUDA" for event in recorded.events() or ())
 
 
 def count_operations(search: Search | OriginalSearch, data: tuple) -> int:
@@ -181,18 +181,20 @@ def saved_bytes(build: Callable[[], torch.nn.Module], batch_size: int) -> int:
 
 
 def interleaved_medians(
-    searches: dict[str, Callable[[], None]], repeats: int, device: torch.device
+    searches: dict[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, float]:
-    """Return each one's median seconds a step, taking turns, after one step to warm up, or those before a capture."""
+    """Return each one's median seconds a step, taking turns, after the steps before a capture, or one to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in searches}
-    warm_up = WARM_UP_STEPS + 1 if device.type == "cuda" else 1
-    for turn in range(warm_up + repeats):
+    for turn in range(-1, repeats):
         for name, step in searches.items():
+            is_ours = name not in ("nchw", "channels_last")
+            for _ in range(WARM_UP_STEPS if turn < 0 and is_ours and device.type == "cuda" else 0):
+                step()
             start = time.perf_counter()
             step()
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            if turn >= warm_up:
+            if turn >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
@@ -203,6 +205,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, help="timed steps of each; 5, or 2 when quick")
     parser.add_argument("--compile", action="store_true", help="time compiled cells too, after minutes of compiling")
+    parser.add_argument("--times_only", action="store_true", help="count nothing that is the same on every machine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     repeats = args.repeats or (2 if args.quick else 5)
@@ -233,7 +236,7 @@ def main() -> None:
     for name, unrolled in (("first_order", False), ("unrolled", True)):
         ours = {who: Search(form, unrolled, sizes, torch.float32, device, cfg) for who, (form, cfg) in speeds.items()}
         nchw, last = (original(unrolled, sizes, flag, torch.float32, device) for flag in (False, True))
-        steps: dict[str, Callable[[], None]] = {
+        steps: dict[str, Callable[[], object]] = {
             **{who: lambda search=search: search.step(*data) for who, search in ours.items()},
             "channels_last": lambda search=last: search.step(*data),
             "nchw": lambda search=nchw: search.step(*data),
@@ -248,16 +251,28 @@ def main() -> None:
         if device.type == "cuda":
             result[f"{name}_kernels"] = {who: count_kernels(steps[who]) for who in ("eager", "nchw")}
 
+    if not args.times_only:
+        result |= counts(args.quick, sizes)
+    result |= {
+        "form": kind, "init_channels": sizes[0], "layers": sizes[1], "batch_size": batch_size, "repeats": repeats,
+        "gradient_errors": errors,
+    }  # fmt: skip
+    print(json.dumps(result))
+
+
+def counts(quick: bool, sizes: tuple[int, int]) -> dict[str, object]:
+    """Return how many operations a step has and how many bytes it keeps, which no machine changes."""
+    result: dict[str, object] = {}
     torch.set_num_threads(1)
     cpu, few = torch.device("cpu"), batches(2, 8, torch.float32, torch.device("cpu"))  # as many for any side
     for name, unrolled in (("first_order", False), ("unrolled", True)):
         result[f"ops_{name}"] = count_operations(Search("stacked", unrolled, (16, 8), torch.float32, cpu), few)
-        if not args.quick:
+        if not quick:
             baseline = original(unrolled, (16, 8), False, torch.float32, cpu)
             result[f"ops_{name}_original"] = count_operations(baseline, few)
     plain = saved_bytes(lambda: OriginalSuperNet(*sizes, CLASSES), 64)
-    forms = {"saved_bytes_ratio": {"kind": "fused"}}
-    if not args.quick:
+    forms: dict[str, dict] = {"saved_bytes_ratio": {"kind": "fused"}}
+    if not quick:
         forms["saved_bytes_ratio_checkpoint_cells"] = {"kind": "fused", "checkpoint_cells": True}
         forms["saved_bytes_ratio_stacked"] = {"kind": "stacked"}
         forms["saved_bytes_ratio_plain"] = {"kind": "plain"}
@@ -265,11 +280,7 @@ def main() -> None:
         chosen = {"init_channels": sizes[0], "layers": sizes[1], "num_classes": CLASSES, **options}
         result[key] = round(saved_bytes(lambda chosen=chosen: build_any(chosen), 64) / plain, 4)
     result["saved_bytes_original"] = plain
-    result |= {
-        "form": kind, "init_channels": sizes[0], "layers": sizes[1], "batch_size": batch_size, "repeats": repeats,
-        "gradient_errors": errors,
-    }  # fmt: skip
-    print(json.dumps(result))
+    return result
 
 
 def build_any(options: dict) -> RelaxedNetwork:

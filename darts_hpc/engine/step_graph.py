@@ -10,6 +10,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.engine.compiler import compile_modules
 from darts_hpc.engine.search_step import SearchStep, StepNumbers, search_step
 from darts_hpc.engine.whole_step import WholeStep
+from darts_hpc.models.fused import FusedSuperNet
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
@@ -37,6 +38,8 @@ def build_search_step(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.tf32
     if cfg.compile:
         compile_modules(supernet.cells, world.device)
+    if isinstance(supernet, FusedSuperNet):
+        log.info("the first steps compile Triton kernels: about a minute, unless Triton's cache holds them")
 
     def step(train: LabelledImages, valid: LabelledImages) -> StepNumbers:
         return search_step(

@@ -60,7 +60,9 @@ class Step:
 
     def needed_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return what has to be free for it: more than its tensors, see CPU_ON_TOP and CUDA_ON_TOP."""
-        on_top = (CPU_ON_TOP if self.device == "cpu" else CUDA_ON_TOP).get((self.supernet, self.checkpoint_cells), 0)
+        # a gradient that is differentiated again goes by torch's operations
+        form = "stacked" if self.supernet == "fused" and self.unrolled_method == "exact" else self.supernet
+        on_top = (CPU_ON_TOP if self.device == "cpu" else CUDA_ON_TOP).get((form, self.checkpoint_cells), 0)
         return int((1 + on_top) * self.peak_bytes(batch_size, init_channels, block))
 
     @property

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from darts_hpc.kernels.convolutions import MOST_CHANNELS, stage_convolutions
 from darts_hpc.kernels.pooling import stage_pools
+from darts_hpc.kernels.probe import probe
 from darts_hpc.models.norm import batch_norm
 from darts_hpc.models.stacked import RunStage, StackedCell, StackedSuperNet
 from darts_hpc.models.stacked_layout import STAGE_EDGES, STAGES, CellWeights
@@ -77,15 +78,14 @@ class FusedSuperNet(StackedSuperNet):
 
 def kernel_hindrance(device: torch.device, init_channels: int) -> str | None:
     """Return why the kernels can't be used, as "needs ...", or None where they can: one is compiled and run."""
+    most = 4 * init_channels  # two reductions double them
     if device.type != "cuda":
         return "needs a GPU"
-    if 4 * init_channels > MOST_CHANNELS:  # two reductions double them
+    if most > MOST_CHANNELS:
         return f"serves at most {MOST_CHANNELS // 4} init_channels"
     try:
-        from darts_hpc.kernels.probe import probe
-
-        probe(device)
-    except Exception as error:  # Triton is missing, or its C compiler, or the GPU is too old for it
+        probe(device, most)
+    except Exception as error:  # Triton is missing, or its C compiler, or the GPU is too old or too small for it
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         return f"needs Triton, which fails here ({said})"
     return None

@@ -140,6 +140,24 @@ def test_pools_and_skips_and_their_gradients_equal_torchs_also_where_several_are
     assert max(of_results) < 1e-12 and max(of_statistics) < 1e-12
 
 
+def probe_here() -> str:
+    from darts_hpc.kernels import separable
+    from darts_hpc.kernels.probe import probe
+
+    probe(torch.device("cpu"), 24)
+    separable.tl.store = lambda *args, **kwargs: None
+    try:
+        probe(torch.device("cpu"), 24)
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"
+
+
+@needs_triton
+def test_the_probe_passes_where_kernels_work_and_notices_where_they_write_nothing():
+    assert interpreted(probe_here) == "a kernel gave a wrong result"
+
+
 def supernet(kind: str, layers: int, **options) -> RelaxedNetwork:
     torch.manual_seed(0)
     built = build_supernet(kind, 2, layers, 5, **options).double()
@@ -245,10 +263,10 @@ def test_where_the_kernels_do_not_serve_torch_does_and_it_is_said(device, channe
 
 
 def test_a_triton_that_fails_is_no_end(monkeypatch, caplog):
-    def fail(device):
+    def fail(device, channels):
         raise RuntimeError("Failed to find C compiler\nmore")
 
-    monkeypatch.setattr("darts_hpc.kernels.probe.probe", fail)
+    monkeypatch.setattr("darts_hpc.models.fused.probe", fail)
     assert choose_supernet("auto", torch.device("cuda"), 16) == "stacked"
     assert "needs Triton, which fails here (Failed to find C compiler): taking the stacked one" in caplog.text
 
