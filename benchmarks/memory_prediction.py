@@ -62,14 +62,14 @@ def counted_bytes(step: Step, batch_size: int, init_channels: int, world: World)
     return live.peak, allocated
 
 
-def configurations(quick: bool) -> list[tuple[dict[str, Any], int, int]]:
+def configurations(quick: bool, on_gpu: bool) -> list[tuple[dict[str, Any], int, int]]:
     """Return what differs from the default step, batch size and channels."""
     large, small = (8, 4) if quick else (64, 16)
     channels = 4 if quick else 16
     rows: list[tuple[dict[str, Any], int, int]] = []
-    for supernet in ("plain", "stacked"):
+    for supernet in ("plain", "stacked", *["fused"] * on_gpu):
         for method in METHODS:
-            batch_size = large if method is None or (supernet == "stacked" and method != "exact") else small
+            batch_size = large if method is None or (supernet != "plain" and method != "exact") else small
             for cells in (False, True):
                 differing = {"supernet": supernet, "unrolled_method": method, "checkpoint_cells": cells}
                 rows.append((differing, batch_size, channels))
@@ -103,7 +103,7 @@ def main() -> None:
     print(
         f"{'step':55}{'batch':>6}{'C':>4}{'cells':>6}{'side':>5}{'predicted':>11}{'counted':>11}{'error':>8}{'took':>7}"
     )
-    for differing, batch_size, init_channels in configurations(args.quick):
+    for differing, batch_size, init_channels in configurations(args.quick, on_gpu):
         step = replace(base, **differing)
         start = time.perf_counter()
         predicted = step.peak_bytes(batch_size, init_channels, CUDA_BLOCK if on_gpu else 1)
