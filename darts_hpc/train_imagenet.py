@@ -107,6 +107,8 @@ def main(cfg: ImageNetConfig) -> Path:
                 )
                 average_running_statistics_(network, world)
                 valid = evaluate(network, data.valid, run, precision)
+                if data.quarantine is not None:
+                    data.quarantine.join(world)
                 numbers = {
                     **prefixed("train", train.compute(world)),
                     **prefixed("valid", valid.compute(world)),

@@ -21,12 +21,16 @@ from darts_hpc.distributed.world import World
 
 
 class ImageNet(NamedTuple):
-    """The loaders of a run, the classes' names by label, and a digest of the data that a checkpoint must agree with."""
+    """The data of a run."""
 
     train: Loader
     valid: Loader
     classes: tuple[str, ...]
+    """Names by label."""
     digest: str
+    """A checkpoint must agree with it."""
+    quarantine: Quarantine | None
+    """Where damaged images are counted; made-up images have none."""
 
 
 def open_imagenet(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:
@@ -40,10 +44,10 @@ def open_imagenet(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:
     if cfg.loader == "synthetic":
         train, valid = (_synthetic(part, cfg, seed, world) for part in PARTS)
         digest = f"synthetic-{cfg.synthetic_images}-{cfg.synthetic_classes}"
-        return ImageNet(train, valid, _synthetic_classes(cfg), digest)
+        return ImageNet(train, valid, _synthetic_classes(cfg), digest, None)
     samples, manifest = _open_samples(cfg, seed, world, PARTS)
     train, valid = (_loader(cfg, samples[part]) for part in PARTS)
-    return ImageNet(train, valid, manifest.classes, manifest.digest())
+    return ImageNet(train, valid, manifest.classes, manifest.digest(), samples["train"].quarantine)
 
 
 def open_validation(cfg: ImageNetDataConfig, seed: int, world: World) -> tuple[Loader, tuple[str, ...]]:

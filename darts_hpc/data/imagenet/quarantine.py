@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from darts_hpc.data.imagenet.manifest import Damaged
+from darts_hpc.distributed.world import World
 from darts_hpc.durable import write_atomically
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,21 @@ class Quarantine:
         if damaged.name not in known:
             self._write(lambda: _append(self.journal, _line(damaged)))
         self._stop_beyond_limit([*(known | self._own).values()])
+
+    def join(self, world: World) -> None:
+        """Count what every process left out. Every rank calls it, now and then.
+
+        A journal is shared by the processes that see the same disk; nodes with the data on disks of their own have one
+        each, and only here does their sum meet the limit. Raises ValueError with the list, on every rank alike.
+        """
+        journal = self._read() if world.is_main else []
+        known = {one.name: one for one in journal}
+        everybodys = {
+            one.name: one for own in world.gather_objects([*known.values(), *self._own.values()]) for one in own
+        }
+        if world.is_main and (others := [one for name, one in everybodys.items() if name not in known]):
+            self._write(lambda: _append(self.journal, b"".join(map(_line, others))))
+        self._stop_beyond_limit([*everybodys.values()])
 
     def _write(self, write: Callable[[], object]) -> None:
         try:

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from ranks import on_ranks
 from small_imagenet import NUM_TRAIN, joined, open_loader, signature
 
 from darts_hpc.config.imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet.inspect import build_manifest
 from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.data.imagenet.manifest import Damaged
+from darts_hpc.data.imagenet.quarantine import Quarantine
 from darts_hpc.distributed.world import World
 
 ALONE = World(torch.device("cpu"))
@@ -171,3 +174,31 @@ def test_a_training_batch_without_any_image_stops_the_run(own_tree: Path):
     files_in_order(own_tree, manifest, 0)[0].unlink()
     with pytest.raises(ValueError, match="all 1 images of a training batch are damaged"):
         next(open_loader(own_tree, manifest, batch_size=1, limit=9).batches(0))
+
+
+def left_out_by_two_nodes(folder: Path, limit: int) -> tuple[str, int]:
+    """On each of two ranks with a disk of its own, leave out two images, one of them the same; join, twice."""
+    world = World(torch.device("cpu"), rank=int(os.environ["RANK"]), size=2)
+    torch.distributed.init_process_group("gloo")
+    quarantine = Quarantine(folder / str(world.rank) / "damaged.jsonl", limit)
+    quarantine.journal.parent.mkdir()
+    for name in ("train/a/shared.jpg", f"train/a/{world.rank}.jpg"):
+        quarantine.add(Damaged(name, "truncated"))
+    said = ""
+    try:
+        for _ in range(2):
+            quarantine.join(world)
+    except ValueError as error:
+        said = str(error)
+    lines = quarantine.journal.read_text().splitlines()
+    torch.distributed.destroy_process_group()
+    return said, len(lines)
+
+
+def test_nodes_with_the_data_on_disks_of_their_own_meet_the_limit_together(tmp_path: Path):
+    (tmp_path / "at").mkdir()
+    assert on_ranks(2, left_out_by_two_nodes, tmp_path / "at", 3) == [("", 3), ("", 2)]  # the main one lists all
+    (tmp_path / "over").mkdir()
+    said = [message for message, _ in on_ranks(2, left_out_by_two_nodes, tmp_path / "over", 2)]
+    assert all("3 damaged images are more than --max_bad_images 2" in message for message in said)
+    assert all(name in message for name in ("shared.jpg", "a/0.jpg", "a/1.jpg") for message in said)
