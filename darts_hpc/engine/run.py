@@ -16,17 +16,12 @@ from darts_hpc.config.schema import RunConfig
 from darts_hpc.distributed.launcher import is_restart, job_name
 from darts_hpc.distributed.vote import Vote
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.checkpoint import (
-    Checkpoint,
-    CheckpointStore,
-    check_fingerprint,
-    save_atomically,
-    write_text_atomically,
-)
+from darts_hpc.engine.checkpoint import CheckpointStore, check_fingerprint, save_atomically, write_text_atomically
 from darts_hpc.engine.interrupt import Interrupt, name_of
 from darts_hpc.engine.metrics import JsonLines, Meter
 from darts_hpc.engine.performance import Window, peak_memory_bytes, readable_duration
 from darts_hpc.engine.progress import Progress
+from darts_hpc.engine.rank_state import load_rank_state, rank_state, saved_rank_state
 from darts_hpc.engine.run_folder import choose_run_folder, command_line, environment, lock_run_folder, logging_to
 from darts_hpc.engine.tensorboard import TensorBoard
 from darts_hpc.engine.whole_step import StepTakenBack
@@ -40,8 +35,6 @@ MAY_DIFFER = frozenset(
 )
 """Parts of the fingerprint that only warn: the data and the maths stay the same, though not to the last bit."""
 RECORDS = ("metrics", "genotypes", "performance")
-RUNNING_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""Buffers that each rank has its own of; they are saved under the names of the state dict."""
 REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
 """Environment variable: where a job script wants to be told that a stopped run should go on in a job of its own."""
 ESTIMATE_AFTER = 5
@@ -274,7 +267,7 @@ class Run:
 
     def save(self) -> bool:
         """Write a checkpoint. A full disk and the like is told, and the run goes on: the last good checkpoint stays."""
-        ranks, meter = self.world.gather_objects(self._rank_state()), self.world.sum(self.meter.totals)
+        ranks, meter = self.world.gather_objects(rank_state(self._state, self.world)), self.world.sum(self.meter.totals)
         if not self.world.is_main:
             return True
         try:
@@ -322,50 +315,15 @@ class Run:
     def _restore(self) -> None:
         assert self._newest is not None
         state = self._newest.load("state", self.world.device)
-        own = self._rank_state_of(self._newest, state["objects"])
+        own = saved_rank_state(self._newest, self._state, self.world)
         for name, part in self._state.items():
             part.load_state_dict(state["objects"][name])
-        self._load_rank_state(own)
+        load_rank_state(own, self._state, self.world)
         self.epoch, self.step, self.global_step = (state["position"][k] for k in ("epoch", "step", "global_step"))
         if self.world.is_main:  # the sum over ranks, which one of them carries on
             self.meter.totals.copy_(state["meter"])
         self.final, self.best, self.seconds = state["final"], state["best"], state["seconds"]
         log.info("going on in epoch %d after step %d, from %s", self.epoch + 1, self.step, self._newest.path)
-
-    def _rank_state(self) -> dict[str, Any]:
-        """Return what each rank has its own of. Rank 0's statistics are in the state that all share."""
-        modules = {} if self.world.is_main else self._modules()
-        buffers = {name: _running_statistics(part.state_dict()) for name, part in modules.items()}
-        cuda = torch.cuda.get_rng_state(self.world.device) if self.world.device.type == "cuda" else None
-        return {"buffers": buffers, "rng": torch.get_rng_state(), "cuda_rng": cuda}
-
-    def _rank_state_of(self, checkpoint: Checkpoint, objects: Mapping[str, Any]) -> dict[str, Any]:
-        """Return this rank's own part; with another number of ranks, the mean of the saved running statistics."""
-        saved = checkpoint.fingerprint["world_size"]
-        assert isinstance(saved, int)
-        if saved == self.world.size:
-            return checkpoint.load(f"rank{self.world.rank}")
-        ranks = [checkpoint.load(f"rank{rank}") for rank in range(saved)]
-        first = {name: _running_statistics(objects[name]) for name in self._modules()}
-        others = [rank["buffers"] for rank in ranks[1:]]
-        buffers = {
-            name: {
-                key: torch.stack([rank[name][key].double() for rank in (first, *others)]).mean(0).to(value.dtype)
-                for key, value in part.items()
-            }
-            for name, part in first.items()
-        }
-        return {**ranks[self.world.rank % saved], "buffers": buffers}
-
-    def _modules(self) -> dict[str, torch.nn.Module]:
-        return {name: part for name, part in self._state.items() if isinstance(part, torch.nn.Module)}
-
-    def _load_rank_state(self, own: Mapping[str, Any]) -> None:
-        for name, buffers in own["buffers"].items():
-            self._state[name].load_state_dict(buffers, strict=False)
-        torch.set_rng_state(own["rng"])
-        if own["cuda_rng"] is not None and self.world.device.type == "cuda":
-            torch.cuda.set_rng_state(own["cuda_rng"], self.world.device)
 
     def _record(self, name: str, event: str, numbers: Mapping[str, Any], step: int) -> None:
         if not self.world.is_main:
@@ -390,10 +348,6 @@ class Run:
 
     def _resume_hint(self) -> str:
         return f"the same command with --save {self.folder}/ --resume auto"
-
-
-def _running_statistics(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.cpu() for key, value in state.items() if key.endswith(RUNNING_STATISTICS)}
 
 
 def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:
