@@ -1,8 +1,8 @@
 """The stacked supernet by Triton kernels: depthwise and pointwise convolutions, fused with the BatchNorms around them.
 
 On a GPU the stacked form's dense convolutions cost ten times the arithmetic, and each BatchNorm, ReLU and sum a pass
-over memory; darts_hpc.kernels does without. A kernel is differentiable once: where a gradient is to be differentiated
-again, or nothing but torch's operations will do, a cell falls back to those.
+over memory; the kernels do without. A kernel is differentiable once: where a gradient is to be differentiated again, or
+nothing but torch's operations will do, a cell falls back to those.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_hpc.kernels.convolutions import MOST_CHANNELS, stage_convolutions
-from darts_hpc.kernels.pooling import stage_pools
-from darts_hpc.kernels.probe import probe
+from darts_hpc.models.kernels.probe import probe
+from darts_hpc.models.kernels.stage_convolutions import MOST_CHANNELS, stage_convolutions
+from darts_hpc.models.kernels.stage_pools import stage_pools
 from darts_hpc.models.norm import batch_norm
 from darts_hpc.models.stacked import RunStage, StackedCell, StackedSuperNet
 from darts_hpc.models.stacked_layout import STAGE_EDGES, STAGES, CellWeights

@@ -4,9 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from darts_hpc.kernels.convolutions import stage_convolutions
-from darts_hpc.kernels.pooling import stage_pools
 from darts_hpc.models.build import build_supernet, choose_supernet
+from darts_hpc.models.kernels.stage_convolutions import stage_convolutions
+from darts_hpc.models.kernels.stage_pools import stage_pools
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.search.hypergradient import full_float32
 

@@ -1,4 +1,4 @@
-"""The Triton kernels of the fused supernet, run by Triton's interpreter, against torch's operations in float64."""
+"""The Triton kernels of the fused supernet: by Triton's interpreter they equal torch in float64, and they compile."""
 
 import importlib.util
 import json
@@ -22,12 +22,17 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 LABELS = torch.tensor([1])
 
 
-def interpreted(function: Callable, *args) -> Any:
-    """Return function(*args) of a fresh process, in which Triton interprets its kernels instead of compiling them."""
+def run_apart(function: Callable, *args, **environment: str) -> Any:
+    """Return function(*args) of a fresh process."""
     command = [sys.executable, __file__, function.__name__, json.dumps(args)]
-    ended = subprocess.run(command, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True)
+    ended = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout.splitlines()[-1])
+
+
+def interpreted(function: Callable, *args) -> Any:
+    """Return function(*args) of a process in which Triton interprets its kernels instead of compiling them."""
+    return run_apart(function, *args, TRITON_INTERPRET="1")
 
 
 def errors(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> list[float]:
@@ -78,7 +83,7 @@ def convolutions(x, depthwise3, depthwise5, pointwise, shares, sizes, half_norm:
 
 
 def compare_convolutions(states: int, edges: int, stride: int, c: int, side: int) -> tuple[list[float], list[float]]:
-    from darts_hpc.kernels.convolutions import stage_convolutions
+    from darts_hpc.models.kernels.stage_convolutions import stage_convolutions
 
     torch.manual_seed(0)
     branches = 2 * states * edges
@@ -110,7 +115,7 @@ def test_a_stage_of_convolutions_and_its_gradients_equal_torchs(states, edges, s
 
 
 def compare_pools(states: int, edges: int, stride: int, c: int, side: int) -> tuple[list[float], list[float]]:
-    from darts_hpc.kernels.pooling import stage_pools
+    from darts_hpc.models.kernels.stage_pools import stage_pools
 
     torch.manual_seed(0)
     kinds, others = 3 if stride == 1 else 2, 5
@@ -141,8 +146,8 @@ def test_pools_and_skips_and_their_gradients_equal_torchs_also_where_several_are
 
 
 def probe_here() -> str:
-    from darts_hpc.kernels import separable
-    from darts_hpc.kernels.probe import probe
+    from darts_hpc.models.kernels import separable
+    from darts_hpc.models.kernels.probe import probe
 
     probe(torch.device("cpu"), 24)
     separable.tl.store = lambda *args, **kwargs: None
@@ -185,7 +190,7 @@ def pass_through(net: RelaxedNetwork) -> dict[str, Tensor]:
 
 def compare_supernets(checkpoint_cells: bool) -> dict[str, float]:
     launches = 0
-    from darts_hpc.kernels import convolutions
+    from darts_hpc.models.kernels import stage_convolutions as convolutions
 
     launch = convolutions.launch
 
@@ -205,8 +210,8 @@ def compare_supernets(checkpoint_cells: bool) -> dict[str, float]:
 
 @needs_triton
 @pytest.mark.slow
-def test_the_fused_supernet_equals_the_stacked_one_in_training_and_evaluation():
-    difference = interpreted(compare_supernets, False)
+def test_the_fused_supernet_with_recomputed_cells_equals_the_stacked_one_in_training_and_evaluation():
+    difference = interpreted(compare_supernets, True)
     worst = max(difference, key=lambda name: difference[name])
     assert difference[worst] < 1e-9, worst
 
@@ -231,7 +236,7 @@ def test_a_gradient_can_be_differentiated_again_where_that_is_asked_for():
 
 
 def refuses_double_backward() -> str:
-    from darts_hpc.kernels.pooling import stage_pools
+    from darts_hpc.models.kernels.stage_pools import stage_pools
 
     (norm,) = norms(4)
     x = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
@@ -247,6 +252,54 @@ def refuses_double_backward() -> str:
 @needs_triton
 def test_a_kernels_gradient_is_never_differentiated_by_mistake():
     assert "once_differentiable" in interpreted(refuses_double_backward)
+
+
+def compiled_for_a_gpu(capability: int) -> list[str]:
+    """Compile what a gradient of the default supernet launches for a GPU that need not be there; return the kernels."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from darts_hpc.models.kernels import stage_convolutions, stage_pools
+
+    variants: dict[tuple, tuple] = {}
+
+    def record(kernel: Any, grid: tuple, *args: Any, **meta: Any) -> None:
+        names = kernel.arg_names
+        of_type = {torch.float32: "*fp32", torch.int8: "*i8"}
+        given = {**dict(zip(names, args, strict=False)), **meta}
+        constants = {name: given[name] for name in names if kernel.params[names.index(name)].is_constexpr}
+        signature = {
+            name: "constexpr" if name in constants else of_type[value.dtype] if isinstance(value, Tensor) else "i32"
+            for name, value in given.items()
+        }
+        key = kernel.__name__, tuple((name, str(value)) for name, value in constants.items())
+        variants.setdefault(key, (kernel, {name: signature[name] for name in names}, constants))
+
+    callers: tuple[Any, ...] = (stage_convolutions, stage_pools)
+    for caller in callers:
+        caller.launch = record
+    net = build_supernet("fused", 16, 3, 10).to("meta")
+    gradients = torch.autograd.grad(
+        net(torch.empty(64, 3, 32, 32, device="meta")).sum(), [*net.weights(), *net.alphas()]
+    )
+    assert len(gradients) == 3
+    for kernel, signature, constants in variants.values():
+        places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+        aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(signature) if name.endswith("_ptr")}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=places, attrs=aligned)
+        assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
+    return sorted({kernel.__name__ for kernel, _, _ in variants.values()})
+
+
+@needs_triton
+@pytest.mark.slow
+def test_every_kernel_compiles_for_a_gpu():
+    assert run_apart(compiled_for_a_gpu, 90) == [
+        "convolve", "depthwise_backward", "depthwise_weight_gradient", "finish_gradients", "finish_mixed_gradients",
+        "finish_statistics", "mix", "pointwise_backward", "pool", "pool_backward", "sum_gradients", "sum_into_nodes",
+        "sum_mixed_gradients", "unmix",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

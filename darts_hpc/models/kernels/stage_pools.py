@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from darts_hpc.kernels.launching import FINISH, accumulator, ceil_div, launch, padded, tiling
+from darts_hpc.models.kernels.launching import FINISH, accumulator, ceil_div, launch, padded, tiling
 from darts_hpc.models.norm import Statistics, statistics
 
 
@@ -33,7 +33,7 @@ class _StagePools(torch.autograd.Function):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, x: Tensor, mixer: Tensor, sizes: tuple[int, int, int], norm: Statistics
     ) -> Tensor:
-        from darts_hpc.kernels import pools, separable
+        from darts_hpc.models.kernels import pools, separable
 
         x, mixer = x.contiguous(), mixer.contiguous()
         states, edges, stride = sizes
@@ -78,7 +78,7 @@ class _StagePools(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
-        from darts_hpc.kernels import pools
+        from darts_hpc.models.kernels import pools
 
         x, mixer, pooled, winner, mean, inv_std = ctx.saved_tensors
         gradient = gradient.contiguous()

@@ -9,8 +9,10 @@ itself. Tensors are (B, groups * C, pixels) as in separable.py; so are tiles and
 import triton
 import triton.language as tl
 
-from darts_hpc.kernels.separable import COUNTS
+from darts_hpc.models.kernels.separable import COUNTS, in_place
 
+UNALIGNED = ["mixer_ptr"]
+"""A mixer is a part of one vector, and may begin anywhere in it."""
 LOWEST = tl.constexpr(float("-inf"))
 
 
@@ -70,7 +72,7 @@ def pool(
         tl.store(squares_ptr + to, tl.sum(off * off, 1), mask=own)
 
 
-@triton.jit(do_not_specialize=COUNTS)
+@triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=UNALIGNED)
 def mix(
     pools_ptr, mean_ptr, inv_std_ptr, x_ptr, mixer_ptr, out_ptr, tiles, states, edges,
     SKIPS: tl.constexpr, C: tl.constexpr, PIXELS: tl.constexpr, ACC: tl.constexpr,
@@ -82,11 +84,7 @@ def mix(
     """
     index, edge = tl.program_id(0), tl.program_id(1)
     image = (index // tiles).to(tl.int64)
-    channel = tl.arange(0, BC)
-    own = channel < C
-    pixel = (index % tiles) * BLOCK + tl.arange(0, BLOCK)
-    mask = own[:, None] & (pixel < PIXELS)[None, :]
-    within = channel[:, None] * PIXELS + pixel[None, :]
+    channel, own, within, mask = in_place(index % tiles, C, PIXELS, BC, BLOCK)
     groups = (3 if SKIPS else 2) * states
     total = tl.zeros((BC, BLOCK), ACC)
     for group in range(2 * states):
@@ -114,11 +112,7 @@ def sum_mixed_gradients(
     """
     index, group = tl.program_id(0), tl.program_id(1)
     image = (index // tiles).to(tl.int64)
-    channel = tl.arange(0, BC)
-    own = channel < C
-    pixel = (index % tiles) * BLOCK + tl.arange(0, BLOCK)
-    mask = own[:, None] & (pixel < PIXELS)[None, :]
-    within = channel[:, None] * PIXELS + pixel[None, :]
+    channel, own, within, mask = in_place(index % tiles, C, PIXELS, BC, BLOCK)
     if group < 2 * states:
         raw = tl.load(pools_ptr + (image * 2 * states + group) * C * PIXELS + within, mask=mask, other=0.0).to(ACC)
         raw -= tl.load(mean_ptr + group * C + channel, mask=own, other=0.0).to(ACC)[:, None]
@@ -134,7 +128,7 @@ def sum_mixed_gradients(
             tl.store(sum_ptr + (index * edges + edge) * C + channel, tl.sum(gradient, 1), mask=own)
 
 
-@triton.jit(do_not_specialize=COUNTS)
+@triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=UNALIGNED)
 def finish_mixed_gradients(
     sum_ptr, product_ptr, mean_ptr, inv_std_ptr, mixer_ptr, coefficients_ptr, mixer_gradient_ptr,
     rows, states, edges, groups, count, C: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
@@ -176,7 +170,7 @@ def finish_mixed_gradients(
     tl.store(coefficients_ptr + 2 * pools + at, (-inv_std * total / count - k1 * mean).to(kind), mask=is_pool)
 
 
-@triton.jit(do_not_specialize=COUNTS)
+@triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=UNALIGNED)
 def unmix(
     gradient_ptr, pools_ptr, coefficients_ptr, mixer_ptr, out_ptr, tiles, states, edges, groups,
     C: tl.constexpr, PIXELS: tl.constexpr, ACC: tl.constexpr, BC: tl.constexpr, BLOCK: tl.constexpr,
@@ -184,11 +178,7 @@ def unmix(
     """Write the gradient of each pool before its BatchNorm. Grid: (B * tiles, 2 * states)."""
     index, group = tl.program_id(0), tl.program_id(1)
     image = (index // tiles).to(tl.int64)
-    channel = tl.arange(0, BC)
-    own = channel < C
-    pixel = (index % tiles) * BLOCK + tl.arange(0, BLOCK)
-    mask = own[:, None] & (pixel < PIXELS)[None, :]
-    within = channel[:, None] * PIXELS + pixel[None, :]
+    channel, own, within, mask = in_place(index % tiles, C, PIXELS, BC, BLOCK)
     mixed = tl.zeros((BC, BLOCK), ACC)
     for edge in range(edges):
         at = (image * edges + edge) * C * PIXELS + within
@@ -206,7 +196,7 @@ def unmix(
     tl.store(out_ptr + at, out.to(out_ptr.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=COUNTS)
+@triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=UNALIGNED)
 def pool_backward(
     pooled_ptr, winner_ptr, gradient_ptr, mixer_ptr, dx_ptr, tiles, states, edges, groups,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, OUT_H: tl.constexpr, OUT_W: tl.constexpr,

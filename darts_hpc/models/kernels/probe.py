@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from darts_hpc.kernels.launching import launch, padded, tiling
+from darts_hpc.models.kernels.launching import launch, padded, tiling
 
 PIXELS = 128
 
@@ -16,7 +16,7 @@ def probe(device: torch.device, channels: int) -> None:
     """
     import triton.language as tl
 
-    from darts_hpc.kernels.separable import pointwise_backward
+    from darts_hpc.models.kernels.separable import pointwise_backward
 
     def ones(*shape: int) -> torch.Tensor:
         return torch.ones(shape, device=device)

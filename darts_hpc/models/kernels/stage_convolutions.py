@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from darts_hpc.kernels.launching import FINISH, accumulator, ceil_div, launch, padded, tiling
+from darts_hpc.models.kernels.launching import FINISH, accumulator, ceil_div, launch, padded, tiling
 from darts_hpc.models.norm import Statistics, statistics
 from darts_hpc.models.stacked_layout import DIL, SEP_A, SEP_B
 
@@ -145,7 +145,7 @@ class _Stage:
         sizes: tuple[int, int, int],
         needs_weights: bool,
     ):
-        from darts_hpc.kernels import separable
+        from darts_hpc.models.kernels import separable
 
         self.kernels: Any = separable
         self.x, self.depthwise3, self.depthwise5, self.pointwise = x, depthwise3, depthwise5, pointwise

@@ -33,6 +33,15 @@ def _tile(index, pixels, width, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def in_place(tile, C: tl.constexpr, PIXELS: tl.constexpr, BC: tl.constexpr, BLOCK: tl.constexpr):
+    """Return a tile's channels and which exist (BC,), and its places within a group and which exist (BC, BLOCK)."""
+    channel = tl.arange(0, BC)
+    own = channel < C
+    pixel = tile * BLOCK + tl.arange(0, BLOCK)
+    return channel, own, channel[:, None] * PIXELS + pixel[None, :], own[:, None] & (pixel < PIXELS)[None, :]
+
+
+@triton.jit
 def _taps_inside(
     position, SIZE: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, KERNEL: tl.constexpr
 ):  # fmt: skip
@@ -236,11 +245,7 @@ def sum_into_nodes(
     """
     index, edge = tl.program_id(0), tl.program_id(1)
     image = (index // tiles).to(tl.int64)
-    channel = tl.arange(0, BC)
-    own = channel < C
-    pixel = (index % tiles) * BLOCK + tl.arange(0, BLOCK)
-    mask = own[:, None] & (pixel < PIXELS)[None, :]
-    within = channel[:, None] * PIXELS + pixel[None, :]
+    channel, own, within, mask = in_place(index % tiles, C, PIXELS, BC, BLOCK)
     total = tl.zeros((BC, BLOCK), ACC)
     for state in range(states):
         for kind in range(2):
@@ -271,11 +276,7 @@ def sum_gradients(
     index, branch = tl.program_id(0), tl.program_id(1)
     image = (index // tiles).to(tl.int64)
     edge = (branch // 2) % edges
-    channel = tl.arange(0, BC)
-    own = channel < C
-    pixel = (index % tiles) * BLOCK + tl.arange(0, BLOCK)
-    mask = own[:, None] & (pixel < PIXELS)[None, :]
-    within = channel[:, None] * PIXELS + pixel[None, :]
+    channel, own, within, mask = in_place(index % tiles, C, PIXELS, BC, BLOCK)
     gradient = tl.load(gradient_ptr + (image * edges + edge) * C * PIXELS + within, mask=mask, other=0.0).to(ACC)
     raw = tl.load(raw_ptr + (image * branches + branch) * C * PIXELS + within, mask=mask, other=0.0).to(ACC)
     mean = tl.load(mean_ptr + branch * C + channel, mask=own, other=0.0).to(ACC)
@@ -340,9 +341,7 @@ def pointwise_backward(
     summed = tl.zeros((BC, BC), ACC)
     for index in range(chunk, num_tiles, chunks):
         image = (index // tiles).to(tl.int64)
-        pixel = (index % tiles) * BLOCK + tl.arange(0, BLOCK)
-        mask = own[:, None] & (pixel < PIXELS)[None, :]
-        within = channel[:, None] * PIXELS + pixel[None, :]
+        _, _, within, mask = in_place(index % tiles, C, PIXELS, BC, BLOCK)
         at = gradient_ptr + (image * gradients + gradient_group) * C * PIXELS + within
         gradient = tl.load(at, mask=mask, other=0.0).to(ACC)
         at = (image * branches + branch) * C * PIXELS + within
