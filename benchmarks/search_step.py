@@ -134,11 +134,11 @@ def check_same_gradients(kinds: tuple[str, ...]) -> dict[str, float]:
 
 def check_fused_gradients(device: torch.device) -> float:
     """Compare alpha gradients of the Triton kernels in float32 with the original's in float64; return the error."""
-    sizes = (8, 3)
-    baseline = original(False, sizes, False, torch.float64, torch.device("cpu"))
-    expected = torch.cat(baseline.alpha_gradient(*batches(8, 16, torch.float64, torch.device("cpu"))))
+    sizes, cpu = (16, 3), torch.device("cpu")  # of the kernels that are timed: each size is compiled for itself
+    baseline = original(False, sizes, False, torch.float64, cpu)
+    expected = torch.cat(baseline.alpha_gradient(*batches(4, 32, torch.float64, cpu)))
     ours = Search("fused", False, sizes, torch.float32, device, SearchSpeedConfig(tf32=False))
-    found = torch.cat(ours.alpha_gradient(*batches(8, 16, torch.float32, device))).double().cpu()
+    found = torch.cat(ours.alpha_gradient(*batches(4, 32, torch.float32, device))).double().cpu()
     error = ((found - expected).norm() / expected.norm()).item()
     if not error < 1e-3:
         raise SystemExit(f"the fused supernet's alpha gradient differs from the original's by {error:.1e}")
