@@ -92,21 +92,16 @@ class _StageConvolutions(torch.autograd.Function):
         half = stage.convolve(stage.source(SEP_A), SEP_A, norms[SEP_A])
         dilated = stage.convolve(stage.source(DIL), DIL, norms[DIL])
         separable = stage.convolve(stage.source(SEP_B, half), SEP_B, norms[SEP_B])
-        ctx.sizes, ctx.outputs = sizes, []
-        saved = [x, depthwise3, depthwise5, pointwise, shares]
-        for output in (half, dilated, separable):
-            ctx.outputs.append(len([tensor for tensor in output if tensor is not None]))
-            saved += [tensor for tensor in output if tensor is not None]
-        ctx.save_for_backward(*saved)
+        ctx.sizes = sizes
+        ctx.save_for_backward(x, depthwise3, depthwise5, pointwise, shares, *half, *dilated, *separable)
         return stage.sum_into_nodes(dilated, separable, shares)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, depthwise3, depthwise5, pointwise, shares, *rest = ctx.saved_tensors
-        half, dilated, separable = (
-            _Output(*part[:3], z=part[3] if len(part) > 3 else None) for part in _split(rest, ctx.outputs)
-        )
+        x, depthwise3, depthwise5, pointwise, shares, *outputs = ctx.saved_tensors
+        half, dilated, separable = (_Output._make(outputs[start : start + 4]) for start in (0, 4, 8))
+        needs_x = ctx.needs_input_grad[0]
         gradient = gradient.contiguous()
         stage = _Stage(x, depthwise3, depthwise5, pointwise, ctx.sizes, needs_weights=any(ctx.needs_input_grad[1:4]))
         share_gradient = torch.empty_like(shares)
@@ -124,13 +119,15 @@ class _StageConvolutions(torch.autograd.Function):
 
         source, dx = stage.source(SEP_A), torch.empty_like(x)
         stage.add_depthwise_weight_gradient(dz, source, SEP_A)
-        stage.depthwise_backward(dz, source, SEP_A, dx)
+        if needs_x:
+            stage.depthwise_backward(dz, source, SEP_A, dx)
         source = stage.source(DIL)
         coefficients = stage.node_backward(gradient, dilated, dil_share, dil_share_gradient)
         dz = stage.pointwise_backward(gradient, coefficients, dilated, DIL, dz)
         stage.add_depthwise_weight_gradient(dz, source, DIL)
-        stage.depthwise_backward(dz, source, DIL, dx, add=True)
-        return dx, *stage.weight_gradients(), share_gradient, None, None
+        if needs_x:
+            stage.depthwise_backward(dz, source, DIL, dx, add=True)
+        return dx if needs_x else None, *stage.weight_gradients(), share_gradient, None, None
 
 
 class _Stage:
@@ -323,8 +320,3 @@ class _Stage:
         if self.dtype == torch.float64:
             return "ieee"
         return "tf32" if torch.backends.cuda.matmul.allow_tf32 or self.x.dtype == torch.bfloat16 else "tf32x3"
-
-
-def _split(tensors: list[Tensor], counts: list[int]) -> list[list[Tensor]]:
-    remaining = iter(tensors)
-    return [[next(remaining) for _ in range(count)] for count in counts]

@@ -101,17 +101,19 @@ class _StagePools(torch.autograd.Function):
             sums, products, mean, inv_std, mixer, coefficients, mixer_gradient,
             rows, states, edges, groups, batch * pixels, C=c, **FINISH,
         )  # fmt: skip
-        pooled_gradient = torch.empty_like(pooled)
-        launch(
-            pools.unmix, (rows, 2 * states),
-            gradient, pooled, coefficients, mixer, pooled_gradient, tiles, states, edges, groups,
-            PIXELS=pixels, **ctx.tile,
-        )  # fmt: skip
-        dx = torch.empty_like(x)
-        block, tiles, rows = tiling(batch, height * width, c)
-        launch(
-            pools.pool_backward, (rows, states),
-            pooled_gradient, winner, gradient, mixer, dx, tiles, states, edges, groups,
-            SKIPS=skips, **ctx.image, **{**ctx.tile, "BLOCK": block},
-        )  # fmt: skip
+        dx = None
+        if ctx.needs_input_grad[0]:
+            pooled_gradient = torch.empty_like(pooled)
+            launch(
+                pools.unmix, (rows, 2 * states),
+                gradient, pooled, coefficients, mixer, pooled_gradient, tiles, states, edges, groups,
+                PIXELS=pixels, **ctx.tile,
+            )  # fmt: skip
+            dx = torch.empty_like(x)
+            block, tiles, rows = tiling(batch, height * width, c)
+            launch(
+                pools.pool_backward, (rows, states),
+                pooled_gradient, winner, gradient, mixer, dx, tiles, states, edges, groups,
+                SKIPS=skips, **ctx.image, **{**ctx.tile, "BLOCK": block},
+            )  # fmt: skip
         return dx, mixer_gradient.sum(-1).flatten().to(mixer.dtype), None, None

@@ -202,6 +202,10 @@ def compare_supernets(checkpoint_cells: bool) -> dict[str, float]:
     convolutions.launch = counted
     ours = pass_through(supernet("fused", 3, checkpoint_cells=checkpoint_cells))
     assert launches > 0
+    net = supernet("fused", 3)
+    held = {name: weight.detach() for name, weight in net.named_weights().items()}
+    alone = torch.autograd.grad(F.cross_entropy(torch.func.functional_call(net, held, images()), LABELS), net.alphas())
+    assert all(torch.equal(a, ours[name]) for a, name in zip(alone, net.named_alphas(), strict=True))
     theirs = pass_through(supernet("stacked", 3))
     assert ours.keys() == theirs.keys()
     scales = {name: tensor.double().abs().max().clamp_min(1e-3) for name, tensor in theirs.items()}
