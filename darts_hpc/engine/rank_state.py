@@ -24,13 +24,17 @@ def rank_state(state: Mapping[str, Any], world: World) -> dict[str, Any]:
     return {"buffers": buffers, "rng": torch.get_rng_state(), "cuda_rng": cuda}
 
 
-def saved_rank_state(checkpoint: Checkpoint, state: Mapping[str, Any], world: World) -> dict[str, Any]:
-    """Return this rank's own part of a checkpoint; with another number of ranks, the mean of their statistics."""
+def saved_rank_state(
+    checkpoint: Checkpoint, objects: Mapping[str, Any], state: Mapping[str, Any], world: World
+) -> dict[str, Any]:
+    """Return this rank's own part of a checkpoint; with another number of ranks, the mean of their statistics.
+
+    `objects` is what all ranks share of it.
+    """
     saved = checkpoint.fingerprint["world_size"]
     assert isinstance(saved, int)
     if saved == world.size:
         return checkpoint.load(f"rank{world.rank}")
-    objects = checkpoint.load("state")["objects"]
     ranks = [checkpoint.load(f"rank{rank}") for rank in range(saved)]
     first = {name: _running_statistics(objects[name]) for name in _modules(state)}
     others = [rank["buffers"] for rank in ranks[1:]]

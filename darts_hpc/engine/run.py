@@ -315,7 +315,7 @@ class Run:
     def _restore(self) -> None:
         assert self._newest is not None
         state = self._newest.load("state", self.world.device)
-        own = saved_rank_state(self._newest, self._state, self.world)
+        own = saved_rank_state(self._newest, state["objects"], self._state, self.world)
         for name, part in self._state.items():
             part.load_state_dict(state["objects"][name])
         load_rank_state(own, self._state, self.world)
