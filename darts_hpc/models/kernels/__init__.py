@@ -1,1 +1,1 @@
-"""Triton kernels of the fused supernet (separable.py, pools.py), and the differentiable functions made of them."""
+"""Triton kernels of the fused supernet, and the differentiable functions stage_convolutions and stage_pools of them."""

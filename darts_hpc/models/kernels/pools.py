@@ -9,7 +9,7 @@ itself. Tensors are (B, groups * C, pixels) as in separable.py; so are tiles and
 import triton
 import triton.language as tl
 
-from darts_hpc.models.kernels.separable import COUNTS, in_place
+from darts_hpc.models.kernels.tiles import COUNTS, image_tile, in_place
 
 UNALIGNED = ["mixer_ptr"]
 """A mixer is a part of one vector, and may begin anywhere in it."""
@@ -31,8 +31,7 @@ def pool(
     channel = tl.arange(0, BC)
     own = channel < C
     pixels: tl.constexpr = OUT_H * OUT_W
-    pixel = tl.max_contiguous(tl.multiple_of((index % tiles) * BLOCK + tl.arange(0, BLOCK), 1), 4)
-    row, column, valid = pixel // OUT_W, pixel % OUT_W, pixel < pixels
+    pixel, row, column, valid = image_tile(index % tiles, pixels, OUT_W, BLOCK)
     largest = tl.full((BC, BLOCK), LOWEST, ACC)
     winner = tl.zeros((BC, BLOCK), tl.int32)
     total = tl.zeros((BC, BLOCK), ACC)
@@ -45,7 +44,7 @@ def pool(
         x = tl.load(
             x_ptr + channel[:, None] * (H * W) + at[None, :], mask=own[:, None] & inside[None, :], other=0.0
         ).to(ACC)
-        larger = inside[None, :] & (x > largest)
+        larger = inside[None, :] & ((x > largest) | (x != x))  # a NaN stays, as in torch
         largest = tl.where(larger, x, largest)
         winner = tl.where(larger, tap, winner)
         total += x
@@ -212,8 +211,7 @@ def pool_backward(
     own = channel < C
     pixels: tl.constexpr = H * W
     out_pixels: tl.constexpr = OUT_H * OUT_W
-    pixel = tl.max_contiguous(tl.multiple_of((index % tiles) * BLOCK + tl.arange(0, BLOCK), 1), 4)
-    row, column, valid = pixel // W, pixel % W, pixel < pixels
+    pixel, row, column, valid = image_tile(index % tiles, pixels, W, BLOCK)
     mask = own[:, None] & valid[None, :]
     dx = tl.zeros((BC, BLOCK), ACC)
     largest_ptr = pooled_ptr + (image * 2 * states + state) * C * out_pixels

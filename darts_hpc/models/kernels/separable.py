@@ -2,15 +2,11 @@
 
 A branch is a 3x3 (even index) or 5x5 (odd) depthwise convolution and the pointwise one after it, C channels to C. Its
 input is normalised and rectified while it is read, and what BatchNorm needs of its output is summed up while it is
-written, so that a normalised activation never reaches memory. Sums of a tile go to memory and are added in a fixed
-order: nothing is atomic, results repeat to the bit.
+written, so that a normalised activation never reaches memory (batch_norms.py).
 
 Tensors are (B, groups * C, pixels), contiguous, in float32, bfloat16 or float64; arithmetic is float32, or float64.
 Depthwise weights are (edges, taps, C): a thread has all channels of its pixels, and reads their weights together. A
-program works on a tile of BLOCK pixels and all C channels, padded to BC. The compiler gives a thread four neighbouring
-pixels, to read them at once; where taps shift them, that would make four accesses of each read, and hints
-(`multiple_of`, `max_contiguous`, which decide about width and order alone) give neighbouring pixels to neighbouring
-threads.
+program works on a tile of BLOCK pixels and all C channels, padded to BC (tiles.py).
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
@@ -18,27 +14,7 @@ threads.
 import triton
 import triton.language as tl
 
-COUNTS = [
-    "tiles", "num_tiles", "rows", "channels", "count", "states", "edges", "groups", "branches", "branches_of_group",
-    "gradients", "branches_of_gradient",
-]  # fmt: skip
-"""Arguments that one compiled kernel serves all values of: compiling takes a second a kernel."""
-
-
-@triton.jit
-def _tile(index, pixels, width, BLOCK: tl.constexpr):
-    """Return a tile's pixels in the flattened image, their rows and columns, and which of them exist."""
-    pixel = tl.max_contiguous(tl.multiple_of(index * BLOCK + tl.arange(0, BLOCK), 1), 4)
-    return pixel, pixel // width, pixel % width, pixel < pixels
-
-
-@triton.jit
-def in_place(tile, C: tl.constexpr, PIXELS: tl.constexpr, BC: tl.constexpr, BLOCK: tl.constexpr):
-    """Return a tile's channels and which exist (BC,), and its places within a group and which exist (BC, BLOCK)."""
-    channel = tl.arange(0, BC)
-    own = channel < C
-    pixel = tile * BLOCK + tl.arange(0, BLOCK)
-    return channel, own, channel[:, None] * PIXELS + pixel[None, :], own[:, None] & (pixel < PIXELS)[None, :]
+from darts_hpc.models.kernels.tiles import COUNTS, image_tile, in_place
 
 
 @triton.jit
@@ -70,7 +46,7 @@ def _normalised(x, scale, shift, inside, AFFINE: tl.constexpr):
     """Return relu(scale * x + shift), and zero outside of the image."""
     if AFFINE:
         x = tl.where(inside[None, :], scale[:, None] * x + shift[:, None], 0.0)
-    return tl.maximum(x, 0.0)
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -116,6 +92,7 @@ def _branch_depthwise(
     DILATION: tl.constexpr, STRIDE: tl.constexpr, AFFINE: tl.constexpr, ACC: tl.constexpr,
     BC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
+    """Return (BC, BLOCK) depthwise outputs of a branch."""
     edge = branch // 2
     if branch % 2 == 0:
         z = _depthwise(
@@ -158,7 +135,7 @@ def convolve(
     channel = tl.arange(0, BC)
     own = channel < C
     pixels: tl.constexpr = OUT_H * OUT_W
-    pixel, row, column, valid = _tile(index % tiles, pixels, OUT_W, BLOCK)
+    pixel, row, column, valid = image_tile(index % tiles, pixels, OUT_W, BLOCK)
     scale, shift = _affine(mean_ptr, inv_std_ptr, group * C, channel, own, AFFINE, ACC)
     z = _branch_depthwise(
         x_ptr + (image * groups + group) * C * (H * W), weight3_ptr, weight5_ptr, branch, scale, shift,
@@ -178,145 +155,6 @@ def convolve(
         to = (index * branches + branch) * C + channel
         tl.store(sum_ptr + to, total, mask=own)
         tl.store(squares_ptr + to, tl.sum(off * off, 1), mask=own)
-
-
-@triton.jit(do_not_specialize=COUNTS)
-def finish_statistics(
-    sum_ptr, squares_ptr, mean_ptr, inv_std_ptr, running_mean_ptr, running_variance_ptr,
-    rows, tiles, pixels, channels, count, momentum: tl.constexpr, eps: tl.constexpr,
-    BLOCK: tl.constexpr, UPDATE: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    """Join the tiles' sums to each channel's mean and 1 / standard deviation; move the running statistics.
-
-    Grid: (channels / CHANNELS,). In float64, as the squares' mean less the mean's square loses digits.
-    """
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    own = channel < channels
-    total = tl.zeros((CHANNELS,), tl.float64)
-    within = tl.zeros((CHANNELS,), tl.float64)
-    between = tl.zeros((CHANNELS,), tl.float64)
-    for start in range(0, rows, ROWS):
-        row = start + tl.arange(0, ROWS)
-        size = tl.minimum(pixels - (row % tiles) * BLOCK, BLOCK)
-        at = row[:, None] * channels + channel[None, :]
-        mask = (row < rows)[:, None] & own[None, :]
-        part = tl.load(sum_ptr + at, mask=mask, other=0.0).to(tl.float64)
-        total += tl.sum(part, 0)
-        between += tl.sum(part * part / size.to(tl.float64)[:, None], 0)
-        within += tl.sum(tl.load(squares_ptr + at, mask=mask, other=0.0).to(tl.float64), 0)
-    mean = total / count
-    variance = (within + tl.maximum(between - total * mean, 0.0)) / count
-    kind = mean_ptr.dtype.element_ty
-    tl.store(mean_ptr + channel, mean.to(kind), mask=own)
-    tl.store(inv_std_ptr + channel, (1 / tl.sqrt(variance + eps)).to(kind), mask=own)
-    if UPDATE:
-        size = tl.full((CHANNELS,), 0.0, tl.float64) + count
-        unbiased = variance * (size / (size - 1.0))
-        old_mean = tl.load(running_mean_ptr + channel, mask=own, other=0.0).to(tl.float64)
-        old_variance = tl.load(running_variance_ptr + channel, mask=own, other=0.0).to(tl.float64)
-        running = running_mean_ptr.dtype.element_ty
-        tl.store(running_mean_ptr + channel, (old_mean + momentum * (mean - old_mean)).to(running), mask=own)
-        tl.store(
-            running_variance_ptr + channel, (old_variance + momentum * (unbiased - old_variance)).to(running), mask=own
-        )
-
-
-@triton.jit
-def _add_normalised(
-    total, raw_ptr, mean_ptr, inv_std_ptr, scale_ptr, first, channel, own, at, mask, ACC: tl.constexpr
-):  # fmt: skip
-    scale = tl.load(inv_std_ptr + first + channel, mask=own, other=0.0).to(ACC)
-    mean = tl.load(mean_ptr + first + channel, mask=own, other=0.0).to(ACC)
-    scale *= tl.load(scale_ptr + first + channel, mask=own, other=0.0).to(ACC)
-    raw = tl.load(raw_ptr + at, mask=mask, other=0.0).to(ACC)
-    return total + scale[:, None] * (raw - mean[:, None])
-
-
-@triton.jit(do_not_specialize=COUNTS)
-def sum_into_nodes(
-    first_ptr, first_mean_ptr, first_inv_std_ptr, first_scale_ptr,
-    second_ptr, second_mean_ptr, second_inv_std_ptr, second_scale_ptr, out_ptr,
-    tiles, states, edges, C: tl.constexpr, PIXELS: tl.constexpr, ACC: tl.constexpr,
-    BC: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Write, for each out-edge, the sum of its branches of two tensors, normalised and scaled.
-
-    Grid: (B * tiles, edges).
-    """
-    index, edge = tl.program_id(0), tl.program_id(1)
-    image = (index // tiles).to(tl.int64)
-    channel, own, within, mask = in_place(index % tiles, C, PIXELS, BC, BLOCK)
-    total = tl.zeros((BC, BLOCK), ACC)
-    for state in range(states):
-        for kind in range(2):
-            branch = (state * edges + edge) * 2 + kind
-            at = (image * (states * edges * 2) + branch) * C * PIXELS + within
-            total = _add_normalised(
-                total, first_ptr, first_mean_ptr, first_inv_std_ptr, first_scale_ptr, branch * C, channel, own, at,
-                mask, ACC,
-            )  # fmt: skip
-            total = _add_normalised(
-                total, second_ptr, second_mean_ptr, second_inv_std_ptr, second_scale_ptr, branch * C, channel, own, at,
-                mask, ACC,
-            )  # fmt: skip
-    tl.store(
-        out_ptr + (image * edges + edge) * C * PIXELS + within, total.to(out_ptr.dtype.element_ty), mask=mask
-    )  # fmt: skip
-
-
-@triton.jit(do_not_specialize=COUNTS)
-def sum_gradients(
-    gradient_ptr, raw_ptr, mean_ptr, sum_ptr, product_ptr, tiles, branches, edges,
-    C: tl.constexpr, PIXELS: tl.constexpr, ACC: tl.constexpr, BC: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
-    """Write each tile's sum of a node's gradient g, and of g * (raw - mean), for each branch of it.
-
-    Grid: (B * tiles, branches).
-    """
-    index, branch = tl.program_id(0), tl.program_id(1)
-    image = (index // tiles).to(tl.int64)
-    edge = (branch // 2) % edges
-    channel, own, within, mask = in_place(index % tiles, C, PIXELS, BC, BLOCK)
-    gradient = tl.load(gradient_ptr + (image * edges + edge) * C * PIXELS + within, mask=mask, other=0.0).to(ACC)
-    raw = tl.load(raw_ptr + (image * branches + branch) * C * PIXELS + within, mask=mask, other=0.0).to(ACC)
-    mean = tl.load(mean_ptr + branch * C + channel, mask=own, other=0.0).to(ACC)
-    to = (index * branches + branch) * C + channel
-    tl.store(sum_ptr + to, tl.sum(gradient, 1), mask=own)
-    tl.store(product_ptr + to, tl.sum(gradient * (raw - mean[:, None]), 1), mask=own)
-
-
-@triton.jit(do_not_specialize=COUNTS)
-def finish_gradients(
-    sum_ptr, product_ptr, mean_ptr, inv_std_ptr, scale_ptr, coefficients_ptr, scale_gradient_ptr,
-    rows, channels, count, SCALED: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
-):  # fmt: skip
-    """Join the tiles' sums to what BatchNorm's backward is, per channel: k0 * g + k1 * raw + k2.
-
-    Also writes the gradient of the scale after it, where there is one. Grid: (channels / CHANNELS,).
-    """
-    channel = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    own = channel < channels
-    total = tl.zeros((CHANNELS,), tl.float64)
-    product = tl.zeros((CHANNELS,), tl.float64)
-    for start in range(0, rows, ROWS):
-        row = start + tl.arange(0, ROWS)
-        at = row[:, None] * channels + channel[None, :]
-        mask = (row < rows)[:, None] & own[None, :]
-        total += tl.sum(tl.load(sum_ptr + at, mask=mask, other=0.0).to(tl.float64), 0)
-        product += tl.sum(tl.load(product_ptr + at, mask=mask, other=0.0).to(tl.float64), 0)
-    mean = tl.load(mean_ptr + channel, mask=own, other=0.0).to(tl.float64)
-    inv_std = tl.load(inv_std_ptr + channel, mask=own, other=0.0).to(tl.float64)
-    k0 = inv_std
-    if SCALED:
-        k0 *= tl.load(scale_ptr + channel, mask=own, other=0.0).to(tl.float64)
-        tl.store(
-            scale_gradient_ptr + channel, (product * inv_std).to(scale_gradient_ptr.dtype.element_ty), mask=own
-        )  # fmt: skip
-    k1 = -k0 * inv_std * inv_std * product / count
-    kind = coefficients_ptr.dtype.element_ty
-    tl.store(coefficients_ptr + channel, k0.to(kind), mask=own)
-    tl.store(coefficients_ptr + channels + channel, k1.to(kind), mask=own)
-    tl.store(coefficients_ptr + 2 * channels + channel, (-k0 * total / count - k1 * mean).to(kind), mask=own)
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -408,7 +246,7 @@ def depthwise_backward(
     own = channel < C
     pixels: tl.constexpr = H * W
     out_pixels: tl.constexpr = OUT_H * OUT_W
-    pixel, row, column, valid = _tile(index % tiles, pixels, W, BLOCK)
+    pixel, row, column, valid = image_tile(index % tiles, pixels, W, BLOCK)
     dx = tl.zeros((BC, BLOCK), ACC)
     if not AFFINE:
         for pair in range(branches_of_group // 2):
@@ -487,7 +325,7 @@ def depthwise_weight_gradient(
         sum4 = tl.zeros((BC, BLOCK), ACC)
         for index in range(chunk, num_tiles, chunks):
             image = (index // tiles).to(tl.int64)
-            pixel, row, column, valid = _tile(index % tiles, pixels, OUT_W, BLOCK)
+            pixel, row, column, valid = image_tile(index % tiles, pixels, OUT_W, BLOCK)
             at = (image * branches + branch) * C * pixels + channel[:, None] * pixels + pixel[None, :]
             dz = tl.load(dz_ptr + at, mask=own[:, None] & valid[None, :], other=0.0).to(ACC)
             h = row * STRIDE + (kernel_row - 2) * DILATION

@@ -1,4 +1,4 @@
-"""A stage's convolutions as one differentiable function of few kernels, those of separable.py."""
+"""A stage's convolutions as one differentiable function of few kernels, those of separable.py and batch_norms.py."""
 
 from typing import Any, NamedTuple
 
@@ -142,9 +142,10 @@ class _Stage:
         sizes: tuple[int, int, int],
         needs_weights: bool,
     ):
-        from darts_hpc.models.kernels import separable
+        from darts_hpc.models.kernels import batch_norms, separable
 
-        self.kernels: Any = separable
+        self.convolutions: Any = separable
+        self.norms: Any = batch_norms
         self.x, self.depthwise3, self.depthwise5, self.pointwise = x, depthwise3, depthwise5, pointwise
         self.states, self.edges, self.stride = sizes
         self.batch, channels, self.height, self.width = x.shape
@@ -181,7 +182,7 @@ class _Stage:
             sums = squares = raw
             mean, inv_std = norm.running_mean, (norm.running_variance + norm.eps).rsqrt()
         launch(
-            self.kernels.convolve, (rows, self.branches),
+            self.convolutions.convolve, (rows, self.branches),
             source.x, *source.statistics(), *self._weights(role), raw if z is None else z, raw, sums, squares,
             tiles, source.groups, self.branches, self.branches // source.groups,
             KEEP_Z=z is not None, STATISTICS=norm.of_batch, PRECISION=self._precision(), BLOCK=block,
@@ -191,7 +192,7 @@ class _Stage:
             has_running = norm.running_mean is not None
             running = (norm.running_mean, norm.running_variance) if has_running else (mean, mean)
             launch(
-                self.kernels.finish_statistics, (ceil_div(self.channels, FINISH["CHANNELS"]),),
+                self.norms.finish_statistics, (ceil_div(self.channels, FINISH["CHANNELS"]),),
                 sums, squares, mean, inv_std, *running, rows, tiles, self.pixels, self.channels,
                 self.batch * self.pixels, norm.momentum, norm.eps, BLOCK=block, UPDATE=has_running, **FINISH,
             )  # fmt: skip
@@ -202,7 +203,7 @@ class _Stage:
         total = self.x.new_empty(self.batch, self.edges, self.c, self.out_height, self.out_width)
         dil_share, sep_share = shares.chunk(2)
         launch(
-            self.kernels.sum_into_nodes, (self.rows, self.edges),
+            self.norms.sum_into_nodes, (self.rows, self.edges),
             *dilated[:3], dil_share, *separable[:3], sep_share, total, self.tiles, self.states, self.edges,
             **self._tile(),
         )  # fmt: skip
@@ -212,7 +213,7 @@ class _Stage:
         """Return the coefficients (3, branches * C) of the last BatchNorms' backward; write the shares' gradient."""
         sums, products = self._partial(self.rows, self.channels), self._partial(self.rows, self.channels)
         launch(
-            self.kernels.sum_gradients, (self.rows, self.branches),
+            self.norms.sum_gradients, (self.rows, self.branches),
             gradient, output.raw, output.mean, sums, products, self.tiles, self.branches, self.edges, **self._tile(),
         )  # fmt: skip
         return self._finish(sums, products, self.pixels, output.mean, output.inv_std, shares, share_gradient)
@@ -227,7 +228,7 @@ class _Stage:
         gradients = gradient.numel() // (self.batch * self.c * self.pixels)
         by_chunk = self._weight_sums()[1][role] if self.needs_weights else dz
         launch(
-            self.kernels.pointwise_backward, (self.chunks if self.needs_weights else self.rows, self.branches),
+            self.convolutions.pointwise_backward, (self.chunks if self.needs_weights else self.rows, self.branches),
             gradient, output.raw, coefficients, self.pointwise[role], dz if output.z is None else output.z, dz,
             by_chunk, self.tiles, self.rows, self.branches, gradients, 1 if gradients == self.branches else 2,
             WEIGHTS=self.needs_weights, PRECISION=self._precision(), **self._tile(),
@@ -244,7 +245,7 @@ class _Stage:
         has_norm = source.mean is not None
         sums, products = (self._partial(rows, channels) if has_norm else dx for _ in range(2))
         launch(
-            self.kernels.depthwise_backward, (rows, source.groups),
+            self.convolutions.depthwise_backward, (rows, source.groups),
             dz, *self._weights(role)[:2], source.x, *source.statistics(), dx, sums, products,
             tiles, source.groups, self.branches, self.branches // source.groups,
             ADD=add, BLOCK=block, **self._taps(source),
@@ -255,7 +256,7 @@ class _Stage:
         """Add up the gradient of a role's depthwise weights, where it is needed."""
         if self.needs_weights:
             launch(
-                self.kernels.depthwise_weight_gradient, (self.chunks, self.branches, 5),
+                self.convolutions.depthwise_weight_gradient, (self.chunks, self.branches, 5),
                 dz, source.x, *source.statistics(), self._weight_sums()[0][role],
                 self.tiles, self.rows, source.groups, self.branches, self.branches // source.groups,
                 BLOCK=self.block, **self._taps(source),
@@ -289,7 +290,7 @@ class _Stage:
     ) -> Tensor:
         coefficients = self._partial(3, self.channels)
         launch(
-            self.kernels.finish_gradients, (ceil_div(self.channels, FINISH["CHANNELS"]),),
+            self.norms.finish_gradients, (ceil_div(self.channels, FINISH["CHANNELS"]),),
             sums, products, mean, inv_std, mean if scale is None else scale, coefficients,
             mean if scale_gradient is None else scale_gradient,
             len(sums), self.channels, self.batch * pixels, SCALED=scale is not None, **FINISH,

@@ -33,7 +33,7 @@ class _StagePools(torch.autograd.Function):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, x: Tensor, mixer: Tensor, sizes: tuple[int, int, int], norm: Statistics
     ) -> Tensor:
-        from darts_hpc.models.kernels import pools, separable
+        from darts_hpc.models.kernels import batch_norms, pools
 
         x, mixer = x.contiguous(), mixer.contiguous()
         states, edges, stride = sizes
@@ -62,7 +62,7 @@ class _StagePools(torch.autograd.Function):
             has_running = norm.running_mean is not None
             running = (norm.running_mean, norm.running_variance) if has_running else (mean, mean)
             launch(
-                separable.finish_statistics, (ceil_div(2 * channels, FINISH["CHANNELS"]),),
+                batch_norms.finish_statistics, (ceil_div(2 * channels, FINISH["CHANNELS"]),),
                 sums, squares, mean, inv_std, *running, rows, tiles, pixels, 2 * channels, batch * pixels,
                 norm.momentum, norm.eps, BLOCK=block, UPDATE=has_running, **FINISH,
             )  # fmt: skip

@@ -163,6 +163,33 @@ def test_the_probe_passes_where_kernels_work_and_notices_where_they_write_nothin
     assert interpreted(probe_here) == "a kernel gave a wrong result"
 
 
+def nan_pixels() -> list[bool]:
+    """Whether NaNs come out of convolutions and pools where they come out of torch's, one being in a state."""
+    from darts_hpc.models.kernels.stage_convolutions import stage_convolutions
+    from darts_hpc.models.kernels.stage_pools import stage_pools
+
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    x[0, 1, 2, 3] = float("nan")
+    half, out = (norm.eval() for norm in norms(4, 12))
+    weights = [torch.randn(shape).double() for shape in ((3, 1, 2, 3, 3), (3, 1, 2, 5, 5), (3, 1, 2, 2, 2))]
+    taps = [weight.flatten(3).transpose(2, 3).contiguous() for weight in weights[:2]]
+    shares = torch.tensor([1.0, 1.0, 0, 0, 1, 1, 0, 0]).double()  # the 3x3 ones alone
+    convolved = stage_convolutions(x, taps[0], taps[1], weights[2], shares, (1, 1, 1), half, out)
+    expected = F.relu(x)
+    dilated = F.conv2d(expected, weights[0][1, 0].unsqueeze(1), None, 1, 2, 2, 2).sum(1)
+    pooled = stage_pools(x, torch.tensor([1.0, 0, 0]).double(), (1, 1, 1), out)
+    return [
+        bool((convolved.isnan().any(2)[0, 0] | ~dilated.isnan()[0]).all()),
+        torch.equal(pooled[:, 0].isnan(), F.max_pool2d(x, 3, 1, 1).isnan()),
+    ]
+
+
+@needs_triton
+def test_a_nan_is_not_swallowed():
+    assert interpreted(nan_pixels) == [True, True]
+
+
 def supernet(kind: str, layers: int, **options) -> RelaxedNetwork:
     torch.manual_seed(0)
     built = build_supernet(kind, 2, layers, 5, **options).double()
