@@ -1,5 +1,6 @@
 """Weights of a trained network, from a run, from its weights.pt, or from a file of the original scripts."""
 
+import io
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,9 +27,11 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"--model_path {path} does not exist; give a run folder, or a .pt file of weights")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(path.read_bytes())  # apart: in a file cut short, torch's seeks are an OSError too
     except OSError as error:
         raise ValueError(f"--model_path {path} can't be read ({error.strerror})") from None
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):  # whose words advise to load without a check
         raise ValueError(
             f"--model_path {path} is damaged or holds no state dict; give the file that torch.save wrote of one"
