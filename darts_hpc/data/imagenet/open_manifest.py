@@ -1,21 +1,17 @@
 """Finding the manifest of a data folder, or making it: once, by one process, while the others wait."""
 
-import fcntl
 import hashlib
-import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from darts_hpc.data.imagenet.inspect import build_manifest
 from darts_hpc.data.imagenet.listing import PARTS
+from darts_hpc.data.imagenet.lock import locked
 from darts_hpc.data.imagenet.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.quarantine import journal_of
 from darts_hpc.distributed.waiting import run_on_main
 from darts_hpc.distributed.world import World
-
-log = logging.getLogger(__name__)
 
 NAME, VAL_NAME = "manifest.npz", "manifest.val.npz"
 STAGING = ".staging"
@@ -59,7 +55,7 @@ def make_manifest(root: Path, path: Path, parts: Sequence[str] = PARTS) -> None:
             raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or of tar shards")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(path.with_name(f".{path.name}.lock")):
+            with locked(path.with_name(f".{path.name}.lock")):
                 if not _is_there(path):
                     manifest = build_manifest(root, len(os.sched_getaffinity(0)), parts)
                     journal_of(path).unlink(missing_ok=True)
@@ -73,14 +69,3 @@ def make_manifest(root: Path, path: Path, parts: Sequence[str] = PARTS) -> None:
 def _is_there(path: Path) -> bool:
     """Ask the folder: a network file system may remember for a while that a file was missing."""
     return path.parent.is_dir() and path.name in os.listdir(path.parent)  # noqa: PTH208
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process of this machine, or of those that share the disk, in at a time."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # Lustre mounted without flock, for one
-            log.warning("%s can't be locked (%s); see that no other run makes the manifest now", path, error)
-        yield

@@ -1,7 +1,6 @@
 """Copying a data folder to a disk of this node: once, verified, and never used before it is whole."""
 
 import dataclasses
-import fcntl
 import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ import numpy as np
 
 from darts_hpc.data.imagenet.counter import Counter
 from darts_hpc.data.imagenet.listing import tree_folders
+from darts_hpc.data.imagenet.lock import locked
 from darts_hpc.data.imagenet.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.open_manifest import NAME, STAGING
 from darts_hpc.data.imagenet.verify import find_damage
@@ -33,8 +33,7 @@ def stage(source: Path, manifest: Manifest, destination: Path, num_threads: int)
     """
     try:
         destination.mkdir(parents=True, exist_ok=True)
-        with (destination / LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(destination / LOCK):
             if _is_staged(manifest, destination):
                 return False
             (destination / STAGING).touch()
