@@ -79,7 +79,8 @@ def exact_gradient(
         averaged = world.mean([part.detach() for part in gradient])
         w_gradient = dict(zip(live, averaged, strict=True))
         direct, v = _gradients_at_unrolled(supernet, weights, w_gradient, valid, optimizer, criterion, world)
-        products = world.mean(torch.autograd.grad(gradient, supernet.alphas(), list(v.values())))
+        with supernet.differentiable_twice():  # recomputed cells run here once more
+            products = world.mean(torch.autograd.grad(gradient, supernet.alphas(), list(v.values())))
     return _subtract(direct, products, _step_size(optimizer))
 
 

@@ -50,6 +50,11 @@ CONFIGURATIONS = {  # what differs from STEP, channels, batch size; most are sta
     "fused, bfloat16": ({"supernet": "fused", "precision": "bf16"}, 4, 64),
     "fused, finite differences": ({"supernet": "fused", "unrolled_method": "finite_difference"}, 8, 64),
     "fused, exact": ({"supernet": "fused", "unrolled_method": "exact"}, 4, 64),
+    "fused, exact, recomputed": (
+        {"supernet": "fused", "unrolled_method": "exact", "checkpoint_cells": True},
+        4,
+        64,
+    ),
 }
 
 
