@@ -12,9 +12,11 @@ from darts_hpc.config.schema import SearchConfig
 from darts_hpc.data.shape import DataShape
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.free_memory import FreeMemory, free_memory
+from darts_hpc.engine.step_graph import graph_hindrance
 from darts_hpc.engine.step_memory import CUDA_BLOCK, Step
 from darts_hpc.engine.whole_step import is_out_of_memory
 from darts_hpc.models.build import choose_supernet
+from darts_hpc.models.kernels.stage_convolutions import MOST_CHANNELS
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
 
 METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
@@ -70,21 +72,33 @@ class MemoryPlan:
 
     def way_out(self) -> str:
         """Say what would fit."""
-        batch_size, init_channels = self.largest(self.forms()[-1])
+        form = self.forms()[-1]
+        batch_size, init_channels = self.largest(form)
+        while init_channels and form.needed_bytes(self.batch_size, init_channels, self.block) > self.free.num_bytes:
+            init_channels = min(self._share(form, init_channels), init_channels - 2)  # an estimate was too large
         ways = [f"--batch_size {batch_size}"] * (batch_size > 0) + [f"--init_channels {init_channels}"] * (
             init_channels > 0
         )
         return f"{' or '.join(ways)} would fit" if ways else "not even one image would fit"
 
     def largest(self, step: Step) -> tuple[int, int]:
-        """Return the largest batch size and even number of channels that fit, all else equal; 0 for none."""
+        """Return the largest batch size and even number of channels that fit, all else equal; 0 for none.
+
+        The channels are an estimate where each number of them would take a trace of its own.
+        """
         batch_size = _largest(
             lambda size: step.needed_bytes(size, self.init_channels, self.block) <= self.free.num_bytes
         )
-        if not step.scales_with_channels:  # activations, which are nearly all of it, grow with the channels
-            return batch_size, int(self.free.num_bytes * self.init_channels / self.needed_bytes(step)) // 2 * 2
+        if not step.scales_with_channels:
+            return batch_size, self._share(step, self.init_channels)
         pairs = _largest(lambda half: step.needed_bytes(self.batch_size, 2 * half, self.block) <= self.free.num_bytes)
         return batch_size, 2 * pairs
+
+    def _share(self, step: Step, init_channels: int) -> int:
+        """Return the even number of channels that fits if what is needed grows like them, as nearly all of it does."""
+        needed = step.needed_bytes(self.batch_size, init_channels, self.block)
+        most = MOST_CHANNELS // 4 if step.supernet == "fused" else MOST
+        return int(min(self.free.num_bytes * init_channels / needed, most)) // 2 * 2
 
     def table(self, methods: Iterable[str | None] | None = None) -> str:
         """Return the forms of the step as a table; those of several gradients where `methods` names them."""
@@ -100,7 +114,7 @@ class MemoryPlan:
                         readable_bytes(self.free.num_bytes),
                         "yes" if self.fits(form) else "no",
                         _count(batch_size),
-                        _count(init_channels),
+                        "~" * (init_channels > 0 and not form.scales_with_channels) + _count(init_channels),
                     )
                 )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -145,6 +159,7 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         precision=cfg.speed.precision,
         optim=cfg.optim,
         device=world.device.type,
+        cuda_graph=cfg.speed.cuda_graph and world.device.type == "cuda" and graph_hindrance(world) is None,
     )
     return MemoryPlan(
         step,

@@ -1,5 +1,6 @@
 """What one search step takes: the step itself, run on meta tensors, which have shapes and no memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -49,21 +50,32 @@ class Step:
     device: str = "cpu"
     """Type of the device it runs on."""
     optim: SgdConfig = field(default_factory=SgdConfig)
+    cuda_graph: bool = False
+    """Whether the step's memory stays its own, so that validation needs more."""
 
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once: model, optimizers, data set, step and temporaries."""
         # pixels, labels, and the ids of both halves, in order and in this epoch's order
         data_set = self.num_images * (3 * self.image_size**2 + 8 + 4 * 8)
-        traced_at = 2 * HALF_INIT_CHANNELS if self.scales_with_channels else init_channels
-        footprint = _footprint(replace(self, num_images=0), traced_at)
-        return data_set + footprint.peak(batch_size, init_channels, block)
+        return data_set + self._peak(_run, batch_size, init_channels, block)
+
+    def validation_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
+        """Return the most bytes of tensors that live at once in a batch of validation, the model's among them."""
+        alike = replace(self, checkpoint_cells=False, unrolled_method=None, precision="fp32", sync_bn=False)
+        return alike._peak(_validate, batch_size, init_channels, block)
 
     def needed_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return what has to be free for it: more than its tensors, see CPU_ON_TOP and CUDA_ON_TOP."""
         # a gradient that is differentiated again goes by torch's operations
         form = "stacked" if self.supernet == "fused" and self.unrolled_method == "exact" else self.supernet
         on_top = (CPU_ON_TOP if self.device == "cpu" else CUDA_ON_TOP).get((form, self.checkpoint_cells), 0)
-        return int((1 + on_top) * self.peak_bytes(batch_size, init_channels, block))
+        beside = self.validation_bytes(batch_size, init_channels, block) if self.cuda_graph else 0
+        return int((1 + on_top) * self.peak_bytes(batch_size, init_channels, block)) + beside
+
+    def _peak(self, work: "Work", batch_size: int, init_channels: int, block: int) -> int:
+        traced_at = 2 * HALF_INIT_CHANNELS if self.scales_with_channels else init_channels
+        footprint = _footprint(replace(self, num_images=0, cuda_graph=False), work, traced_at)
+        return footprint.peak(batch_size, init_channels, block)
 
     @property
     def scales_with_channels(self) -> bool:
@@ -75,20 +87,28 @@ class Step:
         return self.unrolled_method != "exact" and self.supernet != "fused"
 
 
+Work = Callable[[Step, int, int, torch.device], None]
+"""(step, channels, batch size, device): something to do on tensors without memory."""
+
+
 @lru_cache
-def _footprint(step: Step, init_channels: int) -> Footprint:
-    events = trace(step, init_channels, BATCH_SIZE).events
+def _footprint(step: Step, work: Work, init_channels: int) -> Footprint:
+    events = _trace(step, work, init_channels, BATCH_SIZE).events
     return Footprint(events, scales_with_channels=step.scales_with_channels)
 
 
 def trace(step: Step, init_channels: int, batch_size: int) -> MetaLiveBytes:
     """Run a step that finds momentum in its optimizers, as every step but the first does."""
+    return _trace(step, _run, init_channels, batch_size)
+
+
+def _trace(step: Step, work: Work, init_channels: int, batch_size: int) -> MetaLiveBytes:
     if step.precision == "fp32":
         with meta_stands_for(step.device), MetaLiveBytes() as live:
-            _run(step, init_channels, batch_size, torch.device("meta"))
+            work(step, init_channels, batch_size, torch.device("meta"))
     else:  # autocast knows no meta tensors; fake ones say that they are on the device, and take longer
         with FakeTensorMode(), MetaLiveBytes() as live:
-            _run(step, init_channels, batch_size, torch.device(step.device))
+            work(step, init_channels, batch_size, torch.device(step.device))
     return live
 
 
@@ -116,6 +136,14 @@ def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) 
     train, valid = (_batch(step, batch_size, device) for _ in range(2))
     with WholeStep(supernet, architect, optimizer):
         search_step(supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world, precision=step.precision)
+
+
+def _validate(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
+    with device:
+        supernet = build_supernet(step.supernet, init_channels, step.layers, step.num_classes).eval()
+    images, _ = _batch(step, batch_size, device)
+    with torch.no_grad():
+        supernet.to(step.dtype)(images)
 
 
 def _batch(step: Step, batch_size: int, device: torch.device) -> LabelledImages:

@@ -9,8 +9,10 @@ from darts_hpc.config.errors import ExplainedError
 from darts_hpc.config.memory import parse_bytes
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.free_memory import FreeMemory
-from darts_hpc.engine.memory_plan import MemoryPlan, choose_form
+from darts_hpc.engine.memory_plan import METHODS, MemoryPlan, choose_form
 from darts_hpc.engine.step_memory import Step
+from darts_hpc.models.build import build_supernet
+from darts_hpc.search.memory import LiveBytes
 
 WORLD = World(torch.device("cpu"))
 STEP = Step(
@@ -85,7 +87,37 @@ def test_sizes_are_read_as_people_write_them(text, size):
     assert parse_bytes(text) == size
 
 
-def test_what_convolutions_take_for_themselves_has_to_be_free_too():
-    for device, form, cells, share in (("cpu", "stacked", True, 1.0), ("cuda", "stacked", False, 0.25)):
-        step = replace(STEP, device=device, supernet=form, checkpoint_cells=cells)
-        assert step.needed_bytes(64, 4) == int((1 + share) * step.peak_bytes(64, 4))
+def fused_plan(free: float, **changes) -> MemoryPlan:
+    step = replace(STEP, supernet="fused", unrolled_method=None, device="cuda", cuda_graph=True, **changes)
+    return MemoryPlan(step, batch_size=64, init_channels=16, free=FreeMemory(free, "the GPU has free"))
+
+
+def test_the_channels_named_for_the_fused_form_fit_though_each_number_takes_another_trace():
+    roomy = fused_plan(float("inf"), image_size=16, num_images=50_000)
+    needed = roomy.needed_bytes(replace(roomy.step, checkpoint_cells=True))
+    for share in (0.5, 0.8):
+        tight = fused_plan(share * needed, image_size=16, num_images=50_000)
+        _, line = tight.choose("auto")
+        named = int(line.split("--init_channels ")[1].split()[0])
+        assert 0 < named < 16
+        assert replace(tight.step, checkpoint_cells=True).needed_bytes(64, named) <= share * needed
+    assert "not even one image would fit" in fused_plan(0).choose("auto")[1]
+
+
+def test_no_more_channels_are_named_than_the_kernels_serve():
+    assert fused_plan(float("inf")).largest(STEP)[1] > 32
+    assert fused_plan(float("inf")).largest(fused_plan(1).step)[1] == 32
+
+
+def test_the_table_of_a_gpu_has_every_gradient():
+    assert len(fused_plan(1e12).table(METHODS).splitlines()) == 1 + 2 * len(METHODS)
+
+
+def test_beside_a_graph_which_keeps_its_memory_validation_needs_its_own():
+    graphed = fused_plan(1).step
+    eager = replace(graphed, cuda_graph=False)
+    beside = graphed.needed_bytes(64, 16) - eager.needed_bytes(64, 16)
+    supernet = build_supernet("fused", 16, 3, 10).to("meta").eval()
+    with torch.no_grad(), LiveBytes() as live:
+        supernet(torch.empty(64, 3, 8, 8, device="meta"))
+    assert beside == pytest.approx(live.peak, rel=0.05)
