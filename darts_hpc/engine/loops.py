@@ -12,6 +12,7 @@ from darts_hpc.distributed.replicas import check_replicas
 from darts_hpc.engine.metrics import Meter
 from darts_hpc.engine.precision import Precision
 from darts_hpc.engine.search_step import SearchStep
+from darts_hpc.engine.whole_step import between_steps
 from darts_hpc.models.relaxed import RelaxedNetwork
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ def search_epoch(
     """
     supernet.train()
     for step in run.steps(weight_source.steps_per_epoch):
-        train = weight_source.batch(run.epoch, step)
-        valid = alpha_source.batch(*divmod(run.global_step, alpha_source.steps_per_epoch))
+        with between_steps():
+            train = weight_source.batch(run.epoch, step)
+            valid = alpha_source.batch(*divmod(run.global_step, alpha_source.steps_per_epoch))
         numbers = step_search(train[:2], valid[:2])
         run.meter.update(numbers.loss, numbers.logits, train.labels)
         norms = {"grad_norm/weights": numbers.weight_norm, "grad_norm/alphas": numbers.alpha_norm}
@@ -78,12 +80,13 @@ def evaluate(model: nn.Module, source: Loader, run: "Run | None" = None, precisi
     """Return this rank's meter of one pass in evaluation mode; a run may be stopped between two batches."""
     model.eval()
     meter = Meter(source.device)
-    for images, labels, _ in source.batches(0):
-        if len(labels):  # a rank may have none of the last batch
-            with precision.autocast() if precision else nullcontext():
-                output = model(images.to(torch.promote_types(images.dtype, torch.float32)))
-                logits = output[0] if isinstance(output, tuple) else output
-                meter.update(F.cross_entropy(logits, labels), logits, labels)
-        if run is not None:
-            run.stop_if_asked()
+    with between_steps():
+        for images, labels, _ in source.batches(0):
+            if len(labels):  # a rank may have none of the last batch
+                with precision.autocast() if precision else nullcontext():
+                    output = model(images.to(torch.promote_types(images.dtype, torch.float32)))
+                    logits = output[0] if isinstance(output, tuple) else output
+                    meter.update(F.cross_entropy(logits, labels), logits, labels)
+            if run is not None:
+                run.stop_if_asked()
     return meter

@@ -24,7 +24,7 @@ from darts_hpc.engine.progress import Progress
 from darts_hpc.engine.rank_state import load_rank_state, rank_state, saved_rank_state
 from darts_hpc.engine.run_folder import choose_run_folder, command_line, environment, lock_run_folder, logging_to
 from darts_hpc.engine.tensorboard import TensorBoard
-from darts_hpc.engine.whole_step import StepTakenBack
+from darts_hpc.engine.whole_step import NothingLost
 from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Run:
         stopped = isinstance(error, Interrupted)
         if stopped:
             log.info("%s; go on with: %s", error, self._resume_hint())
-        elif isinstance(error, StepTakenBack):
+        elif isinstance(error, NothingLost):
             saved = self.world.size == 1 and self.save()  # the other ranks are still in the step, and can't answer
             log.error(
                 "out of memory in epoch %d after %d steps, %s; go on, with less, with: %s",

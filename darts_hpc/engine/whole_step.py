@@ -1,6 +1,8 @@
-"""A search step that finds no memory is taken back, so that what is saved is the state before it."""
+"""Out of memory, a search is as it was after its last step, so that it can be saved."""
 
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import torch
@@ -15,8 +17,10 @@ REFUSALS = (
     "bad_alloc",
     "Cannot allocate memory",
     "could not create a memory",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
 )
-"""What allocators say: of CUDA, of the CPU, of C++, of the system, of oneDNN."""
+"""What allocators say: of CUDA, of the CPU, of C++, of the system, of oneDNN, of cuBLAS and cuDNN."""
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
@@ -26,12 +30,24 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(refusal in str(error) for refusal in REFUSALS)
 
 
-class StepTakenBack(MemoryError):
-    """A step ran out of memory, and everything is as it was before it."""
+class NothingLost(MemoryError):
+    """Memory ran out, and everything is as it was after the last step."""
+
+
+@contextmanager
+def between_steps() -> Iterator[None]:
+    """Raise NothingLost where work that changes nothing of the run runs out of memory."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold tensors
+        raise NothingLost(str(error)) from None
 
 
 class WholeStep:
-    """Run each step in `with`: out of memory, it restores what the step had changed so far and raises StepTakenBack.
+    """Run each step in `with`: out of memory, it restores what the step had changed so far and raises NothingLost.
 
     Until the weights' optimizer steps, that is the alphas, their optimizer and the buffers, all small: their copies
     cost next to nothing. The weights come last, when the activations are gone; if memory runs out even there, the step
@@ -73,7 +89,7 @@ class WholeStep:
         self.architect.load_state_dict(self._old_architect)
         self.optimizer.zero_grad()
         self.architect.optimizer.zero_grad()
-        raise StepTakenBack(str(error)) from None
+        raise NothingLost(str(error)) from None
 
 
 def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:

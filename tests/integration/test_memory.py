@@ -66,26 +66,34 @@ def test_out_of_memory_all_the_same_ends_with_the_table_and_a_checkpoint_to_go_o
     assert newest is not None and newest.step == 0
 
 
-@pytest.mark.slow
-def test_a_search_stopped_for_want_of_memory_goes_on_and_ends_as_one_that_never_was(tmp_path):
-    flags = [*TINY, "--epochs", "1", "--memory_check", "off"]
-    stopped, free = tmp_path / "stopped", tmp_path / "free"
-    # The second step of two asks for more than there is: a stand-in for a neighbour that takes the memory.
-    refused = """
+SHORT_OF_MEMORY = """
 import sys, runpy, torch
+from darts_hpc.data import batches
 from darts_hpc.engine import search_step
-step, calls = search_step.weight_step, [0]
+owner = {"weight_step": search_step, "batches": batches.BatchSource}[sys.argv[1]]
+work, calls, at = getattr(owner, sys.argv[1]), [0], int(sys.argv[2])
 def short_of_memory(*args, **kwargs):
     calls[0] += 1
-    if calls[0] == 2:
+    if calls[0] == at:
         torch.empty(2**60, dtype=torch.uint8)
-    return step(*args, **kwargs)
-search_step.weight_step = short_of_memory
-sys.argv = ["train_search", *sys.argv[1:]]
+    return work(*args, **kwargs)
+setattr(owner, sys.argv[1], short_of_memory)
+sys.argv = ["train_search", *sys.argv[3:]]
 runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
 """
-    done = start(["-c", refused, *map(str, flags), "--save", str(stopped)])
-    assert done.returncode == 2 and "out of memory in epoch 1 after 1 steps, saved" in done.stderr, done.stderr
+"""A call of something asks for more than there is: a stand-in for a neighbour that takes the memory."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("work", "call", "steps"), [("weight_step", 2, 1), ("batches", 1, 2)])
+def test_a_search_stopped_for_want_of_memory_in_a_step_or_in_validation_ends_as_one_that_never_was(
+    tmp_path, work, call, steps
+):
+    flags = [*TINY, "--epochs", "1", "--checkpoint_freq", "0", "--memory_check", "off"]
+    stopped, free = tmp_path / "stopped", tmp_path / "free"
+    done = start(["-c", SHORT_OF_MEMORY, work, str(call), *map(str, flags), "--save", str(stopped)])
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"out of memory in epoch 1 after {steps} steps, saved" in done.stderr, done.stderr
     for folder in (stopped, free):
         done = entry("train_search", *flags, "--save", folder, "--resume", "auto")
         assert done.returncode == 0, done.stderr
