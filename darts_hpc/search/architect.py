@@ -65,5 +65,8 @@ class Architect:
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore Adam's state."""
+        """Restore Adam's state. Its settings stay: those of a checkpoint may be of another kind of device."""
+        settings = [{**group} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state)
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)

@@ -168,3 +168,15 @@ def test_alphas_are_stepped_by_adam_with_coupled_weight_decay(search):
     decayed = gradient + 0.5 * alpha  # Adam's first step is lr * sign of the decayed gradient
     torch.testing.assert_close(supernet.alphas_normal.detach(), alpha - 3e-3 * decayed.sign(), rtol=0, atol=1e-6)
     assert architect.optimizer.defaults["betas"] == (0.5, 0.999)
+
+
+def test_a_checkpoint_of_another_device_does_not_change_adams_settings(search):
+    supernet, optimizer, train, valid = search
+    architect = Architect(supernet, learning_rate=3e-3, weight_decay=0.5, unrolled_method=None, world=WORLD)
+    architect.step(train, valid, optimizer)
+    saved = architect.state_dict()
+    saved["param_groups"][0] |= {"capturable": True, "fused": None, "foreach": True}  # as if saved on a GPU
+    architect.load_state_dict(saved)
+    (group,) = architect.optimizer.param_groups
+    assert (group["capturable"], group["fused"], group["foreach"]) == (False, True, None)
+    assert [state["step"].item() for state in architect.optimizer.state.values()] == [1, 1]
