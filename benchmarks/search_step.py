@@ -212,7 +212,9 @@ def main() -> None:
     torch.set_num_threads(1)  # tiny tensors: waking a second thread costs more than it gives
     device = torch.device(args.device)
     sizes, batch_size = ((16, 3), 4) if args.quick else ((16, 8), 64)
-    kind = choose_supernet("auto", device, sizes[0])
+    kind, fallback = choose_supernet("auto", device, sizes[0])
+    if fallback:
+        print(fallback)
 
     errors = check_same_gradients(("plain", "stacked"))
     if kind == "fused":

@@ -35,10 +35,20 @@ class MemoryPlan:
         batch_size, init_channels: of the run.
         free: what a step may take.
         block: bytes that the allocator rounds a tensor up to.
+        fallback: why the supernet is of another form than was meant.
     """
 
-    def __init__(self, step: Step, *, batch_size: int, init_channels: int, free: FreeMemory, block: int = 1):
-        self.step, self.free = step, free
+    def __init__(
+        self,
+        step: Step,
+        *,
+        batch_size: int,
+        init_channels: int,
+        free: FreeMemory,
+        block: int = 1,
+        fallback: str | None = None,
+    ):
+        self.step, self.free, self.fallback = step, free, fallback
         self.batch_size, self.init_channels, self.block = batch_size, init_channels, block
 
     def needed_bytes(self, step: Step) -> int:
@@ -55,6 +65,10 @@ class MemoryPlan:
 
     def choose(self, check: str) -> tuple[Step | None, str]:
         """Return the form to run and a line that says why; no form where none fits. `check` is --memory_check."""
+        form, line = self._choose(check)
+        return form, f"{self.fallback}; {line}" if self.fallback else line
+
+    def _choose(self, check: str) -> tuple[Step | None, str]:
         if check == "off":
             return self.step, "the step's memory is not checked (--memory_check off)"
         needed = readable_bytes(self.needed_bytes(self.step))
@@ -147,8 +161,11 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         torch_only = "knows no BatchNorm over several processes"
     elif cfg.speed.compile:
         torch_only = "is not made of torch's operations, which --compile compiles"
+    chosen = choose_supernet(cfg.model.supernet, world.device, cfg.model.init_channels, torch_only=torch_only)
+    # where one rank falls back, all do
+    form, fallback = next((choice for choice in world.gather_objects(chosen) if choice[1]), chosen)
     step = Step(
-        supernet=choose_supernet(cfg.model.supernet, world.device, cfg.model.init_channels, torch_only=torch_only),
+        supernet=form,
         checkpoint_cells=cfg.model.checkpoint_cells,
         unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
         layers=cfg.model.layers,
@@ -167,6 +184,7 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         init_channels=cfg.model.init_channels,
         free=memory_to_use(cfg.memory, world),
         block=CUDA_BLOCK if world.device.type == "cuda" else 1,
+        fallback=fallback,
     )
 
 

@@ -1,6 +1,5 @@
 """Build the supernet in the form that suits the machine."""
 
-import logging
 from collections.abc import Callable
 
 import torch
@@ -10,8 +9,6 @@ from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.models.stacked import StackedSuperNet, unserved
 from darts_hpc.models.supernet import SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
-
-log = logging.getLogger(__name__)
 
 # form of the supernet -> its class
 SUPERNETS: dict[str, Callable[..., RelaxedNetwork]] = {
@@ -43,8 +40,8 @@ def choose_supernet(
     num_nodes: int = 4,
     primitives: tuple[str, ...] = PRIMITIVES,
     torch_only: str | None = None,
-) -> str:
-    """Return the form that --supernet `kind` means on a device, and log why it is another than was meant.
+) -> tuple[str, str | None]:
+    """Return the form that --supernet `kind` means on a device, and a line that says why it is another than was meant.
 
     auto: a GPU waits for launches and starves on small kernels. The stacked form has a tenth of the launches, and the
     fused one runs it by kernels of our own, several times faster again. A CPU spends its time in the convolutions:
@@ -58,9 +55,7 @@ def choose_supernet(
     if kind == "auto":
         kind = "fused" if device.type == "cuda" else "plain"
     if kind in ("fused", "stacked") and (reason := unserved(num_nodes, primitives)):
-        log.warning("the %s supernet %s: taking the plain one", kind, reason)
-        return "plain"
+        return "plain", f"the {kind} supernet {reason}: taking the plain one"
     if kind == "fused" and (reason := torch_only or kernel_hindrance(device, init_channels)):
-        log.warning("the fused supernet %s: taking the stacked one", reason)
-        return "stacked"
-    return kind
+        return "stacked", f"the fused supernet {reason}: taking the stacked one"
+    return kind, None

@@ -94,4 +94,4 @@ def test_what_the_kernels_give_repeats_to_the_bit():
 
 
 def test_they_are_what_auto_means():
-    assert choose_supernet("auto", GPU, 16) == "fused"
+    assert choose_supernet("auto", GPU, 16) == ("fused", None)

@@ -131,3 +131,10 @@ def test_the_limit_of_a_control_group_is_kept():
         assert "the cgroup's memory.limit_in_bytes leaves" in done.stdout and " no " in done.stdout
     finally:
         group.rmdir()
+
+
+def test_why_another_form_was_taken_stands_in_the_log(tmp_path):
+    done = entry("train_search", *TINY, "--epochs", "1", "--supernet", "fused", "--save", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "run" / "log.rank0.txt").read_text()
+    assert "the fused supernet needs a GPU: taking the stacked one; a step takes" in log

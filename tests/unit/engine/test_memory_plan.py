@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from ranks import on_ranks
 
 from darts_hpc.config.errors import ExplainedError
 from darts_hpc.config.memory import parse_bytes
+from darts_hpc.config.schema import SearchConfig
+from darts_hpc.data.shape import DataShape
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.free_memory import FreeMemory
-from darts_hpc.engine.memory_plan import METHODS, MemoryPlan, choose_form
+from darts_hpc.engine.memory_plan import METHODS, MemoryPlan, choose_form, plan_search
 from darts_hpc.engine.step_memory import Step
 from darts_hpc.models.build import build_supernet
 from darts_hpc.search.memory import LiveBytes
@@ -121,3 +124,24 @@ def test_beside_a_graph_which_keeps_its_memory_validation_needs_its_own():
     with torch.no_grad(), LiveBytes() as live:
         supernet(torch.empty(64, 3, 8, 8, device="meta"))
     assert beside == pytest.approx(live.peak, rel=0.05)
+
+
+def forms_where_one_rank_has_no_triton() -> tuple[str, str]:
+    """What each rank plans on GPUs of which the second one's Triton fails."""
+    with World.open("cpu") as world:
+        gpu = World(torch.device("cuda", 0), rank=world.rank, size=world.size, control=world.control)
+
+        def probe(device: torch.device, channels: int) -> None:
+            if world.rank == 1:
+                raise RuntimeError("no compiler")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("darts_hpc.models.fused.probe", probe)
+            patch.setattr("darts_hpc.engine.memory_plan.memory_to_use", lambda *_: FreeMemory(1e12, "has"))
+            made = plan_search(SearchConfig(), DataShape(100, 8, 10), gpu)
+    return made.step.supernet, made.fallback or ""
+
+
+def test_where_one_ranks_kernels_fail_all_ranks_take_torchs_operations_and_say_so():
+    for form, why in on_ranks(2, forms_where_one_rank_has_no_triton):
+        assert form == "stacked" and "(no compiler)" in why
