@@ -21,6 +21,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.engine.memory_plan import METHODS, describe, readable_bytes
 from darts_hpc.engine.optim import build_sgd
 from darts_hpc.engine.search_step import search_step
+from darts_hpc.engine.seeding import seed_everything
 from darts_hpc.engine.step_memory import CUDA_BLOCK, Step
 from darts_hpc.models.build import build_supernet
 from darts_hpc.search.architect import Architect
@@ -41,19 +42,20 @@ def counted_bytes(step: Step, batch_size: int, init_channels: int, world: World)
 
     on_gpu = world.device.type == "cuda"
     gc.collect()
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(world.device)
     before = torch.cuda.memory_allocated(world.device) if on_gpu else 0
     with LiveBytes() as live:
         supernet = build_supernet(
             step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
         )
         supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
-        optimizer = build_sgd(supernet.weights(), WEIGHTS)
+        optimizer = build_sgd(supernet.weights(), WEIGHTS, fused=True)
         architect = Architect(
             supernet, learning_rate=0.1, weight_decay=0.1, unrolled_method=step.unrolled_method, world=world
         )
-        for count in (2, batch_size):  # momentum exists from the first step on, whatever its batch
+        # momentum exists from the first step on, whatever its batch; on a GPU the second one tries algorithms
+        for count in (2, batch_size, batch_size) if on_gpu else (2, batch_size):
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats(world.device)
             search_step(
                 supernet, architect, optimizer, images(count), images(count),
                 grad_clip=5.0, world=world, precision=step.precision,
@@ -86,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
+    seed_everything(0, deterministic=False)  # cuDNN tries its algorithms, as in a search
     world = World(torch.device("cuda:0" if torch.cuda.is_available() else "cpu"))
     on_gpu = world.device.type == "cuda"
     base = Step(

@@ -110,11 +110,8 @@ def main() -> None:
     for name, row in rows.items():
         print(f"{name:<32}{row['images_per_s']:>10.1f}{row['ratio']:>8.2f}")
     facts = {name: getattr(args, name) for name in ("batch_size", "image_size", "init_channels", "layers", "rounds")}
-    print(
-        json.dumps(
-            {"device": machine(device, torch.get_num_threads()), "torch": torch.__version__, **facts, "variants": rows}
-        )
-    )
+    where = {"machine": machine(device, torch.get_num_threads()), "torch": torch.__version__}
+    print(json.dumps({"benchmark": "train_step", **where, **facts, "variants": rows}))
 
 
 if __name__ == "__main__":

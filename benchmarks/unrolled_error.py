@@ -140,7 +140,17 @@ def main() -> None:
     if args.plot:
         plot(epochs, args.plot)
     facts = {"init_channels": channels, "layers": layers, "batch_size": 32, "image_size": 8, "dtype": "float64"}
-    print(json.dumps({**facts, "torch": torch.__version__, "machine": machine(world.device, 1), "epochs": epochs}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "unrolled_error",
+                **facts,
+                "torch": torch.__version__,
+                "machine": machine(world.device, 1),
+                "epochs": epochs,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

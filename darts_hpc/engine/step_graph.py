@@ -119,13 +119,15 @@ class GraphedStep:
     def _capture(self, batches: tuple[Tensor, ...]) -> bool:
         self._inputs = tuple(tensor.clone() for tensor in batches)
         torch.cuda.empty_cache()  # the graph's memory is a pool of its own
-        graph = torch.cuda.CUDAGraph()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 self._outputs = self._eager((self._inputs[0], self._inputs[1]), (self._inputs[2], self._inputs[3]))
         except RuntimeError as error:
             self._failed = True
-            log.warning("no CUDA graph (%s): steps run eagerly", str(error).splitlines()[0])
+            torch.cuda.set_stream(stream)  # torch 2.11 leaves that of the capture
+            cause = error.__context__ or error  # ending a capture that broke fails too
+            log.warning("no CUDA graph (%s): steps run eagerly", str(cause).splitlines()[0])
             return False
         self._graph = graph
         log.info("the search step is one CUDA graph from here on")

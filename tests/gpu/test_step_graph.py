@@ -7,7 +7,7 @@ from darts_hpc.config.schema import SearchOptimConfig
 from darts_hpc.config.speed import SearchSpeedConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.optim import NamedMomentum, build_sgd, set_learning_rate
-from darts_hpc.engine.step_graph import WARM_UP_STEPS, build_search_step
+from darts_hpc.engine.step_graph import WARM_UP_STEPS, GraphedStep, build_search_step
 from darts_hpc.models.build import build_supernet
 from darts_hpc.search.architect import Architect
 
@@ -34,9 +34,9 @@ def search(unrolled_method: str | None, kind: str = "fused", **speed):
 
 @pytest.mark.parametrize("kind", ["fused", "stacked", "plain"])
 @pytest.mark.parametrize("unrolled_method", [None, "finite_difference", "exact"])
-def test_replayed_steps_equal_eager_ones_also_after_a_new_learning_rate(unrolled_method, kind, caplog):
+def test_replayed_steps_equal_eager_ones_also_after_a_new_learning_rate(unrolled_method, kind, caplog, monkeypatch):
     caplog.set_level("INFO")
-    torch.backends.cudnn.deterministic = True
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     runs = []
     for cuda_graph in (False, True):
         supernet, optimizer, step = search(unrolled_method, kind, cuda_graph=cuda_graph)
@@ -74,6 +74,15 @@ def test_a_batch_of_another_size_runs_eagerly(caplog):
         step(batch(2 * index), batch(2 * index + 1))
     numbers = step(batch(0, 6), batch(1, 6))
     assert numbers.logits.shape == (6, 5) and "without the CUDA graph" in caplog.text
+
+
+def test_a_step_that_cannot_be_captured_runs_eagerly_and_the_reason_is_told(caplog):
+    _, _, step = search(None, cuda_graph=False)
+    graphed = GraphedStep(lambda train, valid: (step(train, valid).loss.item(), step(train, valid))[1])
+    stream = torch.cuda.current_stream()
+    losses = [graphed(batch(0), batch(1)).loss.item() for _ in range(STEPS)]
+    assert losses[-1] < losses[0] and torch.cuda.current_stream() == stream
+    assert "no CUDA graph" in caplog.text and "previous error" not in caplog.text
 
 
 def test_bfloat16_steps_learn():
