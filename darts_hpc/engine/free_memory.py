@@ -21,11 +21,6 @@ class FreeMemory(NamedTuple):
     num_bytes: float
     source: str
 
-    @property
-    def is_known(self) -> bool:
-        """Whether any limit was found."""
-        return self.num_bytes < math.inf
-
 
 def free_memory(device: torch.device, processes: int = 1) -> FreeMemory:
     """Return what is free on the device; `processes` of one machine share its main memory."""

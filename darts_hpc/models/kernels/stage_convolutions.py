@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from darts_hpc.models.kernels.channel_sums import ChannelSums
 from darts_hpc.models.kernels.launching import FINISH, accumulator, ceil_div, launch, padded, tiling
 from darts_hpc.models.norm import Statistics, statistics
 from darts_hpc.models.stacked_layout import DIL, SEP_A, SEP_B
@@ -150,7 +151,7 @@ class _Stage:
         self.states, self.edges, self.stride = sizes
         self.batch, channels, self.height, self.width = x.shape
         self.c = channels // self.states
-        self.out_height, self.out_width = (-(-side // self.stride) for side in (self.height, self.width))
+        self.out_height, self.out_width = (ceil_div(side, self.stride) for side in (self.height, self.width))
         self.pixels = self.out_height * self.out_width
         self.branches = 2 * self.states * self.edges
         self.channels = self.branches * self.c
@@ -174,28 +175,15 @@ class _Stage:
         block, tiles, rows = tiling(self.batch, self.pixels, self.c, self._tile_of_taps())
         raw = self.x.new_empty(self.batch, self.channels, self.out_height, self.out_width)
         z = torch.empty_like(raw) if self.needs_weights else None
-        if norm.of_batch:
-            sums, squares = self._partial(rows, self.channels), self._partial(rows, self.channels)
-            mean, inv_std = self._partial(self.channels), self._partial(self.channels)
-        else:
-            assert norm.running_mean is not None and norm.running_variance is not None
-            sums = squares = raw
-            mean, inv_std = norm.running_mean, (norm.running_variance + norm.eps).rsqrt()
+        sums = ChannelSums(norm, raw, rows)
         launch(
             self.convolutions.convolve, (rows, self.branches),
-            source.x, *source.statistics(), *self._weights(role), raw if z is None else z, raw, sums, squares,
+            source.x, *source.statistics(), *self._weights(role), raw if z is None else z, raw, *sums.partial,
             tiles, source.groups, self.branches, self.branches // source.groups,
             KEEP_Z=z is not None, STATISTICS=norm.of_batch, PRECISION=self._precision(), BLOCK=block,
             **self._taps(source),
         )  # fmt: skip
-        if norm.of_batch:
-            has_running = norm.running_mean is not None
-            running = (norm.running_mean, norm.running_variance) if has_running else (mean, mean)
-            launch(
-                self.norms.finish_statistics, (ceil_div(self.channels, FINISH["CHANNELS"]),),
-                sums, squares, mean, inv_std, *running, rows, tiles, self.pixels, self.channels,
-                self.batch * self.pixels, norm.momentum, norm.eps, BLOCK=block, UPDATE=has_running, **FINISH,
-            )  # fmt: skip
+        mean, inv_std = sums.finish(tiles, block)
         return _Output(raw, mean, inv_std, z)
 
     def sum_into_nodes(self, dilated: _Output, separable: _Output, shares: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from darts_hpc.models.kernels.channel_sums import ChannelSums
 from darts_hpc.models.kernels.launching import FINISH, accumulator, ceil_div, launch, padded, tiling
 from darts_hpc.models.norm import Statistics, statistics
 
@@ -33,7 +34,7 @@ class _StagePools(torch.autograd.Function):
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any, x: Tensor, mixer: Tensor, sizes: tuple[int, int, int], norm: Statistics
     ) -> Tensor:
-        from darts_hpc.models.kernels import batch_norms, pools
+        from darts_hpc.models.kernels import pools
 
         x, mixer = x.contiguous(), mixer.contiguous()
         states, edges, stride = sizes
@@ -42,30 +43,17 @@ class _StagePools(torch.autograd.Function):
         out_height, out_width = ceil_div(height, stride), ceil_div(width, stride)
         pixels = out_height * out_width
         block, tiles, rows = tiling(batch, pixels, c)
-        dtype, acc = accumulator(x.dtype)
+        acc = accumulator(x.dtype)[1]
         pooled = x.new_empty(batch, 2 * channels, out_height, out_width)
         winner = x.new_empty(batch, channels, out_height, out_width, dtype=torch.int8)
-        if norm.of_batch:
-            sums, squares = (x.new_empty(rows, 2 * channels, dtype=dtype) for _ in range(2))
-            mean, inv_std = (x.new_empty(2 * channels, dtype=dtype) for _ in range(2))
-        else:
-            assert norm.running_mean is not None and norm.running_variance is not None
-            sums = squares = pooled
-            mean, inv_std = norm.running_mean, (norm.running_variance + norm.eps).rsqrt()
+        sums = ChannelSums(norm, pooled, rows)
         tile: dict[str, Any] = {"C": c, "ACC": acc, "BC": padded(c), "BLOCK": block}
         image = {"H": height, "W": width, "OUT_H": out_height, "OUT_W": out_width, "STRIDE": stride}
         launch(
-            pools.pool, (rows, states), x, pooled, winner, sums, squares, tiles, states,
+            pools.pool, (rows, states), x, pooled, winner, *sums.partial, tiles, states,
             STATISTICS=norm.of_batch, **image, **tile,
         )  # fmt: skip
-        if norm.of_batch:
-            has_running = norm.running_mean is not None
-            running = (norm.running_mean, norm.running_variance) if has_running else (mean, mean)
-            launch(
-                batch_norms.finish_statistics, (ceil_div(2 * channels, FINISH["CHANNELS"]),),
-                sums, squares, mean, inv_std, *running, rows, tiles, pixels, 2 * channels, batch * pixels,
-                norm.momentum, norm.eps, BLOCK=block, UPDATE=has_running, **FINISH,
-            )  # fmt: skip
+        mean, inv_std = sums.finish(tiles, block)
         total = x.new_empty(batch, edges, c, out_height, out_width)
         launch(
             pools.mix, (rows, edges), pooled, mean, inv_std, x, mixer, total, tiles, states, edges,

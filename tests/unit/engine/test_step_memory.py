@@ -12,7 +12,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.engine.search_step import search_step
 from darts_hpc.engine.step_memory import Step, trace
 from darts_hpc.models.build import build_supernet
-from darts_hpc.models.kernels import stage_convolutions, stage_pools
+from darts_hpc.models.kernels import channel_sums, stage_convolutions, stage_pools
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.memory import LiveBytes
 
@@ -100,7 +100,7 @@ def allocated_peak(step: Step, init_channels: int, batch_size: int) -> int:
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_prediction_is_within_5_percent_of_what_the_allocator_gave(name, monkeypatch):
-    for caller in (stage_convolutions, stage_pools):  # the kernels need a GPU, and allocate nothing
+    for caller in (channel_sums, stage_convolutions, stage_pools):  # the kernels need a GPU, and allocate nothing
         monkeypatch.setattr(caller, "launch", lambda *args, **meta: None)
     changes, init_channels, batch_size = CONFIGURATIONS[name]
     step = replace(STEP, **changes)

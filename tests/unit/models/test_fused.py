@@ -12,10 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from darts_hpc.distributed.world import World
 from darts_hpc.models.build import build_supernet, choose_supernet
-from darts_hpc.models.kernels import launching, stage_convolutions, stage_pools
+from darts_hpc.models.kernels import channel_sums, launching, stage_convolutions, stage_pools
 from darts_hpc.models.relaxed import RelaxedNetwork
 from darts_hpc.search.hypergradient import exact_gradient
 
@@ -296,7 +297,7 @@ def test_a_kernels_gradient_is_never_differentiated_by_mistake():
     assert "once_differentiable" in interpreted(refuses_double_backward)
 
 
-def compiled_for_a_gpu(capability: int) -> list[str]:
+def compiled_for_a_gpu(capability: int, autocast: bool) -> list[str]:
     """Compile what a gradient of the default supernet launches for a GPU that need not be there; return the kernels."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -306,24 +307,24 @@ def compiled_for_a_gpu(capability: int) -> list[str]:
 
     def record(kernel: Any, grid: tuple, *args: Any, **meta: Any) -> None:
         names = kernel.arg_names
-        of_type = {torch.float32: "*fp32", torch.int8: "*i8"}
+        of_type = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int8: "*i8"}
         given = {**dict(zip(names, args, strict=False)), **meta}
         constants = {name: given[name] for name in names if kernel.params[names.index(name)].is_constexpr}
         signature = {
             name: "constexpr" if name in constants else of_type[value.dtype] if isinstance(value, Tensor) else "i32"
             for name, value in given.items()
         }
-        key = kernel.__name__, tuple((name, str(value)) for name, value in constants.items())
+        key = kernel.__name__, str(constants), str(signature)
         variants.setdefault(key, (kernel, {name: signature[name] for name in names}, constants))
 
-    callers: tuple[Any, ...] = (stage_convolutions, stage_pools)
+    callers: tuple[Any, ...] = (channel_sums, stage_convolutions, stage_pools)
     for caller in callers:
         caller.launch = record
-    net = build_supernet("fused", 16, 3, 10).to("meta")
-    gradients = torch.autograd.grad(
-        net(torch.empty(64, 3, 32, 32, device="meta")).sum(), [*net.weights(), *net.alphas()]
-    )
-    assert len(gradients) == 3
+    torch.backends.cuda.matmul.allow_tf32 = True
+    with FakeTensorMode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        net = build_supernet("fused", 16, 3, 10)
+        torch.autograd.grad(net(torch.empty(64, 3, 32, 32)).sum(), [*net.weights(), *net.alphas()])
+    assert autocast == any("*bf16" in signature for _, _, signature in variants)
     for kernel, signature, constants in variants.values():
         places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
         aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(signature) if name.endswith("_ptr")}
@@ -334,8 +335,9 @@ def compiled_for_a_gpu(capability: int) -> list[str]:
 
 @needs_triton
 @pytest.mark.slow
-def test_every_kernel_compiles_for_a_gpu():
-    assert run_apart(compiled_for_a_gpu, 90) == [
+@pytest.mark.parametrize("autocast", [False, True])
+def test_every_kernel_compiles_for_a_gpu_in_tf32_and_in_bfloat16(autocast):
+    assert run_apart(compiled_for_a_gpu, 90, autocast) == [
         "convolve", "depthwise_backward", "depthwise_weight_gradient", "finish_gradients", "finish_mixed_gradients",
         "finish_statistics", "mix", "pointwise_backward", "pool", "pool_backward", "sum_gradients", "sum_into_nodes",
         "sum_mixed_gradients", "unmix",
