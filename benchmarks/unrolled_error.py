@@ -25,7 +25,8 @@ from torch import Tensor
 from darts_hpc.config.schema import SearchDataConfig, SearchOptimConfig
 from darts_hpc.data.load import load_dataset
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.optim import build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.engine.optim import build_sgd, set_learning_rate
+from darts_hpc.engine.schedule import cosine_learning_rate
 from darts_hpc.engine.search_step import search_step
 from darts_hpc.models.build import build_supernet
 from darts_hpc.search import hypergradient

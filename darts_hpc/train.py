@@ -16,8 +16,9 @@ from darts_hpc.data.split import held_out_split
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.fingerprint import fingerprint
 from darts_hpc.engine.loops import evaluate, train_epoch
-from darts_hpc.engine.optim import build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.engine.optim import build_sgd, set_learning_rate
 from darts_hpc.engine.run import Run, prefixed
+from darts_hpc.engine.schedule import cosine_learning_rate
 from darts_hpc.engine.seeding import seed_everything
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.network import NetworkCIFAR

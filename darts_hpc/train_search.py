@@ -20,8 +20,10 @@ from darts_hpc.distributed.world import World
 from darts_hpc.engine.fingerprint import fingerprint
 from darts_hpc.engine.loops import evaluate, search_epoch
 from darts_hpc.engine.memory_plan import choose_form, plan_search
-from darts_hpc.engine.optim import NamedMomentum, build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.engine.momentum import NamedMomentum
+from darts_hpc.engine.optim import build_sgd, set_learning_rate
 from darts_hpc.engine.run import Run, prefixed
+from darts_hpc.engine.schedule import cosine_learning_rate
 from darts_hpc.engine.seeding import seed_everything
 from darts_hpc.engine.step_graph import build_search_step
 from darts_hpc.models.build import build_supernet

@@ -1,7 +1,13 @@
-"""Learning rates of ImageNet training, as pure functions of the epoch: a resumed run needs no scheduler state."""
+"""Learning rates, as pure functions of the epoch: a resumed run needs no scheduler state."""
+
+import math
 
 from darts_hpc.config.imagenet import ImageNetOptimConfig
-from darts_hpc.engine.optim import cosine_learning_rate
+
+
+def cosine_learning_rate(epoch: int, epochs: int, maximum: float, minimum: float = 0.0) -> float:
+    """Return the rate of an epoch (0-based): `maximum` in the first, approaching `minimum` after the last."""
+    return minimum + (maximum - minimum) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
 def imagenet_learning_rate(epoch: int, epochs: int, cfg: ImageNetOptimConfig) -> float:

@@ -5,7 +5,9 @@ import torch
 
 from darts_hpc.config.schema import SearchOptimConfig
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.optim import NamedMomentum, build_sgd, cosine_learning_rate, set_learning_rate
+from darts_hpc.engine.momentum import NamedMomentum
+from darts_hpc.engine.optim import build_sgd, set_learning_rate
+from darts_hpc.engine.schedule import cosine_learning_rate
 from darts_hpc.engine.search_step import weight_step
 from darts_hpc.models.build import build_supernet
 from darts_hpc.models.supernet import SuperNet
