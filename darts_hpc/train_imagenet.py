@@ -70,6 +70,11 @@ def main(cfg: ImageNetConfig) -> Path:
         precision = Precision(choose_precision(cfg.machine.precision, world.device), world.device)
         optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
         data = open_imagenet(cfg.data, cfg.run.seed, world)
+        if data.train.steps_per_epoch < recipe.accumulate:
+            raise ValueError(
+                f"--global_batch_size {cfg.optim.global_batch_size} is more than the {data.train.num_samples} images "
+                "of an epoch; lower it"
+            )
         seed_everything(cfg.run.seed, cfg.run.deterministic)
         network = NetworkImageNet(
             cfg.model.init_channels, len(data.classes), cfg.model.layers, cfg.model.auxiliary, genotype

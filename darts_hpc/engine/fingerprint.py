@@ -7,6 +7,7 @@ from darts_hpc.config.schema import flat
 NOT_COMPARED = frozenset(
     {"data", "save", "resume", "device", "gpu", "tensorboard", "model_path"}
     | {"num_threads", "prefetch", "manifest", "valid_batch_size", "parallel", "replica_check"}
+    | {"max_bad_images"}
     | {"memory_check", "memory_limit"}
 )
 """Flags that change where a run lies or runs, and nothing that it computes."""

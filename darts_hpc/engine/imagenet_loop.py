@@ -56,6 +56,7 @@ def imagenet_epoch(
             precision.check_finite()
         if replica_check and (run.step + 1) % replica_check == 0:
             check_replicas(weights, run.world)
+    precision.check_finite()
     return run.meter
 
 

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
+LEAST_SCALE = 1.0
+"""Of a loss in fp16: below it, gradients that were scaled up to fit are scaled down."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -62,15 +64,18 @@ class Precision:
         return norm
 
     def check_finite(self) -> None:
-        """Raise ValueError if a step with a gradient that is not finite was taken. Waits for the device."""
-        if self.name != "fp16" and self.skipped:
+        """Raise ValueError if the training diverged: a step with a gradient that is not finite was taken, or in fp16
+        none fits any more, however small its scale. Waits for the device.
+        """
+        if self.scaler.get_scale() < LEAST_SCALE if self.name == "fp16" else self.skipped:
             raise ValueError(
                 "the gradient is no longer finite: the training diverged. Go on from the last checkpoint, or start "
                 "afresh, with a lower --learning_rate or a longer --warmup_epochs"
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale, and what decides when it changes."""
+        """Return the scale, and what decides when it changes. Raises as check_finite: such weights are no good."""
+        self.check_finite()
         return {"scaler": self.scaler.state_dict(), "skipped": self.skipped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -193,7 +193,28 @@ def test_mistakes_are_refused_in_one_line_by_all_ranks(processes, capfd, tmp_pat
     assert "--optimizer_impl apex needs CUDA" in refused(capfd, *save, "--optimizer_impl", "apex", processes=processes)
     said = refused(capfd, *save, "--batch_size", 8, "--global_batch_size", 12 * processes, processes=processes)
     assert said.endswith(f"--batch_size 8 times {processes} processes; take --batch_size 6")
+    said = refused(capfd, *save, "--batch_size", 4, "--global_batch_size", 400, processes=processes)
+    assert "--global_batch_size 400 is more than the 175 images of an epoch" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("checkpoint_freq", [0, 1])
+def test_a_training_that_diverged_ends_and_leaves_the_last_good_checkpoint(checkpoint_freq, capfd, tmp_path):
+    flags = ["--learning_rate", "1e30", "--grad_clip", "1e30", "--report_freq", 100, "--batch_size", 24]
+    said = refused(capfd, *flags, "--checkpoint_freq", checkpoint_freq, "--save", f"{tmp_path}/run")
+    assert "the training diverged" in said and not (tmp_path / "run" / "result.json").exists()
+    newest = CheckpointStore(tmp_path / "run" / "checkpoints").load_newest()
+    assert (newest is not None) == bool(checkpoint_freq)
+    if newest is not None:
+        assert newest.load("state")["objects"]["precision"]["skipped"] == 0
+
+
+def test_more_bad_images_may_be_allowed_when_a_run_goes_on(tmp_path):
+    save = ["--save", f"{tmp_path}/run/", "--batch_size", 24]
+    train(*save, "--epochs", 1, "--max_bad_images", 2)
+    (tmp_path / "run" / "result.json").unlink()
+    train(*save, "--epochs", 1, "--max_bad_images", 3, "--resume", "auto")
+    assert (tmp_path / "run" / "result.json").exists()
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_with_the_difference(trained, capfd):

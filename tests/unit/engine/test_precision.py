@@ -72,6 +72,19 @@ def test_without_scaling_a_gradient_that_is_not_finite_ends_the_run(name):
     step(precision, weight, optimizer, float("nan"))
     with pytest.raises(ValueError, match=r"no longer finite.*lower --learning_rate"):
         precision.check_finite()
+    with pytest.raises(ValueError, match="no longer finite"):  # nor is it saved
+        precision.state_dict()
+
+
+def test_in_fp16_a_gradient_that_fits_at_no_scale_ends_the_run():
+    weight = nn.Parameter(torch.ones(1))
+    precision, optimizer = scaled(weight)
+    for _ in range(16):
+        step(precision, weight, optimizer, float("nan"))
+    precision.check_finite()
+    step(precision, weight, optimizer, float("nan"))
+    with pytest.raises(ValueError, match="no longer finite"):
+        precision.check_finite()
 
 
 def test_autocast_computes_in_the_format_and_keeps_losses_in_float32():
