@@ -7,7 +7,8 @@
 . launch/common.sh
 
 head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun does not take it from sbatch
+# srun does not take it from sbatch. Where sbatch was not asked for it, a step gets all CPUs of the job by itself.
+if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 # each_node COMMAND ...: once on each node

@@ -66,6 +66,18 @@ def test_search_sbatch_runs_unedited_on_the_default_partition(cluster: Cluster, 
     assert (folder / "result.json").exists() and "+ srun" in log.read_text()
 
 
+@pytest.mark.parametrize(
+    ("options", "cpus"),
+    [("--exclusive", 4), ("--cpus-per-task=3", 3), ("--gpus-per-node=2 --cpus-per-gpu=2", 4), ("--ntasks=1", 1)],
+)
+def test_a_step_has_all_cpus_of_its_job(options, cpus, cluster: Cluster, checkout: Path, tmp_path: Path):
+    script = tmp_path / "job"
+    script.write_text("#!/usr/bin/env bash\n. slurm/job.sh\neach_node sh -c 'echo \"cpus $SLURM_CPUS_ON_NODE\"'\n")
+    job = cluster.sbatch(*options.split(), f"--output={tmp_path}/log", script, cwd=checkout, env=environment())
+    assert cluster.wait(job)["JobState"] == "COMPLETED"
+    assert f"cpus {cpus}\n" in (tmp_path / "log").read_text()
+
+
 def test_imagenet_is_copied_to_each_nodes_disk_and_trained_from_there(cluster: Cluster, checkout: Path, tmp_path: Path):
     draw = np.random.default_rng(0)
     for index in range(24):
