@@ -11,39 +11,61 @@ head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-# each_node COMMAND ...: once on each node
-each_node() {
-    show srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 "$@"
-    srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 "$@"
-}
+stopping=
+# To every task of the step under way; srun itself would leave them to their fate.
+trap 'stopping=yes; echo "stopping, to go on later" >&2; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1 TERM
 
-# run_entry ENTRY FLAG ...: an entry point with one process for each GPU of the job (PROCESSES: for each node), to its end
-# or to the signal before the time limit. Then the run saves and leaves a marker, if it made progress; with it the job is
-# queued again, and goes on in the same run folder. Ends the job.
-run_entry() {
-    local entry=$1 step code=0 marker=$PWD/slurm/logs/requeue-$SLURM_JOB_ID
-    shift
-    rm -f "$marker"
-    export DARTS_HPC_REQUEUE_FILE=$marker
-    each_node "${torchrun[@]}" --nnodes="$SLURM_NNODES" --nproc-per-node="${PROCESSES:-${SLURM_GPUS_ON_NODE:-1}}" \
-        --rdzv-backend=c10d --rdzv-endpoint="$head_node:$((30000 + SLURM_JOB_ID % 2500))" \
-        --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" -m "darts_hpc.$entry" "$@" &
+# each_node COMMAND ...: once on each node, to its end, which a signal to the job asks for
+each_node() {
+    local command=(srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 "$@")
+    local step code
+    show "${command[@]}"
+    "${command[@]}" &
     step=$!
-    # To every task of the step; a function in the background is a shell of its own, so not to its pid.
-    trap 'echo "stopping, to go on later" >&2; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1 TERM
     while :; do
         code=0
         wait "$step" || code=$?
         if ! kill -0 "$step" 2> /dev/null; then break; fi # else only a signal came in
     done
     wait "$step" || code=$?
+    return "$code"
+}
+
+# requeue: queue the job again, unless it was cancelled, which is not to come back
+requeue() {
+    if [[ $(scontrol -o show job "$SLURM_JOB_ID") == *"JobState=RUNNING"* ]]; then
+        show scontrol requeue "$SLURM_JOB_ID"
+        scontrol requeue "$SLURM_JOB_ID" # ends this script at once
+    fi
+}
+
+# stage_images SRC DEST: copy them to each node, to the end or to the signal before the time limit. Then, if a file was
+# copied, the job is queued again, and goes on with the rest.
+stage_images() {
+    local started code=0
+    started=$(date +%s)
+    each_node "$PYTHON" -m darts_hpc.stage "$1" "$2" || code=$?
+    if [ -n "$stopping" ]; then
+        if [ -n "$(each_node find "$2" -type f ! -name '.*' -newermt "@$started" -print -quit)" ]; then requeue; fi
+        code=1
+    fi
+    if [ "$code" != 0 ]; then exit "$code"; fi
+}
+
+# run_entry ENTRY FLAG ...: an entry point with one process for each GPU of the job (PROCESSES: for each node), to its end
+# or to the signal before the time limit. Then the run saves and leaves a marker, if it made progress; with it the job is
+# queued again, and goes on in the same run folder. Ends the job.
+run_entry() {
+    local entry=$1 code=0 marker=$PWD/slurm/logs/requeue-$SLURM_JOB_ID
+    shift
+    rm -f "$marker"
+    export DARTS_HPC_REQUEUE_FILE=$marker
+    each_node "${torchrun[@]}" --nnodes="$SLURM_NNODES" --nproc-per-node="${PROCESSES:-${SLURM_GPUS_ON_NODE:-1}}" \
+        --rdzv-backend=c10d --rdzv-endpoint="$head_node:$((30000 + SLURM_JOB_ID % 2500))" \
+        --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" -m "darts_hpc.$entry" "$@" || code=$?
     if [ -e "$marker" ]; then
         cat "$marker"
-        # A job that was cancelled saved too, but is not to come back.
-        if [[ $(scontrol -o show job "$SLURM_JOB_ID") == *"JobState=RUNNING"* ]]; then
-            show scontrol requeue "$SLURM_JOB_ID"
-            scontrol requeue "$SLURM_JOB_ID" # ends this script at once
-        fi
+        requeue
     fi
     exit "$code"
 }

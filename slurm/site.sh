@@ -13,5 +13,5 @@
 # Network interface between nodes, where the default one is slow or wrong (ip -brief address).
 # export NCCL_SOCKET_IFNAME=ib0 GLOO_SOCKET_IFNAME=ib0
 
-# A disk of each node, for STAGE=1 sbatch slurm/imagenet.sbatch.
+# A disk of each node, for STAGE=/path/to/imagenet sbatch slurm/imagenet.sbatch.
 export NODE_DISK=${NODE_DISK:-${SLURM_TMPDIR:-/tmp/$(id -un)}}

@@ -1,13 +1,16 @@
 """Every launcher starts the same run: with as many processes, the same weights, alphas and metrics to the last bit."""
 
+import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from jobs import SEARCH, TINY, TRAIN, environment, mpi_python, outcome, run, start
 from PIL import Image
-from slurm_cluster import Cluster
+from slurm_cluster import ENDED, Cluster
 
 pytestmark = pytest.mark.slow
 
@@ -78,24 +81,69 @@ def test_a_step_has_all_cpus_of_its_job(options, cpus, cluster: Cluster, checkou
     assert f"cpus {cpus}\n" in (tmp_path / "log").read_text()
 
 
-def test_imagenet_is_copied_to_each_nodes_disk_and_trained_from_there(cluster: Cluster, checkout: Path, tmp_path: Path):
+def stage_and_train(cluster: Cluster, checkout: Path, folder: Path) -> str:
+    """Submit a training on 24 photos, which two nodes copy to disk/FOLDER's name/imagenet; return the job."""
     draw = np.random.default_rng(0)
     for index in range(24):
-        image = tmp_path / "imagenet" / ("val" if index % 3 == 2 else "train") / "ab"[index % 2] / f"{index}.jpg"
+        image = folder / "imagenet" / ("val" if index % 3 == 2 else "train") / "ab"[index % 2] / f"{index}.jpg"
         image.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(image)
     flags = ["--config", "configs/imagenet/smoke.yaml", "--loader", "dali", "--device", "cpu", "--epochs", "1"]
     flags += ["--batch_size", "4", "--global_batch_size", "8", "--warmup_epochs", "0"]
-    job = cluster.sbatch(
-        "--nodes=2", "--gpus-per-node=1", f"--output={tmp_path}/log", "slurm/imagenet.sbatch", *flags,
-        "--save", f"{tmp_path}/run/", cwd=checkout,
-        env=environment(STAGE=str(tmp_path / "imagenet"), NODE_DISK=str(cluster.disk)),
+    return cluster.sbatch(
+        "--nodes=2", "--gpus-per-node=1", f"--output={folder}/log", "slurm/imagenet.sbatch", *flags,
+        "--save", f"{folder}/run/", cwd=checkout,
+        env=environment(STAGE=f"{folder}/imagenet", NODE_DISK=f"{cluster.disk}/{folder.name}"),
     )  # fmt: skip
+
+
+def staged_photos(cluster: Cluster, node: str, folder: Path) -> dict[str, int]:
+    """Return the inode of each photo on a node's disk: a photo that is copied again gets another."""
+    return {path.name: path.stat().st_ino for path in (cluster.folder / f"disk-{node}" / folder.name).rglob("*.jpg")}
+
+
+@contextmanager
+def hold_staging(cluster: Cluster, node: str, folder: Path) -> Iterator[None]:
+    """Let a node's copy wait for one that never ends."""
+    lock = cluster.folder / f"disk-{node}" / folder.name / "imagenet" / ".staging.lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_imagenet_is_copied_to_each_nodes_disk_and_trained_from_there(cluster: Cluster, checkout: Path, tmp_path: Path):
+    job = stage_and_train(cluster, checkout, tmp_path)
     assert cluster.wait(job, timeout_s=250)["JobState"] == "COMPLETED", (tmp_path / "log").read_text()
     assert (tmp_path / "run" / "result.json").exists()
     for node in cluster.nodes:
-        staged = cluster.folder / f"disk-{node}" / "imagenet"
-        assert sorted(path.name for path in staged.rglob("*.jpg")) == sorted(f"{index}.jpg" for index in range(24))
+        assert sorted(staged_photos(cluster, node, tmp_path)) == sorted(f"{index}.jpg" for index in range(24))
+
+
+def test_a_job_that_must_end_while_it_copies_goes_on_later_with_what_is_copied(
+    cluster: Cluster, checkout: Path, tmp_path: Path
+):
+    with hold_staging(cluster, "node1", tmp_path):
+        job = stage_and_train(cluster, checkout, tmp_path)
+        cluster.wait_for(lambda: len(staged_photos(cluster, "node2", tmp_path)) == 24, "node2's copy")
+        cluster.run("scancel", "--batch", "--signal=USR1", job)  # what Slurm sends 300 s before the time limit
+        cluster.wait(job, "PENDING", *ENDED)
+    copied = staged_photos(cluster, "node2", tmp_path)
+    ended, log = cluster.wait(job, timeout_s=250), (tmp_path / "log").read_text()
+    assert ended["JobState"] == "COMPLETED" and ended["Restarts"] == "1" and "+ scontrol requeue" in log, log
+    assert staged_photos(cluster, "node2", tmp_path) == copied and len(copied) == 24
+
+
+def test_a_job_that_must_end_before_it_copied_anything_does_not_come_back(
+    cluster: Cluster, checkout: Path, tmp_path: Path
+):
+    with hold_staging(cluster, "node1", tmp_path), hold_staging(cluster, "node2", tmp_path):
+        job = stage_and_train(cluster, checkout, tmp_path)
+        for node in cluster.nodes:
+            cluster.wait_for(lambda node=node: "darts_hpc.stage" in " ".join(cluster.processes(node)), "the copying")
+        cluster.run("scancel", "--batch", "--signal=USR1", job)
+        ended = cluster.wait(job, "PENDING", *ENDED)
+    assert ended["JobState"] == "FAILED" and ended["ExitCode"] == "1:0", (tmp_path / "log").read_text()
 
 
 def test_a_job_submitted_from_elsewhere_says_where_to_submit_it(cluster: Cluster, checkout: Path, tmp_path: Path):
