@@ -4,8 +4,10 @@ import os
 import re
 import signal
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 MISTAKE = signal.SIGHUP
 """What tells torchrun to stop because of a user's mistake; nobody waits for a launcher whose terminal hung up."""
@@ -55,6 +57,18 @@ def job_name(env: Mapping[str, str] = os.environ) -> str:
 def is_restart(env: Mapping[str, str] = os.environ) -> bool:
     """Whether torchrun or Slurm started this very job before: after a death, a lost node, a preemption."""
     return any(env.get(name, "0") != "0" for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
+
+
+def launch_time(env: Mapping[str, str] = os.environ) -> float:
+    """Return since when this job may have written what it finds, in seconds since the epoch: the start of its launcher.
+
+    0 where Slurm started the job before.
+    """
+    if env.get("SLURM_RESTART_COUNT", "0") != "0":
+        return 0.0
+    fields = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()  # from the third on: proc(5)
+    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # seconds after boot
+    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - started)
 
 
 def is_first_process(env: Mapping[str, str] = os.environ) -> bool:

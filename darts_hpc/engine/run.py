@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from darts_hpc.config.schema import RunConfig
-from darts_hpc.distributed.launcher import is_restart, job_name
+from darts_hpc.distributed.launcher import is_restart, job_name, launch_time
 from darts_hpc.distributed.vote import Vote
 from darts_hpc.distributed.world import World
 from darts_hpc.engine.checkpoint import CheckpointStore, check_fingerprint, save_atomically, write_text_atomically
@@ -88,7 +88,11 @@ class Run:
     def __enter__(self) -> "Run":
         with ExitStack() as stack:
             self.folder = choose_run_folder(
-                self.entry, self.cfg.save, self.cfg.resume, job_name(), restarted=is_restart()
+                self.entry,
+                self.cfg.save,
+                self.cfg.resume,
+                job_name(),
+                restarted_since=launch_time() if is_restart() else None,
             )
             self.folder = self.world.broadcast_object(self.folder)
             if self.world.is_main:

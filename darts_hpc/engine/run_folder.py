@@ -26,12 +26,14 @@ RUNS = Path("runs")
 PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "darts_hpc")
 
 
-def choose_run_folder(entry: str, save: str, resume: str, job: str, runs: Path = RUNS, restarted: bool = False) -> Path:
+def choose_run_folder(
+    entry: str, save: str, resume: str, job: str, runs: Path = RUNS, restarted_since: float | None = None
+) -> Path:
     """Return the run folder that --save and --resume ask for; it may not exist yet.
 
     A name gives runs/<entry>-<name>-<time>-<job>/; with a path separator in it, `save` is the folder. resume: "none",
-    "auto" (the newest run of that name that has a checkpoint, if any) or a run folder. A job that was `restarted` goes
-    on with its own run, whether that was asked for or not.
+    "auto" (the newest run of that name that has a checkpoint, if any) or a run folder. A job that was
+    restarted, and launched at `restarted_since`, goes on with its own run, whether that was asked for or not.
 
     Raises ValueError when a run is in the way, or there is nothing to resume.
     """
@@ -42,12 +44,16 @@ def choose_run_folder(entry: str, save: str, resume: str, job: str, runs: Path =
         return folder
     if os.sep in save:
         folder = Path(save)
-        if resume == "none" and not restarted and ((folder / "config.yaml").exists() or has_checkpoint(folder)):
+        if (
+            resume == "none"
+            and not _is_own(folder, restarted_since)
+            and ((folder / "config.yaml").exists() or has_checkpoint(folder))
+        ):
             raise ValueError(f"--save {save} holds a run already; add --resume auto to go on with it, or name another")
         return folder
-    if restarted and resume == "none":
+    if restarted_since is not None and resume == "none":
         own = sorted(runs.glob(f"{glob.escape(f'{entry}-{save}')}-????????-??????-{job}"))
-        if own and not (own[-1] / "result.json").exists():
+        if own and _is_own(own[-1], restarted_since) and not (own[-1] / "result.json").exists():
             return own[-1]
     if resume == "auto":
         name = re.compile(rf"{re.escape(entry)}-{re.escape(save)}-\d{{8}}-\d{{6}}-[^-]+")
@@ -166,6 +172,12 @@ class TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line to stderr."""
         tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _is_own(folder: Path, restarted_since: float | None) -> bool:
+    """Whether a restarted job has begun or gone on with the run there; another launch may share the job's name."""
+    config = folder / "config.yaml"  # written at every start
+    return restarted_since is not None and config.exists() and config.stat().st_mtime >= restarted_since
 
 
 def _git(checkout: Path, *arguments: str) -> str | None:

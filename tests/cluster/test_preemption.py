@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,30 @@ def test_a_killed_rank_is_restarted_and_a_killed_launcher_leaves_no_orphan(check
     wait_until(lambda: workers(folder) == [], 5, "the workers to end")
     assert run(*command, "--resume", "auto", cwd=checkout, log=tmp_path / "log2", PROCESSES="2") == 0
     assert outcome(folder) == undisturbed(TRAIN, 2)
+
+
+def test_a_launch_that_stumbles_at_its_start_leaves_an_older_ones_run_alone(checkout: Path, tmp_path: Path):
+    where = {"NODES": "1", "HEAD": "localhost", "PORT": "29418", "PROCESSES": "2"}
+    command = [checkout / "launch/multinode.sh", *TRAIN, "--save"]
+    old = tmp_path / "runs" / "train-mine-20260101-000000-darts_hpc"  # what a launch of this name would call it
+    launcher = start(*command, old, cwd=tmp_path, log=tmp_path / "log", **where)
+    wait_until(lambda: steps_done(old) >= 3, 200, "the third step")
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    wait_until(lambda: workers(old) == [], 5, "the worker to end")
+    before = {path: path.read_bytes() for path in old.rglob("*.*") if path.name != ".lock"}
+
+    stumbling = tmp_path / "python"
+    stumbling.write_text(
+        f'#!/bin/sh\n[ "$TORCHELASTIC_RESTART_COUNT" = 0 ] && kill -9 $$\nexec {sys.executable} "$@"\n'
+    )
+    stumbling.chmod(0o755)
+    where["PYTHON_EXEC"] = str(stumbling)  # the worker's Python, to torchrun
+    assert run(*command, "mine", cwd=tmp_path, log=tmp_path / "log2", **where) == 0, (tmp_path / "log2").read_text()
+    assert run(*command, old, cwd=tmp_path, log=tmp_path / "log3", **where) == 2
+    assert "holds a run already" in (tmp_path / "log3").read_text()
+    (new,) = {path.parent for path in tmp_path.glob("runs/*/result.json")}
+    assert new != old and before == {path: path.read_bytes() for path in before}
 
 
 @pytest.mark.parametrize("whom", ["launcher", "one rank"])

@@ -1,11 +1,21 @@
 """Rank and size come whole from one launcher, or are refused. Real launchers: tests/cluster."""
 
+import subprocess
 import sys
+import time
 import types
 
 import pytest
 
-from darts_hpc.distributed.launcher import Place, find_place, first_host, is_first_process, is_restart, job_name
+from darts_hpc.distributed.launcher import (
+    Place,
+    find_place,
+    first_host,
+    is_first_process,
+    is_restart,
+    job_name,
+    launch_time,
+)
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node7", "MASTER_PORT": "29500"}
 BATCH = {
@@ -139,3 +149,12 @@ def test_a_job_keeps_its_name_over_restarts_and_shares_it_with_no_other():
 def test_restarts_are_told_from_first_starts():
     assert not is_restart({}) and not is_restart({"TORCHELASTIC_RESTART_COUNT": "0"})
     assert is_restart({"TORCHELASTIC_RESTART_COUNT": "2"}) and is_restart({"SLURM_RESTART_COUNT": "1"})
+
+
+def test_a_launch_begins_with_its_launcher_unless_slurm_started_the_job_before():
+    ask = "from darts_hpc.distributed.launcher import launch_time; print(launch_time())"
+    before = time.time()
+    launcher = ["sh", "-c", 'sleep 1; "$0" -c "$1"; true', sys.executable, ask]
+    done = subprocess.run(launcher, capture_output=True, text=True, check=True)
+    assert abs(float(done.stdout) - before) < 0.5
+    assert launch_time({"SLURM_RESTART_COUNT": "1"}) == 0.0

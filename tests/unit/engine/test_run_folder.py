@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,8 @@ def with_checkpoint(folder: Path) -> Path:
     return folder
 
 
-def choose(tmp_path, save="EXP", resume="none", job="77", restarted=False):
-    return choose_run_folder("train", save, resume, job, runs=tmp_path, restarted=restarted)
+def choose(tmp_path, save="EXP", resume="none", job="77", restarted_since=None):
+    return choose_run_folder("train", save, resume, job, runs=tmp_path, restarted_since=restarted_since)
 
 
 def test_a_name_gets_entry_time_and_job(tmp_path):
@@ -48,10 +49,18 @@ def test_a_restarted_job_goes_on_with_its_own_run_unasked(tmp_path):
     own = tmp_path / "train-EXP-20261124-101500-77"
     for folder in (own, tmp_path / "train-EXP-20261124-101501-78", tmp_path / "train-OTHER-20261124-101502-77"):
         with_checkpoint(folder)
-    assert choose(tmp_path, restarted=True) == own
-    assert choose(tmp_path, restarted=False) != own
-    assert choose(tmp_path, restarted=True, job="79").name.endswith("-79")  # it did not get so far as a folder
-    assert choose(tmp_path, save=f"{own}/", restarted=True) == own
+    assert choose(tmp_path, restarted_since=0.0) == own
+    assert choose(tmp_path) != own
+    assert choose(tmp_path, restarted_since=0.0, job="79").name.endswith("-79")  # it did not get so far as a folder
+    assert choose(tmp_path, save=f"{own}/", restarted_since=0.0) == own
+
+
+def test_a_restarted_job_leaves_the_run_of_an_older_launch_with_its_name_alone(tmp_path):
+    own = with_checkpoint(tmp_path / "train-EXP-20261124-101500-77")
+    later = time.time() + 60
+    assert choose(tmp_path, restarted_since=later) != own
+    with pytest.raises(ValueError, match="holds a run already"):
+        choose(tmp_path, save=f"{own}/", restarted_since=later)
 
 
 def test_a_name_with_a_separator_is_the_folder(tmp_path):
