@@ -1,9 +1,14 @@
 """ImageNet through Pillow and torchvision in worker processes: the reference that DALI is measured against."""
 
+import atexit
 import io
 import multiprocessing
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -17,6 +22,7 @@ from darts_hpc.data.imagenet.draws import Draws
 from darts_hpc.data.imagenet.inspect import DamagedImage
 from darts_hpc.data.imagenet.samples import Samples
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 Loaded = tuple[Tensor, Tensor, list[tuple[int, str]]]
 """ids (B,) int64, pixels (B, H, W, 3) uint8, and the ids and reasons of damaged images."""
 
@@ -24,7 +30,9 @@ Loaded = tuple[Tensor, Tensor, list[tuple[int, str]]]
 class TorchvisionLoader:
     """Batches made by `num_workers` processes. What happens to each image is a function of its id, so not up to them.
 
-    The processes start with the first batch, from an interpreter without threads, forking which is safe, and stay.
+    The processes start with the first batch, from an interpreter without threads, forking which is safe, and stay as
+    long as this process lives. Signals are for it alone: schedulers send theirs to every process, and a run can't stop
+    well without its workers.
     """
 
     def __init__(self, samples: Samples, *, num_workers: int, prefetch: int):
@@ -33,6 +41,8 @@ class TorchvisionLoader:
         self.positions: list[tuple[int, int]] = []  # (epoch, step) of each batch to come, which the sampler reads
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__, "torchvision.transforms"])
+        _start_forkserver()
+        atexit.register(_kill_workers)
         self._loader = DataLoader(
             _Batches(replace(samples, device=torch.device("cpu"))),
             sampler=_Positions(self.positions),
@@ -41,6 +51,7 @@ class TorchvisionLoader:
             prefetch_factor=prefetch,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context=context,
+            worker_init_fn=_end_with_parent,
             persistent_workers=True,
         )
 
@@ -51,6 +62,35 @@ class TorchvisionLoader:
             for sample_id, reason in damaged:
                 self.samples.leave_out(sample_id, reason)
             yield self.samples.finish(epoch, ids, pixels)
+
+
+def _start_forkserver() -> None:
+    """Start the process that forks the workers with signals blocked, as then they are in the workers."""
+    for start in (resource_tracker.ensure_running, forkserver.ensure_running):  # the former unblocks some in the end
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_workers() -> None:
+    """End the workers before multiprocessing does, which sends a SIGTERM and waits."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+def _end_with_parent(worker: int) -> None:
+    """Watch, in a worker, for the end of the process that it works for; torch watches the one that forked it."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 class _Positions(Sampler[tuple[int, int]]):

@@ -1,0 +1,64 @@
+"""Signals reach a training's loader processes too, as schedulers send them to every process: the run is what stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from test_train_imagenet import NETWORK, make_photos
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A long training with two loader processes, in a process group of its own, after a few steps."""
+    folder, photos = tmp_path, make_photos(tmp_path / "photos")
+    flags = ["--loader", "torchvision", "--data", photos, "--num_threads", 2, "--device", "cpu"]
+    flags += [*NETWORK, "--image_size", 32, "--resize", 36, "--batch_size", 8, "--valid_batch_size", 8]
+    flags += ["--epochs", 200, "--report_freq", 1, "--no-tensorboard", "--save", folder / "run"]
+    training = subprocess.Popen(
+        [sys.executable, "-m", "darts_hpc.train_imagenet", *map(str, flags)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stderr=(folder / "stderr").open("w"),
+        text=True,
+        start_new_session=True,
+    )
+    metrics = folder / "run" / "metrics.jsonl"
+    wait_until(lambda: training.poll() is not None or (metrics.exists() and metrics.read_text().count("step") > 3), 100)
+    assert training.poll() is None, (folder / "stderr").read_text()
+    yield training
+    for process in processes(training.pid):
+        os.kill(process, signal.SIGKILL)
+
+
+def processes(group: int) -> list[int]:
+    """Return the processes of a group that still run."""
+    rows = subprocess.run(["ps", "-eo", "pgid=,pid=,stat="], capture_output=True, text=True, check=True).stdout
+    fields = [row.split() for row in rows.splitlines()]
+    return [int(pid) for pgid, pid, state in fields if int(pgid) == group and not state.startswith("Z")]
+
+
+def wait_until(reached: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_saves_and_ends_without_a_traceback(number, training, tmp_path):
+    assert len(processes(training.pid)) >= 4  # the run, two loaders and what starts them
+    os.killpg(training.pid, number)
+    assert training.wait(timeout=60) == 0
+    said = (tmp_path / "stderr").read_text()
+    assert f"stopped by {number.name}" in said and ", saved;" in said and "Traceback" not in said, said
+    wait_until(lambda: processes(training.pid) == [], 5)
+
+
+def test_loaders_end_within_seconds_of_a_killed_training(training):
+    training.kill()
+    training.wait()
+    wait_until(lambda: processes(training.pid) == [], 5)
