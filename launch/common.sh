@@ -27,6 +27,16 @@ show() {
     printf '\n' >&2
 }
 
+# check_entry ENTRY: exit code 2 for what is no entry point; torchrun would try again and again
+check_entry() {
+    local entries
+    entries=$(cd "$root/darts_hpc" && grep -l ' run_entry(' -- *.py | sed 's/\.py$//')
+    if ! grep -qxF -- "$1" <<< "$entries"; then
+        echo "error: no entry point '$1'; choose from ${entries//$'\n'/, }" >&2
+        exit 2
+    fi
+}
+
 # processes_here: how many processes this node gets: PROCESSES, else one a GPU, else one
 processes_here() {
     local gpus=0

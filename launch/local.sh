@@ -7,6 +7,7 @@ set -euo pipefail
 # shellcheck source=launch/common.sh
 . "$(dirname "$0")/common.sh"
 if [ $# = 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then usage "$0"; fi
+check_entry "$1"
 entry=$1
 shift
 

@@ -11,6 +11,7 @@ if [ -z "${NODES:-}" ] || [ -z "${HEAD:-}" ]; then
     echo "error: NODES and HEAD are not set; as in: NODES=2 HEAD=host1 launch/multinode.sh $*" >&2
     exit 2
 fi
+check_entry "$1"
 entry=$1
 shift
 

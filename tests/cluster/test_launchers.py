@@ -186,6 +186,15 @@ def test_a_mistake_under_torchrun_is_said_once_and_not_tried_again(flags, line, 
     assert code == 2 and len(errors) == 1 and line in errors[0] and "Traceback" not in said, said
 
 
+@pytest.mark.parametrize("script", ["launch/local.sh", "launch/multinode.sh", "launch/mpi.sh 2"])
+@pytest.mark.parametrize("entry", ["train_imagenett", "counter_rng", "train train_imagenet"])
+def test_what_is_no_entry_point_is_refused_with_those_there_are(script, entry, checkout: Path, tmp_path: Path):
+    where = {"NODES": "1", "HEAD": "localhost"}
+    assert run(*script.split(), entry, "--epochs", "1", cwd=checkout, log=tmp_path / "log", **where) == 2
+    (line,) = (tmp_path / "log").read_text().splitlines()
+    assert line.startswith(f"error: no entry point '{entry}'; choose from campaign, evaluate, ")
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed (apt: shellcheck)")
 def test_scripts_pass_shellcheck(checkout: Path, tmp_path: Path):
     root = Path(__file__).parents[2]
