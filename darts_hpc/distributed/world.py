@@ -44,7 +44,7 @@ class World:
         """
         place = find_place()
         if place.size == 1:
-            yield cls(_choose_device(device, gpu))
+            yield cls(_use(_choose_device(device, gpu)))
             return
         peers = Peers(place, timeout_s)
         try:
@@ -76,8 +76,7 @@ class World:
                 f"local rank {place.local_rank} of {socket.gethostname()} finds {torch.cuda.device_count()} GPUs; "
                 "start no more processes a node than it has GPUs"
             )
-        if chosen.type == "cuda":
-            torch.cuda.set_device(chosen)
+        _use(chosen)
         _check_devices(peers.exchange("device", _device_name(chosen)))
         _check_interface("NCCL_SOCKET_IFNAME" if chosen.type == "cuda" else "GLOO_SOCKET_IFNAME")
         backend = "nccl" if chosen.type == "cuda" else "gloo"
@@ -159,6 +158,13 @@ def _choose_device(device: str, index: int) -> torch.device:
     if chosen.index >= torch.cuda.device_count():
         raise ValueError(f"{name} does not exist: this machine has {torch.cuda.device_count()} CUDA devices")
     return chosen
+
+
+def _use(device: torch.device) -> torch.device:
+    """Make a GPU the current one, on which streams, graphs and Triton's kernels run; return it."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def _device_name(device: torch.device) -> str:

@@ -46,6 +46,16 @@ def test_cuda_where_there_is_none_is_refused_with_the_way_out():
         pass
 
 
+@pytest.mark.parametrize(("flags", "index"), [({"gpu": 1}, 1), ({"device": "cuda:1"}, 1), ({"device": "cuda"}, 0)])
+def test_one_process_works_on_the_gpu_it_was_told(flags, index, monkeypatch):
+    used = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", used.append)
+    with World.open(**flags) as world:
+        assert world.device == torch.device("cuda", index) and used == [world.device]
+
+
 def test_two_ranks_average_sum_and_broadcast(tmp_path):
     out = torchrun(
         tmp_path,
