@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ MISTAKE = signal.SIGHUP
 """What tells torchrun to stop because of a user's mistake; nobody waits for a launcher whose terminal hung up."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
+SECONDS_BETWEEN_LOOKS = 0.5
 FIRST_PORT, NUM_PORTS = 20000, 10000  # below the ports that systems hand out by themselves
 
 
@@ -69,6 +71,18 @@ def launch_time(env: Mapping[str, str] = os.environ) -> float:
     fields = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()  # from the third on: proc(5)
     started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # seconds after boot
     return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+
+
+def end_with_launcher() -> None:
+    """From here on, end this process when its launcher is gone, as after kill -9."""
+    launcher = os.getppid()
+
+    def look_out() -> None:
+        while os.getppid() == launcher:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=look_out, daemon=True).start()
 
 
 def is_first_process(env: Mapping[str, str] = os.environ) -> bool:

@@ -9,9 +9,8 @@ import time
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
 
-from darts_hpc.distributed.launcher import Place, stop_restarts
+from darts_hpc.distributed.launcher import SECONDS_BETWEEN_LOOKS, Place, stop_restarts
 
-SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_LEAVE = 1.0
 """How long a rank may take to leave by itself after another one's mistake."""
 SECONDS_TO_HEAR = 5.0
@@ -19,10 +18,9 @@ SECONDS_TO_HEAR = 5.0
 
 
 class Peers:
-    """The store of a run's processes, and a thread that looks after two events that no collective reports.
+    """The store of a run's processes, and a thread that looks after what no collective reports.
 
-    A mistake on any rank ends every rank with exit code 2, and rank 0 says it. A launcher that is gone, as after
-    kill -9, ends this process.
+    A mistake on any rank ends every rank with exit code 2, and rank 0 says it.
     """
 
     def __init__(self, place: Place, timeout_s: float):
@@ -102,10 +100,7 @@ class Peers:
                 return None
 
     def _look_out(self) -> None:
-        launcher = os.getppid()
         while not self._closed.wait(SECONDS_BETWEEN_LOOKS):
-            if os.getppid() != launcher:
-                os._exit(1)
             told = self._told()
             if told is None or self._closed.wait(SECONDS_TO_LEAVE):  # the main thread may be on its way out
                 continue

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
-from darts_hpc.distributed.launcher import Place, find_place
+from darts_hpc.distributed.launcher import Place, end_with_launcher, find_place
 from darts_hpc.distributed.peers import Peers
 
 
@@ -43,6 +43,8 @@ class World:
             ValueError: the launcher contradicts itself, the processes can't meet, or a device does not exist.
         """
         place = find_place()
+        if place.launcher != "none":
+            end_with_launcher()
         if place.size == 1:
             yield cls(_use(_choose_device(device, gpu)))
             return

@@ -79,6 +79,15 @@ def test_a_killed_rank_is_restarted_and_a_killed_launcher_leaves_no_orphan(check
     assert outcome(folder) == undisturbed(TRAIN, 2)
 
 
+def test_a_killed_launcher_leaves_no_single_process_either(checkout: Path, tmp_path: Path):
+    folder = tmp_path / "run"
+    launcher = start("launch/local.sh", *TRAIN, "--save", folder, cwd=checkout, log=tmp_path / "log", PROCESSES="1")
+    wait_until(lambda: steps_done(folder) >= 3, 200, "the third step")
+    os.kill(launcher.pid, signal.SIGKILL)
+    launcher.wait()
+    wait_until(lambda: workers(folder) == [], 5, "the worker to end")
+
+
 def test_a_launch_that_stumbles_at_its_start_leaves_an_older_ones_run_alone(checkout: Path, tmp_path: Path):
     where = {"NODES": "1", "HEAD": "localhost", "PORT": "29418", "PROCESSES": "2"}
     command = [checkout / "launch/multinode.sh", *TRAIN, "--save"]
