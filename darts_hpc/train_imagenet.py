@@ -18,7 +18,7 @@ from darts_hpc.engine.imagenet_loop import Recipe, imagenet_epoch
 from darts_hpc.engine.loops import evaluate
 from darts_hpc.engine.optim import build_sgd_of, choose_optimizer_impl, set_learning_rate
 from darts_hpc.engine.precision import Precision, choose_precision
-from darts_hpc.engine.run import MAY_DIFFER, Run, prefixed
+from darts_hpc.engine.run import MAY_DIFFER, Run, check_run_folder, prefixed
 from darts_hpc.engine.schedule import imagenet_learning_rate
 from darts_hpc.engine.seeding import seed_everything
 from darts_hpc.models.costs import measure_costs
@@ -69,6 +69,7 @@ def main(cfg: ImageNetConfig) -> Path:
         recipe = make_recipe(cfg, world)
         precision = Precision(choose_precision(cfg.machine.precision, world.device), world.device)
         optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
+        check_run_folder("train_imagenet", cfg.run, world)
         data = open_imagenet(cfg.data, cfg.run.seed, world)
         if data.train.steps_per_epoch < recipe.accumulate:
             raise ValueError(

@@ -87,13 +87,7 @@ class Run:
 
     def __enter__(self) -> "Run":
         with ExitStack() as stack:
-            self.folder = choose_run_folder(
-                self.entry,
-                self.cfg.save,
-                self.cfg.resume,
-                job_name(),
-                restarted_since=launch_time() if is_restart() else None,
-            )
+            self.folder = _folder_of(self.entry, self.cfg)
             self.folder = self.world.broadcast_object(self.folder)
             if self.world.is_main:
                 stack.enter_context(lock_run_folder(self.folder))
@@ -352,6 +346,25 @@ class Run:
 
     def _resume_hint(self) -> str:
         return f"the same command with --save {self.folder}/ --resume auto"
+
+
+def check_run_folder(entry: str, cfg: RunConfig, world: World) -> None:
+    """Raise ValueError, on rank 0, where a Run would for its folder: before the data is read. Writes nothing."""
+    if not world.is_main:
+        return
+    folder = _folder_of(entry, cfg)
+    if folder.exists():
+        with lock_run_folder(folder):
+            return
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ValueError(f"can't write to the run folder {folder}: {there} takes no new folder; choose another --save")
+
+
+def _folder_of(entry: str, cfg: RunConfig) -> Path:
+    return choose_run_folder(
+        entry, cfg.save, cfg.resume, job_name(), restarted_since=launch_time() if is_restart() else None
+    )
 
 
 def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:

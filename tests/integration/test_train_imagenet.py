@@ -21,6 +21,7 @@ from darts_hpc.config.imagenet import EvaluateImageNetConfig, ImageNetConfig
 from darts_hpc.data.imagenet.samples import Samples
 from darts_hpc.data.imagenet.synthetic import SyntheticLoader
 from darts_hpc.engine.checkpoint import CheckpointStore
+from darts_hpc.engine.run_folder import lock_run_folder
 from darts_hpc.models.network import NetworkImageNet
 from darts_hpc.space.genotypes import load_genotype
 
@@ -196,6 +197,26 @@ def test_mistakes_are_refused_in_one_line_by_all_ranks(processes, capfd, tmp_pat
     said = refused(capfd, *save, "--batch_size", 4, "--global_batch_size", 400, processes=processes)
     assert "--global_batch_size 400 is more than the 175 images of an epoch" in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--save", "{}/file/run"], "can't write to the run folder"),
+        (["--save", "{}/taken/"], "holds a run already"),
+        (["--resume", "{}/nowhere"], "no checkpoint there"),
+        (["--save", "{}/held/"], "is in use by process"),
+    ],
+)
+def test_a_run_folder_that_will_not_do_is_refused_before_a_single_image_is_read(flags, said, capfd, tmp_path):
+    photos = make_photos(tmp_path / "photos")
+    (tmp_path / "file").touch()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "config.yaml").touch()
+    flags = [flag.format(tmp_path) for flag in flags]
+    with lock_run_folder(tmp_path / "held"):
+        assert said in refused(capfd, *flags, "--loader", "torchvision", "--data", photos)
+    assert not (photos / "manifest.npz").exists()
 
 
 @pytest.mark.parametrize("checkpoint_freq", [0, 1])
