@@ -2,14 +2,14 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from darts_hpc.config.cli import parse_config, run_entry, value_of
-from darts_hpc.config.imagenet import EvaluateImageNetConfig, ImageNetConfig, ImageNetDataConfig
+from darts_hpc.config.cli import given_flags, parse_config, run_entry, value_of
+from darts_hpc.config.imagenet import EvaluateImageNetConfig, ImageNetConfig
 from darts_hpc.config.schema import EvaluateConfig, TrainConfig
 from darts_hpc.data.batches import BatchSource, Loader
 from darts_hpc.data.imagenet.load import open_validation
@@ -28,7 +28,7 @@ def main(cfg: EvaluateConfig) -> None:
     """Print the test accuracy of a run's newest weights, or of a file's."""
     state = read_weights(cfg.model_path)
     if cfg.model_path.is_dir():
-        cfg = with_network_of_run(cfg)
+        cfg = with_network_of_run(cfg, given_flags())
     genotype = load_genotype(cfg.arch)
     with World.open(cfg.device, cfg.gpu) as world:
         data = load_dataset(cfg.dataset, cfg.data, image_size=cfg.image_size, world=world)
@@ -48,12 +48,11 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
     """Print the validation accuracy on ImageNet (the original test_imagenet.py), over any number of processes."""
     state = read_weights(cfg.model_path)
     if cfg.model_path.is_dir():
-        cfg = with_imagenet_network_of_run(cfg)
+        cfg = with_imagenet_network_of_run(cfg, given_flags())
     genotype = load_genotype(cfg.arch)
     with World.open(cfg.device, cfg.gpu) as world:
         precision = Precision(choose_precision(cfg.precision, world.device), world.device)
-        flags = dataclasses.replace(cfg.data, valid_batch_size=cfg.data.batch_size)
-        source, classes = open_validation(flags, cfg.seed, world)
+        source, classes = open_validation(cfg.data, cfg.seed, world)
         network = NetworkImageNet(cfg.init_channels, len(classes), cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, cfg.data.image_size))
@@ -74,39 +73,36 @@ def report(
         )
 
 
-def with_network_of_run(cfg: EvaluateConfig) -> EvaluateConfig:
-    """Return the config with network and data set of the training run in cfg.model_path."""
+def with_network_of_run(cfg: EvaluateConfig, given: Collection[str]) -> EvaluateConfig:
+    """Return the config with network and data set of the training run in cfg.model_path; given flags of data win."""
     run = cfg.model_path
     trained = parse_config(TrainConfig, ["--config", str(run / "config.yaml")])
+    images = {name: getattr(trained.data, name) for name in ("dataset", "data", "image_size") if name not in given}
     return dataclasses.replace(
         cfg,
         arch=str(run),
         init_channels=trained.model.init_channels,
         layers=trained.model.layers,
         auxiliary=trained.model.auxiliary,
-        dataset=trained.data.dataset,
-        data=trained.data.data if cfg.data == EvaluateConfig().data else cfg.data,
-        image_size=trained.data.image_size,
+        **images,
     )
 
 
-def with_imagenet_network_of_run(cfg: EvaluateImageNetConfig) -> EvaluateImageNetConfig:
-    """Return the config with network and images of the ImageNet training in cfg.model_path."""
-    run, ours, default = cfg.model_path, cfg.data, ImageNetDataConfig()
+def with_imagenet_network_of_run(cfg: EvaluateImageNetConfig, given: Collection[str]) -> EvaluateImageNetConfig:
+    """Return the config with network and images of the ImageNet training in cfg.model_path; given flags of data win."""
+    run = cfg.model_path
     trained = parse_config(ImageNetConfig, ["--config", str(run / "config.yaml")])
-    # What was given here wins: the data may lie elsewhere by now, or on another kind of machine
-    asked = {
-        item.name: getattr(ours, item.name)
-        for item in dataclasses.fields(ours)
-        if getattr(ours, item.name) != getattr(default, item.name)
-    }
+    asked = {*given, "valid_batch_size"}  # which is --batch_size, when left out
+    if "data" in given:
+        asked.add("manifest")  # the run's lists other images
+    ours = {item.name: getattr(cfg.data, item.name) for item in dataclasses.fields(cfg.data) if item.name in asked}
     return dataclasses.replace(
         cfg,
         arch=str(run),
         init_channels=trained.model.init_channels,
         layers=trained.model.layers,
         auxiliary=trained.model.auxiliary,
-        data=dataclasses.replace(trained.data, **asked),
+        data=dataclasses.replace(trained.data, **ours),
     )
 
 

@@ -105,14 +105,23 @@ def value_of(flag: str, argv: Sequence[str]) -> str | None:
     """Return the last value that flags, or the presets they name, give a flag, before any is checked; None without."""
     presets, typed = _split_presets(argv)
     found = None
-    for file in presets:
-        with contextlib.suppress(ValueError, yaml.YAMLError, OSError):  # said when the config is parsed
-            preset = yaml.safe_load(_find_preset(file).read_text(encoding="utf-8"))
-            found = str(preset[flag]) if isinstance(preset, dict) and flag in preset else found
+    for preset in map(_peek, presets):
+        found = str(preset[flag]) if flag in preset else found
     for token, values in _grouped(typed):
         if token[2:].replace("-", "_") == flag and values:
             found = values[0]
     return found
+
+
+def given_flags(argv: Sequence[str] | None = None) -> set[str]:
+    """Return the names of the flags that a command line (sys.argv's by default), or a preset it names, sets.
+
+    A value that equals the default counts too, which the parsed config no longer tells.
+    """
+    presets, typed = _split_presets(sys.argv[1:] if argv is None else argv)
+    from_presets = {key for preset in map(_peek, presets) for key, value in preset.items() if value is not None}
+    words = {token[2:].replace("-", "_") for token, _ in _grouped(typed)}
+    return from_presets | words | {word.removeprefix("no_") for word in words}
 
 
 def flags_of(cls: type) -> dict[str, Flag]:
@@ -179,6 +188,14 @@ def _find_preset(file: str) -> Path:
         return shipped[file]
     near = difflib.get_close_matches(file, shipped, n=3, cutoff=0.4) or sorted(shipped)
     raise ValueError(f"--config {file}: no such file; near ones that ship with the package: {', '.join(near)}")
+
+
+def _peek(file: str) -> dict[str, Any]:
+    """Return what a preset says, unchecked; nothing for one that can't be read, which is said when it is parsed."""
+    with contextlib.suppress(ValueError, yaml.YAMLError, OSError):
+        preset = yaml.safe_load(_find_preset(file).read_text(encoding="utf-8"))
+        return preset if isinstance(preset, dict) else {}
+    return {}
 
 
 def _read_preset(file: str, flags: dict[str, Flag]) -> list[str]:

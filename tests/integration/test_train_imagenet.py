@@ -117,9 +117,8 @@ def evaluated(*flags: object) -> dict:
     heard: list = []
     compute = evaluate.evaluate
     evaluate.evaluate = lambda *args, **kwargs: heard.append(compute(*args, **kwargs)) or heard[-1]
-    before = [*map(str, flags)]
-    cfg = parse_config(EvaluateImageNetConfig, before)
-    evaluate.main_imagenet(cfg)
+    sys.argv = ["evaluate", *map(str, flags)]
+    evaluate.main_imagenet(parse_config(EvaluateImageNetConfig))
     return {"count": heard[-1].totals[3].item(), "totals": heard[-1].totals.tolist()}
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from darts_hpc.config import schema
 from darts_hpc.config.campaign import CampaignConfig
-from darts_hpc.config.cli import flags_of, parse_config, run_entry, to_yaml
+from darts_hpc.config.cli import flags_of, given_flags, parse_config, run_entry, to_yaml
 from darts_hpc.config.imagenet import ImageNetConfig
 from darts_hpc.config.schema import EvaluateConfig, ReportConfig, SearchConfig, TrainConfig, VisualizeConfig
 
@@ -81,6 +81,13 @@ def test_a_flag_wins_over_a_preset_wherever_it_stands():
 def test_a_later_preset_wins_over_an_earlier_one(tmp_path):
     cfg = parse_config(SearchConfig, ["--config", DIGITS, f"--config={write(tmp_path, 'epochs: 9')}"])
     assert (cfg.run.epochs, cfg.model.layers) == (9, 5)
+
+
+def test_a_flag_is_given_by_any_spelling_and_also_with_its_default(tmp_path):
+    preset = write(tmp_path, "layers: 8\nseed:\n")
+    argv = ["--epochs", "50", "--init-channels=16", "--no_cutout", "--config", preset]
+    assert parse_config(SearchConfig, argv) == SearchConfig()
+    assert given_flags(argv) & {*flags_of(SearchConfig)} == {"epochs", "init_channels", "cutout", "layers"}
 
 
 def test_flags_in_one_word_are_the_value_of_the_flag_before_them():
