@@ -41,7 +41,7 @@ def main(cfg: EvaluateConfig) -> None:
             data, data.test, batch_size=cfg.batch_size, seed=cfg.seed, device=world.device,
             rank=world.rank, world_size=world.size,
         )  # fmt: skip
-        report("test", data.name, network, source, world)
+        report("test", f"images of {data.name}", network, source, world)
 
 
 def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
@@ -58,17 +58,24 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
             print(measure_costs(network, cfg.data.image_size))
         load_original(network, state)
         network = network.to(world.device).to(memory_format=torch.channels_last)
-        report("validation", "ImageNet", network, source, world, precision)
+        images = "made-up images" if cfg.data.loader == "synthetic" else "images of ImageNet"
+        report("validation", images, network, source, world, precision)
 
 
 def report(
-    kind: str, name: str, network: nn.Module, source: Loader, world: World, precision: Precision | None = None
+    kind: str, images: str, network: nn.Module, source: Loader, world: World, precision: Precision | None = None
 ) -> None:
-    """Classify every image once, on whichever rank it lies, and print the accuracy over all of them."""
-    test = evaluate(network, source, precision=precision).compute(world)
+    """Classify every image once, on whichever rank it lies, and print the accuracy over all of them.
+
+    Raises ValueError where damage has left no image.
+    """
+    meter = evaluate(network, source, precision=precision)
+    test, num_images = meter.compute(world), meter.count(world)
+    if not num_images:
+        raise ValueError(f"each of the {source.num_samples} {images} is damaged; mend them, or test on others")
     if world.is_main:
         print(
-            f"{kind} accuracy {test['accuracy']:.2f} % on {source.num_samples} images of {name} "
+            f"{kind} accuracy {test['accuracy']:.2f} % on {num_images} {images} "
             f"(top 5 {test['accuracy_top5']:.2f} %, loss {test['loss']:.4f})"
         )
 

@@ -44,6 +44,10 @@ class Meter:
             return {}
         return {"loss": loss / count, "accuracy": 100 * top1 / count, "accuracy_top5": 100 * top5 / count}
 
+    def count(self, world: World) -> int:
+        """Return how many images were measured, over all ranks. Waits for the device."""
+        return int(world.sum(self.totals)[COUNT])
+
 
 class JsonLines:
     """A file of one JSON object a line, appended to.

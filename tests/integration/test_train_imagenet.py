@@ -150,7 +150,29 @@ def test_a_checkpoint_of_the_originals_multi_gpu_training_is_evaluated(trained, 
         run_entry(evaluate.main_imagenet, EvaluateImageNetConfig)
     answers = [line for line in capsys.readouterr().out.splitlines() if "accuracy" in line]
     assert len(answers) == 3 and len(set(answers)) == 1
-    assert answers[0].startswith("validation accuracy ") and "on 7 images of ImageNet (top 5 " in answers[0]
+    assert answers[0].startswith("validation accuracy ") and "on 7 made-up images (top 5 " in answers[0]
+
+
+def test_a_run_on_made_up_images_is_tested_on_real_ones_and_those_it_could_read_are_counted(trained, tmp_path, capfd):
+    pytest.importorskip("nvidia.dali")
+    photos = make_photos(tmp_path)
+    flags = ["--model_path", trained, "--data", photos, "--loader", "dali", "--max_bad_images", 20]
+    flags += ["--image_size", 32, "--resize", 36, "--num_threads", 1]
+
+    def run() -> None:  # in a process of its own: DALI's threads are not to be forked by the tests after this
+        sys.argv = ["evaluate", *map(str, flags)]
+        torch.set_num_threads(1)
+        run_entry(evaluate.main_imagenet, EvaluateImageNetConfig)
+
+    for num_images in (20, 19):
+        on_ranks(1, run)
+        assert f" % on {num_images} images of ImageNet (top 5 " in capfd.readouterr().out
+        victim = photos / "val" / "class1" / "175.jpg"
+        victim.write_bytes(victim.read_bytes()[:-1] + b"?")  # as long as before: found when it is read
+    for victim in (photos / "val").rglob("*.jpg"):
+        victim.write_bytes(victim.read_bytes()[:-1] + b"!")
+    on_ranks(1, run, status=2)
+    assert "error: each of the 20 images of ImageNet is damaged" in capfd.readouterr().err
 
 
 def test_flags_of_other_data_sets_go_to_the_other_test(tmp_path):
