@@ -1,13 +1,16 @@
 """Staging: a verified copy, made once, never used before it is whole."""
 
+import os
 import signal
+import stat
 from pathlib import Path
 
 import pytest
 import torch
-from small_imagenet import open_loader, signature, stage_small, started
+from small_imagenet import make_tree, open_loader, pack_small, save_jpeg, signature, stage_small, started
 
 from darts_hpc.data.imagenet import staging
+from darts_hpc.data.imagenet.inspect import build_manifest
 from darts_hpc.data.imagenet.manifest import Manifest
 from darts_hpc.data.imagenet.open_manifest import open_manifest
 from darts_hpc.data.imagenet.staging import stage
@@ -65,6 +68,73 @@ def test_an_image_that_is_gone_or_other_images_are_staged_again(tree, manifest, 
     (tmp_path / manifest.train.name(0)).unlink()
     assert stage(tree, manifest, tmp_path, 1)
     assert (tmp_path / manifest.train.name(0)).is_file()
+
+
+def images(folder: Path) -> set[str]:
+    """The images and shards under a folder, links to nowhere among them."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in (".JPEG", ".tar")}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_renamed_image_and_a_class_that_is_gone_do_not_stay_in_the_copy(own_tree: Path, tmp_path: Path, killed: bool):
+    there = tmp_path / "there"
+    stage(own_tree, build_manifest(own_tree, 1), there, 1)
+    (there / "train" / "notes.txt").touch()
+    (own_tree / "train/ant/train_000.JPEG").rename(own_tree / "train/ant/renamed.JPEG")
+    for part in ("train", "val"):
+        (own_tree / part / "bee").rename(own_tree / part / "wasp")
+    manifest = build_manifest(own_tree, 1)
+    if killed:
+        wait = started(stage_small, own_tree, manifest, there, failpoint="while_staging:val_004.JPEG")
+        assert wait() == -signal.SIGKILL
+    assert stage(own_tree, manifest, there, 1) and images(there) == images(own_tree)
+    assert not (there / "train/bee").exists() and (there / "train/notes.txt").exists()
+    assert open_manifest(there, None, ALONE)[0].digest() == manifest.digest()
+    assert not stage(own_tree, manifest, there, 1)
+    (there / "manifest.npz").unlink()
+    assert open_manifest(there, None, ALONE)[0].classes == ("ant", "cat", "wasp")
+
+
+def test_shards_of_an_earlier_pack_do_not_stay_in_the_copy(own_tree: Path, tmp_path: Path):
+    there = tmp_path / "there"
+    for name in ("first", "second"):
+        manifest = build_manifest(own_tree, 1)
+        pack_small(own_tree, manifest, tmp_path / name)
+        stage(tmp_path / name, build_manifest(tmp_path / name, 1), there, 1)
+        assert images(there) == images(tmp_path / name)
+        for image in sorted(own_tree.glob("train/*/*"))[3:]:  # fewer, so fewer shards
+            image.unlink() if image.name > "train_002.JPEG" else None
+    assert open_manifest(there, None, ALONE)[0].digest() == manifest.digest()
+
+
+def test_what_training_leaves_out_is_not_copied(own_tree: Path, tmp_path: Path):
+    """A link to nowhere, a file that can't be opened, and one that is no image."""
+    dangling, unreadable, text = sorted((own_tree / "train" / "cat").iterdir())[:3]
+    for path in (dangling, unreadable):
+        path.unlink()
+    dangling.symlink_to("nowhere")
+    os.mknod(unreadable, stat.S_IFSOCK | 0o600)
+    text.write_text("404")
+    manifest = build_manifest(own_tree, 1)
+    assert len(manifest.damaged) == 3
+    there = tmp_path / "there"
+    assert stage(own_tree, manifest, there, 1)
+    assert images(own_tree) - images(there) == {f"train/cat/{path.name}" for path in (dangling, unreadable, text)}
+    staged, _ = open_manifest(there, None, ALONE)
+    ours, theirs = (open_loader(root, m, limit=3) for root, m in ((there, staged), (own_tree, manifest)))
+    assert signature(ours.batches(0)) == signature(theirs.batches(0))
+    assert staged.damaged == manifest.damaged and not stage(own_tree, manifest, there, 1)
+
+
+def test_images_that_no_staging_put_there_are_never_touched(tree, manifest, tmp_path: Path):
+    theirs = make_tree(tmp_path / "theirs")
+    for number, name in enumerate(("train/ant/mine.JPEG", "train/ant/train_000.JPEG")):  # a name that is ours, too
+        save_jpeg(theirs / name, 900 + number)
+        before = {path: path.read_bytes() for path in theirs.rglob("*.*")}
+        with pytest.raises(ValueError, match=rf"holds images that no staging put there, such as {name}; choose"):
+            stage(tree, manifest, theirs, 1)
+        assert {path: path.read_bytes() for path in theirs.rglob("*.*")} == before
+        (theirs / name).unlink()
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_copied(tree, manifest, tmp_path, monkeypatch):
