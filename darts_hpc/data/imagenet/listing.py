@@ -1,6 +1,7 @@
 """What lies under --data: an ImageFolder tree, or tar shards. Names and places only; no image is opened."""
 
 import os
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import NamedTuple
 from darts_hpc.data.folder import SUFFIXES
 
 PARTS = ("train", "val")
+WORDS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
+"""What a shard's name may call its part."""
 MAX_INDEX = 1 << 20
 """A label beyond this is taken for a mistake."""
 
@@ -39,14 +42,25 @@ class Listing:
 
 
 def list_data(root: Path, parts: Sequence[str] = PARTS) -> Listing:
-    """List train/CLASS/* and val/CLASS/* under the root, or its tar shards where there are any; only these parts.
+    """List train/CLASS/* and val/CLASS/* under the root, or else its tar shards; only these parts.
+
+    Tars beside the class folders, as they are downloaded, are no shards.
 
     Raises ValueError, one line, for a missing part, classes of one part only, and shards that can't be read.
     """
     if not root.is_dir():
         raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or with tar shards")
-    shards = list_shards(root, parts)
+    shards = [] if _has_classes(root, parts) else list_shards(root, parts)
     return _list_tars(root, shards, parts) if shards else _list_tree(root, parts)
+
+
+def _has_classes(root: Path, parts: Sequence[str]) -> bool:
+    """Whether each part is a folder of folders."""
+    return all(any(path.is_dir() and path.name[0] != "." for path in _contents(root / part)) for part in parts)
+
+
+def _contents(folder: Path) -> Iterator[Path]:
+    return folder.iterdir() if folder.is_dir() else iter(())
 
 
 def list_shards(root: Path, parts: Sequence[str] = PARTS) -> list[Path]:
@@ -124,8 +138,12 @@ def _list_tree(root: Path, parts: Sequence[str]) -> Listing:
 
 
 def _part_of(shard: Path, root: Path) -> str:
-    relative = shard.relative_to(root).as_posix()
-    parts = [part for part in PARTS if part in shard.name] or [part for part in PARTS if part in relative]
+    """Tell by the words of its name, or else by its folder: train/interval-0.tar is of train."""
+    for text in (shard.name, shard.relative_to(root).parent.as_posix()):
+        words = re.findall(r"[a-z]+", text.lower())
+        parts = [part for part, names in WORDS.items() if not names.isdisjoint(words)]
+        if parts:
+            break
     if len(parts) != 1:
         raise ValueError(f"{shard}: expected train or val in its name, to tell which part it belongs to")
     return parts[0]

@@ -18,6 +18,7 @@ from darts_hpc.config.imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet import manifest as manifest_module
 from darts_hpc.data.imagenet import open_manifest as open_module
 from darts_hpc.data.imagenet.inspect import build_manifest
+from darts_hpc.data.imagenet.listing import list_data
 from darts_hpc.data.imagenet.load import open_imagenet, open_validation
 from darts_hpc.data.imagenet.manifest import Manifest, load_manifest, save_manifest
 from darts_hpc.data.imagenet.open_manifest import manifest_path, open_manifest
@@ -173,6 +174,31 @@ def test_tars_made_elsewhere_are_read(tmp_path: Path):
     assert manifest.classes == ("0", "1") and manifest.val.checksums[0] == zlib.crc32(d)
 
 
+@pytest.mark.parametrize("name", ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "x.tar", "train/ant.tar"])
+def test_a_tar_left_beside_the_class_folders_hides_no_tree(own_tree: Path, manifest: Manifest, name: str):
+    shard(own_tree / name, {"a.jpg": b"x", "a.cls": b"1"})
+    for _ in range(2):  # when the manifest is made, and when it is there
+        assert open_manifest(own_tree, None, ALONE)[0].digest() == manifest.digest()
+    for part in ("train", "val"):
+        shutil.rmtree(own_tree / part / "bee")
+        (own_tree / part / "bee").mkdir()
+    (own_tree / "manifest.npz").unlink()
+    with pytest.raises(ValueError, match="bee holds no image"):
+        open_manifest(own_tree, None, ALONE)
+
+
+def test_shards_lie_in_folders_of_their_parts_too(tmp_path: Path):
+    """The name's whole words say the part, then the folder's: interval is not val, and constrained not train."""
+    content = {"a.jpg": jpeg(0, tmp_path / "j"), "a.cls": b"0"}
+    root = tmp_path / "root"
+    for name in ("train/interval-0.tar", "val/constrained-0.tar", "val/cub_valid0.tar", "Training_01.tar"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shard(root / name, {f"{name[:7]}{key}": value for key, value in content.items()})
+    listing = list_data(root)
+    assert {entry.file for entry in listing.entries["train"]} == {"train/interval-0.tar", "Training_01.tar"}
+    assert {entry.file for entry in listing.entries["val"]} == {"val/constrained-0.tar", "val/cub_valid0.tar"}
+
+
 def empty(folder: Path) -> None:
     for file in folder.iterdir():
         file.unlink()
@@ -188,6 +214,8 @@ REFUSED = {
     ),
     "class in val only": (lambda root: (root / "train/ant").rename(root / "a"), "'ant' is in .*val and not in"),
     "no image of a class": (lambda root: empty(root / "val/bee"), "val/bee holds no image"),
+}
+REFUSED_SHARDS = {
     "shard of no part": (lambda root: shard(root / "x.tar", {}), "x.tar: expected train or val in its name"),
     "no val shard": (
         lambda root: shard(root / "train.tar", {"a.jpg": b"x", "a.cls": b"1"}),
@@ -198,11 +226,15 @@ REFUSED = {
     "label in words": (lambda root: shard(root / "train.tar", {"a.cls": b"dog"}), "holds b'dog'; expected the number"),
     "no tar": (lambda root: (root / "train.tar").write_bytes(b"x" * 2000), "train.tar can't be read as a tar"),
 }
+REFUSED |= REFUSED_SHARDS
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_data_that_is_not_laid_out_as_expected_is_refused_in_one_line(own_tree: Path, case: str):
     spoil, message = REFUSED[case]
+    if case in REFUSED_SHARDS:
+        for part in ("train", "val"):
+            shutil.rmtree(own_tree / part)
     spoil(own_tree)
     with pytest.raises(ValueError, match=message) as refusal:
         open_imagenet(ImageNetDataConfig(data=own_tree, batch_size=2), 0, ALONE)
