@@ -3,7 +3,7 @@
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -178,7 +178,10 @@ def _class_names(root: Path, num_classes: int) -> tuple[str, ...]:
 
 
 def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
-    """Yield the samples of a webdataset-style tar: KEY.jpg (or another image) and KEY.cls, the label as a number."""
+    """Yield the samples of a webdataset-style tar: KEY.jpg (or another image) and KEY.cls, the label as a number.
+
+    Of what else a key has, such as KEY.json or the mask KEY.seg.png, nothing is read.
+    """
     images: dict[str, tarfile.TarInfo] = {}
     labels: dict[str, int] = {}
     try:
@@ -190,8 +193,10 @@ def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
                     continue
                 key = f"{folder}/{stem}" if folder else stem
                 if extension == "cls":
+                    _refuse_second(labels, key, "label (.cls)", shard)
                     labels[key] = _label(os.pread(file.fileno(), min(member.size, 32), member.offset_data), shard, key)
-                elif f".{extension.rpartition('.')[2].lower()}" in SUFFIXES:
+                elif f".{extension.lower()}" in SUFFIXES:
+                    _refuse_second(images, key, "image", shard)
                     images[key] = member
             end = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
     except (OSError, tarfile.TarError, EOFError) as error:
@@ -205,6 +210,11 @@ def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
         )
     for key, member in images.items():
         yield Entry(key, labels[key], relative, member.offset_data, member.size)
+
+
+def _refuse_second(found: Mapping[str, object], key: str, what: str, shard: Path) -> None:
+    if key in found:
+        raise ValueError(f"{shard}: {key} has a second {what}; give each sample a key of its own, and pack again")
 
 
 def _label(text: bytes, shard: Path, key: str) -> int:

@@ -199,6 +199,30 @@ def test_shards_lie_in_folders_of_their_parts_too(tmp_path: Path):
     assert {entry.file for entry in listing.entries["val"]} == {"val/constrained-0.tar", "val/cub_valid0.tar"}
 
 
+def test_a_mask_beside_an_image_is_not_taken_for_it(tmp_path: Path):
+    image, mask = jpeg(0, tmp_path / "j"), jpeg(1, tmp_path / "j")
+    for part in ("train", "val"):
+        shard(tmp_path / f"{part}.tar", {"i.jpg": image, "i.seg.png": mask, "i.cls": b"0"})
+    manifest = build_manifest(tmp_path, 1)
+    assert manifest.train.checksums.tolist() == manifest.val.checksums.tolist() == [zlib.crc32(image)]
+
+
+def test_a_key_may_come_again_in_another_shard(tmp_path: Path):
+    contents = [jpeg(number, tmp_path / "j") for number in range(3)]
+    for name, content in zip(("train-0.tar", "train-1.tar", "val.tar"), contents, strict=True):
+        shard(tmp_path / name, {"0.jpg": content, "0.cls": b"0"})
+    assert build_manifest(tmp_path, 1).train.checksums.tolist() == [zlib.crc32(content) for content in contents[:2]]
+
+
+def twice(root: Path, *names: str) -> None:
+    """The files of a sample, once and once more, in one shard."""
+    with tarfile.open(root / "train.tar", "w") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, BytesIO(b"1"))
+
+
 def empty(folder: Path) -> None:
     for file in folder.iterdir():
         file.unlink()
@@ -224,6 +248,12 @@ REFUSED_SHARDS = {
     "no label": (lambda root: shard(root / "train.tar", {"a.jpg": b"x"}), "a has an image and no label"),
     "no image": (lambda root: shard(root / "train.tar", {"a.cls": b"1"}), "a has a label and no image"),
     "label in words": (lambda root: shard(root / "train.tar", {"a.cls": b"dog"}), "holds b'dog'; expected the number"),
+    "key twice": (lambda root: twice(root, "a/k.jpg", "a/k.cls", "a/k.jpg"), "train.tar: a/k has a second image; give"),
+    "two images": (lambda root: twice(root, "k.jpg", "k.png", "k.cls"), "train.tar: k has a second image; give"),
+    "two labels": (
+        lambda root: twice(root, "k.cls", "k.jpg", "k.cls"),
+        r"train.tar: k has a second label \(.cls\); give",
+    ),
     "no tar": (lambda root: (root / "train.tar").write_bytes(b"x" * 2000), "train.tar can't be read as a tar"),
 }
 REFUSED |= REFUSED_SHARDS
