@@ -4,6 +4,7 @@ Colours change afterwards, a batch at a time, on the device that trains.
 Nothing is random inside the pipeline, and it holds no position: any epoch can be entered at any step.
 """
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,10 @@ HARDWARE_SHARE = 0.0
 images by their place in a batch, so that pixels would depend on the number of processes."""
 LARGEST_WIDTH, LARGEST_HEIGHT = 5980, 6430
 """Of ImageNet's images: memory for decoding is laid out once."""
+
+OUT_OF_MEMORY = re.compile(r"alloc|out of memory", re.IGNORECASE)
+NO_NEWS = ("Critical error in pipeline", "Current pipeline object")
+"""What DALI says around every error."""
 
 
 class DaliLoader:
@@ -228,13 +233,22 @@ def _next_pixels(pipeline: Any, device: torch.device) -> Tensor | None:
 def _attempt(call: Callable, *arguments: object) -> Any:
     try:
         return call(*arguments)
-    except RuntimeError as error:
-        raise _DecodingError(_first_line(error)) from None
+    except (RuntimeError, MemoryError) as error:
+        reason = _reason(error)
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(reason):  # no fault of the images
+            raise ValueError(
+                f"memory ran out while images were prepared ({reason}); lower --resize, --batch_size, --num_threads or "
+                "--prefetch"
+            ) from None
+        raise _DecodingError(reason) from None
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _reason(error: Exception) -> str:
+    """Return what happened, out of DALI's many lines: what it was doing, and what it then encountered."""
+    operator = re.search(r"Error in .*operator `[^`]*`", str(error))
+    told = [line.strip() for line in str(error).rpartition("encountered:")[2].splitlines()]
+    news = [line for line in told if line and not line.startswith(NO_NEWS)]
+    return ": ".join([*([operator[0]] if operator else []), *news[:1]]) or type(error).__name__
 
 
 def import_dali() -> Any:

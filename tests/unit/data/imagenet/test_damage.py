@@ -1,6 +1,7 @@
 """Damaged images are named and left out, every other image comes exactly once, and over the limit the run stops."""
 
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from ranks import on_ranks
-from small_imagenet import NUM_TRAIN, joined, open_loader, signature
+from small_imagenet import NUM_TRAIN, joined, open_loader, signature, started
 
 from darts_hpc.config.imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet.inspect import build_manifest
@@ -164,9 +165,24 @@ def test_an_image_that_only_dali_cannot_decode_is_left_out_too(own_tree: Path, c
     reference = signature(open_loader(own_tree, manifest, kind="torchvision").batches(0))
     lost = flat_keys(reference)[order.index(victim)]
     assert flat_keys(seen) == [key for key in flat_keys(reference) if key != lost]
-    assert "DALI can't decode it" in caplog.text
+    assert "DALI can't decode it: Error in CPU operator `nvidia.dali.fn.decoders.image_slice`: nvImage" in caplog.text
     with pytest.raises(ValueError, match=rf"1 damaged images are more .*{victim.name}"):
         signature(open_loader(own_tree, manifest, limit=0).batches(0))
+
+
+def test_memory_that_ran_out_is_no_damage(tree: Path, tmp_path: Path):
+    """Of a batch resized to 100,000 pixels, in a process that may take a few gigabytes."""
+    assert started(resize_without_memory, tree, tmp_path)() == 0
+
+
+def resize_without_memory(tree: Path, folder: Path) -> int:
+    loader = open_loader(tree, build_manifest(tree, 1), "val", limit=100)
+    loader.samples.resize, loader.samples.quarantine.journal = 100_000, folder / "damaged.jsonl"
+    resource.setrlimit(resource.RLIMIT_AS, (30 << 30, 30 << 30))
+    with pytest.raises(ValueError, match=r"^memory ran out .*bad_alloc.*; lower --resize, --batch_size") as refusal:
+        next(loader.batches(0))
+    assert "\n" not in str(refusal.value) and not loader.samples.quarantine.journal.exists()
+    return 0
 
 
 def test_a_training_batch_without_any_image_stops_the_run(own_tree: Path):
