@@ -52,9 +52,14 @@ class DaliLoader:
         step = first_step
         while step < self.steps_per_epoch:
             try:
-                for batch in self._run(epoch, step):
-                    yield batch
+                run = self._run(epoch, step)
+                for batch in run:
                     step += 1
+                    if step == self.steps_per_epoch:
+                        next(
+                            run, None
+                        )  # who takes the last batch may ask for no more, and the pipeline is to come back
+                    yield batch
             except _DecodingError as error:
                 self._refuse_culprits(epoch, step, str(error))
 

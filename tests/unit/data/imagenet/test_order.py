@@ -1,7 +1,9 @@
 """Ordered (sample id, pixels) are the same for any number of processes and threads, and after any restart."""
 
+import itertools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,6 +57,17 @@ def test_an_epoch_left_in_the_middle_leaves_nothing_behind(tree, manifest, kind,
     next(loader.batches(0))
     assert signature(loader.batches(1)) == alone[3:]
     assert signature(loader.batches(0, 3)) == []
+
+
+def test_epochs_share_a_pipeline_though_nobody_asks_beyond_the_last_batch(tree, manifest):
+    loader: Any = open_loader(tree, manifest)
+    builds = []
+    build = loader._build
+    loader._build = lambda *arguments: builds.append(1) or build(*arguments)
+    for epoch in range(4):
+        seen = signature(itertools.islice(loader.batches(epoch), loader.steps_per_epoch))
+        assert seen == signature(open_loader(tree, manifest).batches(epoch))
+    assert len(builds) == 1
 
 
 def test_epochs_differ_and_each_image_comes_at_most_once(alone):
