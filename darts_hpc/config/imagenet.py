@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 from darts_hpc.config.schema import (
+    MAX_BATCH_SIZE,
+    MAX_SEED,
     RunConfig,
     SgdConfig,
     TrainModelConfig,
+    _check_at_most,
     _check_choice,
     _check_device,
     _check_network,
@@ -61,9 +64,13 @@ class ImageNetDataConfig:
         _check_choice(self, "jitter", Jitter)
         _check_choice(self, "decode", Decode)
         _check_positive(self, "batch_size", "num_threads", "prefetch", "synthetic_images")
+        _check_at_most(self, MAX_BATCH_SIZE, "batch_size")
         _check_not_negative(self, "max_bad_images")
         if self.valid_batch_size is not None:
             _check_positive(self, "valid_batch_size")
+            _check_at_most(self, MAX_BATCH_SIZE, "valid_batch_size")
+        if self.manifest is not None and not self.manifest.name:
+            raise ValueError(f"--manifest {str(self.manifest)!r}: expected a file, such as manifest.npz")
         if self.image_size < 32:
             raise ValueError(f"--image_size {self.image_size}: expected at least 32, because the network divides by 32")
         if self.resize < self.image_size:
@@ -188,4 +195,6 @@ class EvaluateImageNetConfig:
     def __post_init__(self) -> None:
         _check_network(self)
         _check_choice(self, "precision", PrecisionName)
+        _check_not_negative(self, "seed")
+        _check_at_most(self, MAX_SEED, "seed")
         _check_device(self)

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from darts_hpc.config.schema import _check_not_negative, _check_positive
+from darts_hpc.config.schema import MAX_SEED, _check_at_most, _check_not_negative, _check_positive
+
+MAX_SHARD_MB = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class PackConfig:
     def __post_init__(self) -> None:
         _check_positive(self, "shard_mb", "num_threads")
         _check_not_negative(self, "seed", "max_bad_images")
+        _check_at_most(self, MAX_SHARD_MB, "shard_mb")
+        _check_at_most(self, MAX_SEED, "seed")
 
 
 @dataclass(frozen=True, kw_only=True)

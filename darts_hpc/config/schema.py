@@ -15,6 +15,9 @@ Split = Literal["stratified", "index"]
 Supernet = Literal["auto", "plain", "stacked", "fused"]
 UnrolledMethod = Literal["finite_difference", "exact"]
 PictureFormat = Literal["svg", "pdf", "png"]
+MAX_BATCH_SIZE = 1 << 20
+"""Images; a larger batch is taken for a mistake, before it takes the memory."""
+MAX_SEED = (1 << 63) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,7 @@ class SearchDataConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_positive(self, "batch_size")
+        _check_at_most(self, MAX_BATCH_SIZE, "batch_size")
         _check_choice(self, "split", Split)
         if not 0 < self.train_portion < 1:
             raise ValueError(
@@ -71,6 +75,7 @@ class TrainDataConfig(DataConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_positive(self, "batch_size")
+        _check_at_most(self, MAX_BATCH_SIZE, "batch_size")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"--held_out {self.held_out}: expected a share from 0 up to, but not including, 1")
 
@@ -203,6 +208,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         _check_positive(self, "epochs", "report_freq")
         _check_not_negative(self, "seed", "checkpoint_freq")
+        _check_at_most(self, MAX_SEED, "seed")
         _check_device(self)
 
 
@@ -280,6 +286,9 @@ class EvaluateConfig:
         _check_images(self)
         _check_network(self)
         _check_positive(self, "batch_size", "report_freq")
+        _check_at_most(self, MAX_BATCH_SIZE, "batch_size")
+        _check_not_negative(self, "seed")
+        _check_at_most(self, MAX_SEED, "seed")
         _check_device(self)
 
 
@@ -367,6 +376,12 @@ def _check_positive(cfg: Any, *flags: str) -> None:
     for flag in flags:
         if not 0 < getattr(cfg, flag) < math.inf:
             raise ValueError(f"--{flag} {getattr(cfg, flag)}: expected a number above 0")
+
+
+def _check_at_most(cfg: Any, limit: int, *flags: str) -> None:
+    for flag in flags:
+        if getattr(cfg, flag) > limit:
+            raise ValueError(f"--{flag} {getattr(cfg, flag)}: expected at most {limit}")
 
 
 def _check_not_negative(cfg: Any, *flags: str) -> None:

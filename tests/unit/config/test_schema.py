@@ -297,6 +297,31 @@ def test_a_config_that_cannot_work_is_refused_in_one_line(cls, values, named):
     assert "\n" not in str(refusal.value)
 
 
+TOO_MUCH = [
+    (cls, "seed", 10**23) for cls in (RunConfig, EvaluateConfig, EvaluateImageNetConfig)
+] + [
+    (cls, "batch_size", 10**11) for cls in (SearchDataConfig, TrainDataConfig, EvaluateConfig, ImageNetDataConfig)
+] + [(ImageNetDataConfig, "valid_batch_size", 10**11)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cls", "flag", "value"), TOO_MUCH)
+def test_numbers_beyond_what_arithmetic_or_memory_can_hold_are_refused(cls, flag: str, value: int):
+    with pytest.raises(ValueError, match=rf"^--{flag} {value}: expected at most \d+$"):
+        cls(**{flag: value})
+
+
+def test_packing_refuses_numbers_beyond_what_arithmetic_can_hold():
+    for flag in ("seed", "shard_mb"):
+        with pytest.raises(ValueError, match=rf"^--{flag} 1{'0' * 23}: expected at most \d+$"):
+            PackConfig(source=Path("a"), destination=Path("b"), **{flag: 10**23})
+
+
+def test_the_largest_seed_is_torchs_and_an_empty_manifest_is_none():
+    assert RunConfig(seed=2**63 - 1).seed == 2**63 - 1
+    with pytest.raises(ValueError, match=r"--manifest '\.': expected a file"):
+        ImageNetDataConfig(manifest=Path())
+
+
 def test_the_smallest_network_has_a_normal_cell_and_two_reduction_cells():
     layers = SearchModelConfig(layers=3).layers
     assert len({0, layers // 3, 2 * layers // 3}) == 3
