@@ -112,6 +112,8 @@ def _torchrun(env: Mapping[str, str]) -> Place:
             f"--nnodes={tasks} and one --rdzv_endpoint, and srun --ntasks-per-node=1"
         )
     rank, size, local_rank, port = (_number(name, env[name]) for name in (*TORCHRUN[:3], "MASTER_PORT"))
+    if not 1 <= port <= 65535:  # at port 0 every rank would wait for the others for ever
+        raise ValueError(f"MASTER_PORT={port}: expected 1 to 65535, a port that is free on {env['MASTER_ADDR']}")
     return _checked(Place("torchrun", rank, size, local_rank, env["MASTER_ADDR"], port))
 
 

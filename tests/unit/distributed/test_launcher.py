@@ -63,6 +63,8 @@ def test_the_innermost_launcher_says_it_all(env, place):
         ({**STEP, "WORLD_SIZE": "8"}, "WORLD_SIZE set, but not RANK"),
         ({**TORCHRUN, "RANK": "4"}, "rank 4, local rank 1 of 4 processes"),
         ({**TORCHRUN, "WORLD_SIZE": "four"}, "WORLD_SIZE='four': expected a whole number"),
+        ({**TORCHRUN, "MASTER_PORT": "0"}, "MASTER_PORT=0: expected 1 to 65535"),
+        ({**TORCHRUN, "MASTER_PORT": "65536"}, "MASTER_PORT=65536: expected 1 to 65535"),
         ({**TORCHRUN, **STEP, "GROUP_WORLD_SIZE": "1"}, "srun started 8 torchruns"),
         ({name: STEP[name] for name in STEP if name != "SLURM_LOCALID"}, "not SLURM_LOCALID"),
         ({**STEP, "SLURM_PROCID": "8"}, "rank 8"),
