@@ -14,6 +14,10 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     never saved them), an auxiliary head that the model does not have. Anything else that is missing, unknown or of
     another shape raises ValueError naming the first such key.
     """
+    if strangers := [name for name in state if not isinstance(name, str)]:
+        raise ValueError(
+            f"the state dict has the key {strangers[0]!r}; expected the names of weights, as torch saves them"
+        )
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     own = model.state_dict()
     if not any(name.startswith("auxiliary_head.") for name in own):
