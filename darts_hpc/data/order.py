@@ -43,9 +43,10 @@ class SampleOrder:
         full, rest = divmod(self.num_samples, self.global_batch_size)
         self.steps_per_epoch = full + bool(rest and not drop_last)
         if not self.steps_per_epoch:
+            way_out = "lower --batch_size" if self.num_samples >= world_size else "start fewer processes"
             raise ValueError(
                 f"--batch_size {batch_size} on {world_size} processes takes {self.global_batch_size} images a step; "
-                f"only {self.num_samples} are there; lower --batch_size"
+                f"only {self.num_samples} are there; {way_out}"
             )
         self._order: tuple[int, Tensor] | None = None
 

@@ -67,3 +67,10 @@ def test_images_of_a_class_are_nearer_to_each_other_than_to_another_class():
 def test_too_few_images_for_a_global_batch_are_refused():
     with pytest.raises(ValueError, match=r"--batch_size 8 on 16 processes .*only 75 are there; lower --batch_size"):
         open_imagenet(CFG, 0, world(0, 16))
+
+
+def test_more_processes_than_images_are_told_to_be_fewer():
+    one = dataclasses.replace(CFG, batch_size=1)
+    assert open_imagenet(one, 0, world(0, 75)).train.steps_per_epoch == 1
+    with pytest.raises(ValueError, match=r"--batch_size 1 on 76 processes .*only 75 are there; start fewer processes"):
+        open_imagenet(one, 0, world(0, 76))
