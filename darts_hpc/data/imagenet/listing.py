@@ -70,8 +70,8 @@ def list_shards(root: Path, parts: Sequence[str] = PARTS) -> list[Path]:
 
 
 def shard_files(root: Path, shards: list[Path]) -> dict[str, int]:
-    """Return the size of each shard, by its path relative to the root."""
-    return {shard.relative_to(root).as_posix(): shard.stat().st_size for shard in shards}
+    """Return the size of each shard, -1 for a link to nowhere, by its path relative to the root."""
+    return {shard.relative_to(root).as_posix(): _size(str(shard)) for shard in shards}
 
 
 def tree_files(root: Path, parts: Sequence[str] = PARTS) -> tuple[dict[str, int], dict[str, int]]:
@@ -171,7 +171,10 @@ def _class_names(root: Path, num_classes: int) -> tuple[str, ...]:
     file = root / "classes.txt"
     if not file.is_file():
         return tuple(str(label) for label in range(num_classes))
-    names = file.read_text(encoding="utf-8").splitlines()
+    try:
+        names = file.read_text(encoding="utf-8").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{file} can't be read ({error}); expected the classes' names in UTF-8, one a line") from None
     if len(names) < num_classes:
         raise ValueError(f"{file} names {len(names)} classes; the shards' labels go up to {num_classes - 1}")
     return tuple(names)

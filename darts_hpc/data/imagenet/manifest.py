@@ -125,7 +125,10 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
 def load_manifest(path: Path) -> Manifest:
     """Read a manifest. Raises ValueError for a damaged file, or one of another format."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise ValueError("it holds a single array, as an .npy file does")
+        with file:
             arrays = {key: file[key] for key in file.files}  # zipfile verifies the CRC of each
         if int(arrays["format"]) != FORMAT:
             raise ValueError(f"it is of format {int(arrays['format'])}, not {FORMAT}")
@@ -139,7 +142,9 @@ def load_manifest(path: Path) -> Manifest:
                 damaged=tuple(map(Damaged, texts[::2], texts[1::2])),
                 **{column: arrays[f"{name}.{column}"] for column in COLUMNS},
             )
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+    except (
+        OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile
+    ) as error:  # fmt: skip
         raise ValueError(f"the manifest {path} can't be used ({error}); remove it to have it made again") from None
     return Manifest(
         classes=tuple(_unpacked(arrays, "classes")),
@@ -168,11 +173,15 @@ def check_unchanged(manifest: Manifest, root: Path, path: Path) -> None:
     if now == listed:
         return
     name = min(name for name in now.keys() | listed.keys() if now.get(name) != listed.get(name))
-    before, after = (f"of {files[name]} bytes" if name in files else "absent" for files in (listed, now))
+    before, after = (_described(files.get(name)) for files in (listed, now))
     raise ValueError(
         f"the images under {root} have changed since {path} was made: {name} was {before} and is {after}; "
         "restore them, or remove that manifest to have it made again"
     )
+
+
+def _described(size: int | None) -> str:
+    return "absent" if size is None else "a link to nowhere" if size < 0 else f"of {size} bytes"
 
 
 def _packed(name: str, texts: Iterable[str]) -> dict[str, np.ndarray]:

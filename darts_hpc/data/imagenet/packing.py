@@ -88,7 +88,11 @@ def _plan(name: str, part: Part, shard_bytes: int, seed: int, stream: int) -> It
 def _begin(destination: Path, plan: dict[str, object]) -> None:
     file = destination / PLAN
     if file.is_file():
-        if json.loads(file.read_text()) != plan:
+        try:
+            begun = json.loads(file.read_bytes())
+        except ValueError:
+            raise ValueError(f"{file} is damaged; empty {destination}, or choose another folder") from None
+        if begun != plan:
             raise ValueError(f"{destination} holds a pack of other images or flags; choose another folder")
         return
     if stranger := next((path for path in destination.iterdir() if path.suffix == ".tar" or path.name == NAME), None):

@@ -93,7 +93,16 @@ class Quarantine:
             lines = self.journal.read_bytes().splitlines(keepends=True)
         except OSError:
             return []
-        return [Damaged(**json.loads(line)) for line in lines if line.endswith(b"\n")]
+        return [self._parsed(line) for line in lines if line.endswith(b"\n")]
+
+    def _parsed(self, line: bytes) -> Damaged:
+        try:
+            return Damaged(**json.loads(line))
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"{self.journal} holds {line[:80]!r}; expected a damaged image a line, as JSON with name and reason; "
+                "remove that file"
+            ) from None
 
 
 def _append(path: Path, data: bytes) -> None:

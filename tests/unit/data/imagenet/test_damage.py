@@ -185,6 +185,15 @@ def resize_without_memory(tree: Path, folder: Path) -> int:
     return 0
 
 
+@pytest.mark.parametrize("line", [b'{"a": 1}', b"garbage", b"[1, 2]", b"\xff"])
+def test_a_journal_that_lists_something_else_is_refused(tmp_path: Path, line: bytes):
+    journal = tmp_path / "damaged.jsonl"
+    journal.write_bytes(line + b"\n")
+    with pytest.raises(ValueError, match=r"damaged.jsonl holds .*; expected a damaged image a line.*remove") as refusal:
+        Quarantine(journal, 3).begin((), ())
+    assert "\n" not in str(refusal.value) and journal.read_bytes() == line + b"\n"
+
+
 def test_a_training_batch_without_any_image_stops_the_run(own_tree: Path):
     manifest = build_manifest(own_tree, 1)
     files_in_order(own_tree, manifest, 0)[0].unlink()

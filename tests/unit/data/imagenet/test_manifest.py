@@ -9,6 +9,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -122,6 +123,22 @@ def test_validation_alone_needs_no_training_images(tree: Path, manifest: Manifes
         open_imagenet(cfg, 0, ALONE)
     with pytest.raises(ValueError, match=r"manifest.val.npz has no train images; remove it"):
         open_imagenet(replace(cfg, manifest=root / "manifest.val.npz"), 0, ALONE)
+
+
+def test_a_shard_that_became_a_link_to_nowhere_is_a_change(tree: Path, manifest: Manifest, tmp_path: Path):
+    pack_small(tree, manifest, tmp_path)
+    victim = tmp_path / "train-000001.tar"
+    victim.unlink()
+    victim.symlink_to("nowhere")
+    with pytest.raises(ValueError, match=r"train-000001.tar was of \d+ bytes and is a link to nowhere; restore"):
+        open_manifest(tmp_path, None, ALONE)
+
+
+@pytest.mark.parametrize("array", [np.zeros(3), np.array("text")])
+def test_an_array_is_no_manifest(tmp_path: Path, array):
+    np.save(tmp_path / "m.npy", array)
+    with pytest.raises(ValueError, match=r"m.npy can't be used \(it holds a single array, as an .npy file does\)"):
+        load_manifest(tmp_path / "m.npy")
 
 
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty", "text"])
@@ -253,6 +270,13 @@ REFUSED_SHARDS = {
     "two labels": (
         lambda root: twice(root, "k.cls", "k.jpg", "k.cls"),
         r"train.tar: k has a second label \(.cls\); give",
+    ),
+    "names in Latin-1": (
+        lambda root: [
+            (root / "classes.txt").write_bytes("Bär\n".encode("latin-1")),
+            *(shard(root / f"{part}.tar", {"a.jpg": b"x", "a.cls": b"0"}) for part in ("train", "val")),
+        ],
+        "classes.txt can't be read .*in UTF-8, one a line",
     ),
     "no tar": (lambda root: (root / "train.tar").write_bytes(b"x" * 2000), "train.tar can't be read as a tar"),
 }

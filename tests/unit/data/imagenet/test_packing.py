@@ -107,6 +107,13 @@ def test_a_folder_with_something_else_in_it_is_refused(tree, manifest, packed, t
         pack(tree, manifest, tmp_path, **FLAGS)
 
 
+def test_a_damaged_plan_is_refused(tree, manifest, tmp_path: Path):
+    (tmp_path / "pack.json").write_bytes(b'{"digest": "\xff')
+    with pytest.raises(ValueError, match=r"pack.json is damaged; empty .*, or choose another folder"):
+        pack(tree, manifest, tmp_path, **FLAGS)
+    assert [path.name for path in tmp_path.iterdir()] == ["pack.json"]
+
+
 def test_an_image_that_changed_while_packing_stops_it(tmp_path: Path):
     tree = make_tree(tmp_path / "tree")
     manifest = build_manifest(tree, 1)
