@@ -15,7 +15,9 @@ import torch
 from PIL import Image
 from small_imagenet import make_tree, open_counting, pack_small, save_jpeg, started
 
+from darts_hpc import pack, stage
 from darts_hpc.config.imagenet import ImageNetDataConfig
+from darts_hpc.config.prepare import PackConfig, StageConfig
 from darts_hpc.data.imagenet import manifest as manifest_module
 from darts_hpc.data.imagenet import open_manifest as open_module
 from darts_hpc.data.imagenet.inspect import build_manifest
@@ -160,6 +162,45 @@ def test_it_goes_to_the_cache_where_the_data_cannot_be_written(tree: Path, tmp_p
     assert open_manifest(tree, None, ALONE)[1] == manifest_path(tree)
     with pytest.raises(ValueError, match=r"can't write the manifest .*name another place with --manifest"):
         open_manifest(tree, Path("/proc/nowhere/m.npz"), ALONE)
+
+
+@pytest.mark.parametrize("folder", ["", "train", "val/bee"])
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_folder_that_may_not_be_listed_is_no_fault_of_the_manifests_place(own_tree: Path, monkeypatch, folder, kept):
+    if kept:
+        open_manifest(own_tree, None, ALONE)
+    before = sorted(own_tree.rglob("*"))
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, forbidding(getattr(os, name), own_tree / folder))
+    if kept and folder:
+        expected = "have changed since"  # its files are no longer to be seen
+    else:
+        expected = r"holds no image" if folder == "val/bee" else rf"--data {own_tree} can't be read .*Permission denied"
+    with pytest.raises(ValueError, match=expected) as refusal:
+        open_manifest(own_tree, None, ALONE)
+    assert "--manifest" not in str(refusal.value)
+    monkeypatch.undo()
+    assert sorted(own_tree.rglob("*")) == before
+
+
+def forbidding(call, folder: Path):
+    def checked(path="."):
+        if not isinstance(path, int) and Path(path) == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return call(path)
+
+    return checked
+
+
+@pytest.mark.parametrize("entry", ["pack", "stage"])
+def test_entries_without_the_flag_do_not_advise_it(tree: Path, tmp_path: Path, monkeypatch, entry: str):
+    monkeypatch.setattr(open_module, "manifest_path", lambda *_: Path("/proc/nowhere/m.npz"))
+    main, cls = {"pack": (pack.main, PackConfig), "stage": (stage.main, StageConfig)}[entry]
+    with pytest.raises(
+        ValueError, match=r"can't write the manifest /proc/nowhere.*; mend that, and run the"
+    ) as refusal:
+        main(cls(source=tree, destination=tmp_path / "there"))
+    assert "--manifest" not in str(refusal.value) and not (tmp_path / "there").exists()
 
 
 def shard(path: Path, files: dict[str, bytes]) -> None:
