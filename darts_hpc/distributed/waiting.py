@@ -1,4 +1,4 @@
-"""Work that one process does while the others wait, for however long it takes."""
+"""Work that some processes do while the others wait, for however long it takes."""
 
 from collections.abc import Callable
 from threading import Thread
@@ -6,13 +6,21 @@ from threading import Thread
 from darts_hpc.distributed.world import World
 
 SECONDS_BETWEEN_BEATS = 10.0
-"""Collectives give up after minutes, so rank 0 says this often that it is still at work."""
+"""Collectives give up after minutes, so each rank says this often whether it is still at work."""
 
 
 def run_on_main(world: World, work: Callable[[], object]) -> None:
     """Run `work` on rank 0; the other ranks return when it is done.
 
     An exception of it is raised on rank 0, and as a ValueError of the same text on the others.
+    """
+    run_on_all(world, work if world.is_main else lambda: None)
+
+
+def run_on_all(world: World, work: Callable[[], object]) -> None:
+    """Run `work` on every rank; they return when all are done, however far apart.
+
+    An exception of it is raised on its rank, and the first rank's as a ValueError of the same text on the others.
     """
     if world.size == 1:
         work()
@@ -26,15 +34,13 @@ def run_on_main(world: World, work: Callable[[], object]) -> None:
             errors.append(error)
 
     thread = Thread(target=target, daemon=True)
-    if world.is_main:
-        thread.start()
-    state = None
-    while state is None:
-        if world.is_main:
-            thread.join(SECONDS_BETWEEN_BEATS)
-            state = None if thread.is_alive() else [str(error) for error in errors]
-        state = world.broadcast_object(state)
+    thread.start()
+    at_work = True
+    while at_work:
+        thread.join(SECONDS_BETWEEN_BEATS)
+        at_work = any(world.gather_objects(thread.is_alive()))
+    told = [message for messages in world.gather_objects([str(error) for error in errors]) for message in messages]
     if errors:
         raise errors[0]
-    if state:
-        raise ValueError(state[0])
+    if told:
+        raise ValueError(told[0])

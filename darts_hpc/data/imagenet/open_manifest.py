@@ -11,7 +11,7 @@ from darts_hpc.data.imagenet.listing import PARTS
 from darts_hpc.data.imagenet.lock import locked
 from darts_hpc.data.imagenet.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.quarantine import journal_of
-from darts_hpc.distributed.waiting import run_on_main
+from darts_hpc.distributed.waiting import run_on_all, run_on_main
 from darts_hpc.distributed.world import World
 
 NAME, VAL_NAME = "manifest.npz", "manifest.val.npz"
@@ -35,7 +35,7 @@ def open_manifest(
     """
     path = manifest_path(root, NAME if "train" in parts else VAL_NAME) if path is None else path
     run_on_main(world, lambda: make_manifest(root, path, parts, way_out))
-    _make_missing(root, path, parts, way_out)
+    run_on_all(world, lambda: _make_missing(root, path, parts, way_out))
     manifest = load_manifest(path)
     if lacking := [part for part in parts if part not in manifest.parts]:
         raise ValueError(f"the manifest {path} has no {lacking[0]} images; remove it to have it made again")

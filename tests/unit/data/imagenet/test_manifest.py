@@ -1,9 +1,11 @@
 """The manifest: made once, whole or not there, refused when damaged or when the data changed under it."""
 
+import datetime
 import os
 import shutil
 import signal
 import tarfile
+import time
 import zlib
 from dataclasses import replace
 from io import BytesIO
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from ranks import on_ranks
 from small_imagenet import make_tree, open_counting, pack_small, save_jpeg, started
 
 from darts_hpc import pack, stage
@@ -25,6 +28,7 @@ from darts_hpc.data.imagenet.listing import list_data
 from darts_hpc.data.imagenet.load import open_imagenet, open_validation
 from darts_hpc.data.imagenet.manifest import Manifest, load_manifest, save_manifest
 from darts_hpc.data.imagenet.open_manifest import manifest_path, open_manifest
+from darts_hpc.distributed import waiting
 from darts_hpc.distributed.world import World
 
 ALONE = World(torch.device("cpu"))
@@ -162,6 +166,25 @@ def test_it_goes_to_the_cache_where_the_data_cannot_be_written(tree: Path, tmp_p
     assert open_manifest(tree, None, ALONE)[1] == manifest_path(tree)
     with pytest.raises(ValueError, match=r"can't write the manifest .*name another place with --manifest"):
         open_manifest(tree, Path("/proc/nowhere/m.npz"), ALONE)
+
+
+def open_on_own_disk(folder: Path) -> int:
+    """Open the manifest of this rank's own folder. A collective waits for a second, and rank 1 reads for longer."""
+    rank = int(os.environ["RANK"])
+    torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=1))
+    waiting.SECONDS_BETWEEN_BEATS = 0.2
+    build = open_module.build_manifest
+    open_module.build_manifest = lambda *arguments: time.sleep(2.5 * rank) or build(*arguments)
+    manifest, path = open_manifest(folder / str(rank), None, World(torch.device("cpu"), rank=rank, size=2))
+    torch.distributed.destroy_process_group()
+    assert path == folder / str(rank) / "manifest.npz"
+    return len(manifest.train)
+
+
+def test_a_node_with_the_data_on_its_own_disk_may_read_it_for_longer_than_a_collective_waits(tmp_path: Path):
+    for rank in range(2):
+        make_tree(tmp_path / str(rank))
+    assert on_ranks(2, open_on_own_disk, tmp_path) == [27, 27]
 
 
 @pytest.mark.parametrize("folder", ["", "train", "val/bee"])
