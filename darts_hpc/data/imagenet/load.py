@@ -75,7 +75,7 @@ def _open_samples(
             root=cfg.data, part=part, order=_order(name, len(part), cfg, seed, world), quarantine=quarantine, seed=seed,
             device=world.device, augment=name == "train", image_size=cfg.image_size, resize=cfg.resize,
         )  # fmt: skip
-    checks = [each.is_damaged for each in samples.values()]
+    checks = [each.damaged_among for each in samples.values()]
     run_on_main(world, lambda: quarantine.begin(manifest.damaged, checks))
     return samples, manifest
 

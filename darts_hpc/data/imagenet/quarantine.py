@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from darts_hpc.data.imagenet.manifest import Damaged
@@ -31,17 +31,18 @@ class Quarantine:
         self.journal, self.limit = journal, limit
         self._own: dict[str, Damaged] = {}
 
-    def begin(self, known: Iterable[Damaged], checks: Sequence[Callable[[str], bool]]) -> None:
+    def begin(self, known: Iterable[Damaged], checks: Sequence[Callable[[Collection[str]], set[str]]]) -> None:
         """Start the journal afresh, on one rank: with the known ones, and those of earlier runs that nobody mended.
 
-        checks: each tells of a name whether it is a sample that is damaged. Raises ValueError when they are too many.
+        checks: each tells which of some names are samples that are damaged. Raises ValueError when they are too many.
         """
         known = list(known)
         names = {damaged.name for damaged in known}
-        earlier = (one for one in self._read() if one.name not in names)
-        known += [one for one in earlier if any(check(one.name) for check in checks)]
-        for damaged in known:
-            log.warning("left out as damaged: %s", damaged)
+        earlier = {one.name: one for one in self._read() if one.name not in names}
+        damaged = set[str]().union(*(check(earlier) for check in checks))
+        known += [one for name, one in earlier.items() if name in damaged]
+        for one in known:
+            log.warning("left out as damaged: %s", one)
         if known or self.journal.exists():
             self._write(lambda: write_atomically(self.journal, b"".join(map(_line, known))))
         self._stop_beyond_limit(known)

@@ -1,6 +1,7 @@
 """One part of ImageNet as a loader needs it: which images when, their verified bytes, and how a batch is finished."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -57,16 +58,15 @@ class Samples:
             return read_sample(self.root, self.part, sample_id)
         return verified(self._read_shard(sample_id), self.part, sample_id)
 
-    def is_damaged(self, name: str) -> bool:
-        """Return whether a name is that of a sample here that can't be read as it was."""
-        sample_id = self.part.find(name)
-        if sample_id is None:
-            return False
-        try:
-            self.read(sample_id)
-        except DamagedImage:
-            return True
-        return False
+    def damaged_among(self, names: Collection[str]) -> set[str]:
+        """Return those names that are of a sample here which can't be read as it was."""
+        damaged = set()
+        for name, sample_id in self.part.find(names).items():
+            try:
+                self.read(sample_id)
+            except DamagedImage:
+                damaged.add(name)
+        return damaged
 
     def leave_out(self, sample_id: int, reason: str) -> None:
         """Name an image as damaged. Raises ValueError with the list when there are too many."""

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 from ranks import on_ranks
-from small_imagenet import NUM_TRAIN, joined, open_loader, signature, started
+from small_imagenet import NUM_TRAIN, NUM_VALID, joined, open_loader, signature, started
 
 from darts_hpc.config.imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet.inspect import build_manifest
 from darts_hpc.data.imagenet.load import open_imagenet
-from darts_hpc.data.imagenet.manifest import Damaged
+from darts_hpc.data.imagenet.manifest import Damaged, Part
 from darts_hpc.data.imagenet.quarantine import Quarantine
 from darts_hpc.distributed.world import World
 
@@ -153,6 +153,18 @@ def test_an_image_that_was_mended_is_back_and_no_longer_counts(own_tree: Path):
     victim.write_bytes(whole)
     data = open_imagenet(config(own_tree, 0), 0, ALONE)
     assert sum(len(batch.labels) for batch in data.valid.batches(0)) == 13 and journal.read_text() == ""
+
+
+def test_however_long_the_journal_the_names_are_gone_through_once(own_tree: Path, monkeypatch: pytest.MonkeyPatch):
+    data = open_imagenet(config(own_tree, 20), 0, ALONE)
+    for victim in sorted((own_tree / "val").rglob("*.JPEG")):
+        flip_bits(victim)
+    assert sum(len(batch.labels) for batch in data.valid.batches(0)) == 0
+    name, asked = Part.name, []
+    monkeypatch.setattr(Part, "name", lambda part, sample_id: asked.append(sample_id) or name(part, sample_id))
+    open_imagenet(config(own_tree, 20), 0, ALONE)
+    assert len((own_tree / "manifest.damaged.jsonl").read_text().splitlines()) == NUM_VALID
+    assert len(asked) == NUM_TRAIN + NUM_VALID
 
 
 def test_an_image_that_only_dali_cannot_decode_is_left_out_too(own_tree: Path, caplog):
