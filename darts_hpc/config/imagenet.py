@@ -31,7 +31,7 @@ class ImageNetDataConfig:
     """Images, how they are read, and their augmentation."""
 
     data: Path = Path("../data/imagenet/")
-    """Folder of train/CLASS/* and val/CLASS/*, or of tar shards, whose names hold train and val."""
+    """Folder of train/CLASS/* and val/CLASS/*, or of tar shards, whose names or folders say train or val."""
     loader: ImageNetLoader = "dali"
     """dali decodes in C++ threads or on the GPU; torchvision in worker processes; synthetic reads nothing."""
     batch_size: int = 128
