@@ -55,10 +55,8 @@ class DaliLoader:
                 run = self._run(epoch, step)
                 for batch in run:
                     step += 1
-                    if step == self.steps_per_epoch:
-                        next(
-                            run, None
-                        )  # who takes the last batch may ask for no more, and the pipeline is to come back
+                    if step == self.steps_per_epoch:  # whoever takes this one may ask for no more
+                        next(run, None)  # the pipeline comes back
                     yield batch
             except _DecodingError as error:
                 self._refuse_culprits(epoch, step, str(error))
