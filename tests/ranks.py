@@ -1,5 +1,6 @@
 """Run a function on several real processes (gloo), forked from the test: torch is imported once, not once a rank."""
 
+import gc
 import os
 import pickle
 import socket
@@ -17,6 +18,7 @@ def on_ranks(size: int, function: Callable[..., Any], *args: Any, status: int = 
     A rank that fails fails the test, with its traceback. Where every rank is to end early, `status` is how: an exit
     code, or minus a signal.
     """
+    gc.collect()  # a rank that finds a pipeline of DALI in its garbage waits for threads that no fork has
     with tempfile.TemporaryDirectory() as folder:
         port = _free_port()
         children = [_fork(rank, size, port, Path(folder) / str(rank), function, args) for rank in range(size)]
