@@ -21,11 +21,11 @@ from command import run
 from machine import machine
 from torch import Tensor
 
-from darts_hpc.models.build import build_supernet
+from darts_hpc.memory.live_bytes import LiveBytes
 from darts_hpc.models.recompute import frozen_running_statistics
-from darts_hpc.models.relaxed import RelaxedNetwork
+from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.hypergradient import LabelledImages
-from darts_hpc.search.memory import LiveBytes
 
 Vector = dict[str, Tensor]
 Products = list[Tensor]

@@ -26,15 +26,15 @@ from command import run
 from machine import machine
 from PIL import Image
 
-from darts_hpc.data.batches import Batch, Loader
-from darts_hpc.data.imagenet.dali import DaliLoader
-from darts_hpc.data.imagenet.inspect import build_manifest
-from darts_hpc.data.imagenet.manifest import COLUMNS, Part
-from darts_hpc.data.imagenet.quarantine import Quarantine
-from darts_hpc.data.imagenet.samples import Samples
-from darts_hpc.data.imagenet.torchvision_loader import TorchvisionLoader
-from darts_hpc.data.order import SampleOrder
-from darts_hpc.models.network import NetworkImageNet
+from darts_hpc.data.imagenet.list.inspect import build_manifest
+from darts_hpc.data.imagenet.list.manifest import COLUMNS, Part
+from darts_hpc.data.imagenet.list.quarantine import Quarantine
+from darts_hpc.data.imagenet.read.dali import DaliLoader
+from darts_hpc.data.imagenet.read.samples import Samples
+from darts_hpc.data.imagenet.read.torchvision_loader import TorchvisionLoader
+from darts_hpc.data.loading.batches import Batch, Loader
+from darts_hpc.data.loading.order import SampleOrder
+from darts_hpc.models.derived import NetworkImageNet
 from darts_hpc.space.genotypes import load_genotype
 
 SEED = 0

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_hpc.models.supernet import SuperNet
+from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.operations import DilatedConv, Zero
 
 Batch = tuple[Tensor, Tensor]

@@ -29,11 +29,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from darts_hpc.config.schema import SearchOptimConfig
 from darts_hpc.config.speed import SearchSpeedConfig
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.optim import build_sgd
-from darts_hpc.engine.seeding import seed_everything
-from darts_hpc.engine.step_graph import WARM_UP_STEPS, build_search_step
-from darts_hpc.models.build import build_supernet, choose_supernet
+from darts_hpc.models.supernet.build import build_supernet, choose_supernet
 from darts_hpc.search.architect import Architect
+from darts_hpc.training.cuda_graph import WARM_UP_STEPS, build_search_step
+from darts_hpc.training.optim import build_sgd
+from darts_hpc.training.seeding import seed_everything
 
 CLASSES = 10
 NO_LAUNCH = {  # views, and what only allocates or reads metadata

@@ -20,14 +20,14 @@ import torch
 from command import run
 from machine import machine
 
-from darts_hpc.config.imagenet import ImageNetOptimConfig
-from darts_hpc.data.batches import Batch
-from darts_hpc.engine.imagenet_loop import Recipe, train_step
-from darts_hpc.engine.metrics import Meter
-from darts_hpc.engine.optim import build_sgd_of, choose_optimizer_impl
-from darts_hpc.engine.precision import Precision
-from darts_hpc.models.network import NetworkImageNet
+from darts_hpc.config.train_imagenet import ImageNetOptimConfig
+from darts_hpc.data.loading.batches import Batch
+from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.training.imagenet_loop import Recipe, train_step
+from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl
+from darts_hpc.training.precision import Precision
 
 LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 

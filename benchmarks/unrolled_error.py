@@ -23,15 +23,15 @@ from machine import machine
 from torch import Tensor
 
 from darts_hpc.config.schema import SearchDataConfig, SearchOptimConfig
-from darts_hpc.data.load import load_dataset
+from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.optim import build_sgd, set_learning_rate
-from darts_hpc.engine.schedule import cosine_learning_rate
-from darts_hpc.engine.search_step import search_step
-from darts_hpc.models.build import build_supernet
+from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search import hypergradient
 from darts_hpc.search.architect import Architect
 from darts_hpc.train_search import search_sources
+from darts_hpc.training.optim import build_sgd, set_learning_rate
+from darts_hpc.training.schedule import cosine_learning_rate
+from darts_hpc.training.search_step import search_step
 
 EPSILONS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-6, 1e-8)
 PAPERS = 1e-2

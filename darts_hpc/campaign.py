@@ -14,15 +14,15 @@ from typing import Any
 from darts_hpc.campaigns.control import cancel_mark, look, run_campaign, stop_jobs
 from darts_hpc.campaigns.executors import is_locked, make_executor
 from darts_hpc.campaigns.folder import campaign_folder, check_same, check_version, write_folder
+from darts_hpc.campaigns.page import to_html
 from darts_hpc.campaigns.plan import PRESETS, make_plan
 from darts_hpc.campaigns.report import read_campaign
 from darts_hpc.campaigns.state import JobState
-from darts_hpc.campaigns.table import duration, summary_line, watch
+from darts_hpc.campaigns.status import duration, summary_line, watch
+from darts_hpc.campaigns.tables import to_json, to_markdown, to_terminal
 from darts_hpc.config.campaign import CampaignConfig, CampaignFolderConfig
 from darts_hpc.config.cli import parse_config, run_entry, to_yaml
 from darts_hpc.config.schema import SearchConfig, TrainConfig, flat
-from darts_hpc.reporting.campaign import to_json, to_markdown, to_terminal
-from darts_hpc.reporting.campaign_page import to_html
 from darts_hpc.space.genotypes import GENOTYPES
 
 CANCEL_PATIENCE_S = 90
@@ -48,7 +48,7 @@ def main(cfg: CampaignConfig) -> None:
     if cfg.where.dry_run:
         dry_run(cfg, folder, configs)
         return
-    from darts_hpc.engine.run_folder import lock_run_folder  # imports torch, which a look at a campaign can do without
+    from darts_hpc.run.folder import lock_run_folder  # imports torch, which a look at a campaign can do without
 
     executor = make_executor(cfg, folder, num_gpus())
     with lock_run_folder(folder), log_to_terminal():
@@ -165,7 +165,7 @@ def flags_of_folder(folder: Path) -> dict[str, dict[str, Any]]:
 
 def imagenet_config() -> Any:
     """Return the configuration class of train_imagenet."""
-    from darts_hpc.config import imagenet
+    from darts_hpc.config import train_imagenet as imagenet
 
     return imagenet.ImageNetConfig
 

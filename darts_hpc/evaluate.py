@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from darts_hpc.config.cli import given_flags, parse_config, run_entry, value_of
-from darts_hpc.config.imagenet import EvaluateImageNetConfig, ImageNetConfig
 from darts_hpc.config.schema import EvaluateConfig, TrainConfig
-from darts_hpc.data.batches import BatchSource, Loader
+from darts_hpc.config.train_imagenet import EvaluateImageNetConfig, ImageNetConfig
 from darts_hpc.data.imagenet.load import open_validation
-from darts_hpc.data.load import load_dataset
+from darts_hpc.data.loading.batches import BatchSource, Loader
+from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.loops import evaluate
-from darts_hpc.engine.precision import Precision, choose_precision
-from darts_hpc.engine.weights import read_weights
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.network import NetworkCIFAR, NetworkImageNet
+from darts_hpc.models.derived import NetworkCIFAR, NetworkImageNet
 from darts_hpc.models.state_dicts import load_original
+from darts_hpc.run.weights import read_weights
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.training.loops import evaluate
+from darts_hpc.training.precision import Precision, choose_precision
 
 
 def main(cfg: EvaluateConfig) -> None:

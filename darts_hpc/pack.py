@@ -6,9 +6,9 @@ import torch
 
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.prepare import PackConfig
-from darts_hpc.data.imagenet.open_manifest import MEND, open_manifest
-from darts_hpc.data.imagenet.packing import pack
-from darts_hpc.data.imagenet.quarantine import Quarantine, journal_of
+from darts_hpc.data.imagenet.list.open_manifest import MEND, open_manifest
+from darts_hpc.data.imagenet.list.quarantine import Quarantine, journal_of
+from darts_hpc.data.imagenet.prepare.packing import pack
 from darts_hpc.distributed.world import World
 
 MEGABYTE = 1_000_000

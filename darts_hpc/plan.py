@@ -2,9 +2,9 @@
 
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.schema import SearchConfig
-from darts_hpc.data.shape import dataset_shape
+from darts_hpc.data.sets.shape import dataset_shape
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.memory_plan import METHODS, plan_search
+from darts_hpc.memory.plan import METHODS, plan_search
 
 
 def main(cfg: SearchConfig) -> None:

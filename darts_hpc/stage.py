@@ -6,8 +6,8 @@ import torch
 
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.prepare import StageConfig
-from darts_hpc.data.imagenet.open_manifest import MEND, open_manifest
-from darts_hpc.data.imagenet.staging import stage
+from darts_hpc.data.imagenet.list.open_manifest import MEND, open_manifest
+from darts_hpc.data.imagenet.prepare.staging import stage
 from darts_hpc.distributed.world import World
 
 

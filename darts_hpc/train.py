@@ -8,22 +8,22 @@ import torch
 
 from darts_hpc.config.cli import run_entry, to_yaml
 from darts_hpc.config.schema import TrainConfig, TrainDataConfig
-from darts_hpc.data.augment import Augmentation
-from darts_hpc.data.batches import BatchSource
-from darts_hpc.data.image_set import DataSet
-from darts_hpc.data.load import load_dataset
-from darts_hpc.data.split import held_out_split
+from darts_hpc.data.loading.augment import Augmentation
+from darts_hpc.data.loading.batches import BatchSource
+from darts_hpc.data.loading.split import held_out_split
+from darts_hpc.data.sets.image_set import DataSet
+from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.fingerprint import fingerprint
-from darts_hpc.engine.loops import evaluate, train_epoch
-from darts_hpc.engine.optim import build_sgd, set_learning_rate
-from darts_hpc.engine.run import Run, prefixed
-from darts_hpc.engine.schedule import cosine_learning_rate
-from darts_hpc.engine.seeding import seed_everything
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.network import NetworkCIFAR
+from darts_hpc.models.derived import NetworkCIFAR
 from darts_hpc.models.state_dicts import export_original
+from darts_hpc.run.fingerprint import fingerprint
+from darts_hpc.run.run import Run, prefixed
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.training.loops import evaluate, train_epoch
+from darts_hpc.training.optim import build_sgd, set_learning_rate
+from darts_hpc.training.schedule import cosine_learning_rate
+from darts_hpc.training.seeding import seed_everything
 
 log = logging.getLogger("darts_hpc")
 

@@ -6,25 +6,25 @@ from pathlib import Path
 import torch
 
 from darts_hpc.config.cli import run_entry, to_yaml
-from darts_hpc.config.imagenet import ImageNetConfig
-from darts_hpc.data.batches import Batch
+from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.data.loading.batches import Batch
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.compiler import compile_modules
-from darts_hpc.engine.data_parallel import data_parallel
-from darts_hpc.engine.fingerprint import fingerprint
-from darts_hpc.engine.imagenet_loop import Recipe, imagenet_epoch
-from darts_hpc.engine.loops import evaluate
-from darts_hpc.engine.optim import build_sgd_of, choose_optimizer_impl, set_learning_rate
-from darts_hpc.engine.precision import Precision, choose_precision
-from darts_hpc.engine.run import MAY_DIFFER, Run, check_run_folder, prefixed
-from darts_hpc.engine.schedule import imagenet_learning_rate
-from darts_hpc.engine.seeding import seed_everything
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.network import NetworkImageNet
+from darts_hpc.models.derived import NetworkImageNet
 from darts_hpc.models.state_dicts import export_original
+from darts_hpc.run.fingerprint import fingerprint
+from darts_hpc.run.run import MAY_DIFFER, Run, check_run_folder, prefixed
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.training.compile import compile_modules
+from darts_hpc.training.data_parallel import data_parallel
+from darts_hpc.training.imagenet_loop import Recipe, imagenet_epoch
+from darts_hpc.training.loops import evaluate
+from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl, set_learning_rate
+from darts_hpc.training.precision import Precision, choose_precision
+from darts_hpc.training.schedule import imagenet_learning_rate
+from darts_hpc.training.seeding import seed_everything
 
 log = logging.getLogger("darts_hpc")
 

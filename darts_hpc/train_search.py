@@ -9,28 +9,28 @@ import torch
 
 from darts_hpc.config.cli import run_entry, to_yaml
 from darts_hpc.config.schema import SearchConfig, SearchDataConfig
-from darts_hpc.data.augment import Augmentation
-from darts_hpc.data.batches import BatchSource
-from darts_hpc.data.image_set import DataSet
-from darts_hpc.data.load import load_dataset
-from darts_hpc.data.shape import dataset_shape
-from darts_hpc.data.split import search_split
+from darts_hpc.data.loading.augment import Augmentation
+from darts_hpc.data.loading.batches import BatchSource
+from darts_hpc.data.loading.split import search_split
+from darts_hpc.data.sets.image_set import DataSet
+from darts_hpc.data.sets.load import load_dataset
+from darts_hpc.data.sets.shape import dataset_shape
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.fingerprint import fingerprint
-from darts_hpc.engine.loops import evaluate, search_epoch
-from darts_hpc.engine.memory_plan import choose_form, plan_search
-from darts_hpc.engine.momentum import NamedMomentum
-from darts_hpc.engine.optim import build_sgd, set_learning_rate
-from darts_hpc.engine.run import Run, prefixed
-from darts_hpc.engine.schedule import cosine_learning_rate
-from darts_hpc.engine.seeding import seed_everything
-from darts_hpc.engine.step_graph import build_search_step
-from darts_hpc.models.build import build_supernet
-from darts_hpc.models.relaxed import RelaxedNetwork
+from darts_hpc.memory.plan import choose_form, plan_search
 from darts_hpc.models.state_dicts import export_original
+from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.run.fingerprint import fingerprint
+from darts_hpc.run.run import Run, prefixed
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
+from darts_hpc.training.cuda_graph import build_search_step
+from darts_hpc.training.loops import evaluate, search_epoch
+from darts_hpc.training.momentum import NamedMomentum
+from darts_hpc.training.optim import build_sgd, set_learning_rate
+from darts_hpc.training.schedule import cosine_learning_rate
+from darts_hpc.training.seeding import seed_everything
 
 log = logging.getLogger("darts_hpc")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.schema import VisualizeConfig
-from darts_hpc.reporting.cells import draw_genotype
+from darts_hpc.pictures.cells import draw_genotype
 from darts_hpc.space.genotypes import GENOTYPES, load_genotype
 
 

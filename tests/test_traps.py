@@ -8,10 +8,14 @@ import pytest
 TESTS = Path(__file__).parent
 
 # trap: (what it is, what we do, tests as "file::name" below tests/, or the reason why there is none)
-GRADIENT, LOOPS, GOLDEN = "unit/search/test_hypergradient.py", "unit/engine/test_loops.py", "integration/test_golden.py"
+GRADIENT, LOOPS, GOLDEN = (
+    "unit/search/test_hypergradient.py",
+    "unit/training/test_loops.py",
+    "integration/test_golden.py",
+)
 NETWORK, SUPERNET, MAIN_JOB = (
-    "unit/models/test_network.py",
-    "unit/models/test_supernet.py",
+    "unit/models/test_derived.py",
+    "unit/models/supernet/test_plain.py",
     "integration/test_main_job.py",
 )
 TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
@@ -83,7 +87,7 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B11": (
         "the search's rate ends at 0.001",
         "kept",
-        ["unit/engine/test_optim.py::test_search_rates_are_those_the_original_logged"],
+        ["unit/training/test_optim.py::test_search_rates_are_those_the_original_logged"],
     ),
     "B12": (
         "'none' counts in the softmax and is never chosen",
@@ -122,14 +126,14 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B19": (
         "cutout repeats over workers and epochs",
         "fixed: a function of seed, epoch and sample",
-        ["unit/data/test_batches.py::test_an_images_augmentation_depends_on_seed_epoch_and_id_alone"],
+        ["unit/data/loading/test_batches.py::test_an_images_augmentation_depends_on_seed_epoch_and_id_alone"],
     ),
     "B20": (
         "the halves are the first and the second of the list",
         "fixed: stratified; the index split is an option",
         [
-            "unit/data/test_split.py::test_stratified_split_takes_the_share_of_each_class",
-            "unit/data/test_split.py::test_index_split_is_the_originals",
+            "unit/data/loading/test_split.py::test_stratified_split_takes_the_share_of_each_class",
+            "unit/data/loading/test_split.py::test_index_split_is_the_originals",
         ],
     ),
     "B21": (
@@ -141,7 +145,7 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
         "the last incomplete batch trains",
         "fixed: dropped in training, counted exactly in evaluation",
         [
-            "unit/data/test_batches.py::test_drop_last_gives_every_rank_equal_batches_of_distinct_images",
+            "unit/data/loading/test_batches.py::test_drop_last_gives_every_rank_equal_batches_of_distinct_images",
             f"{LOOPS}::test_evaluation_counts_every_image_once_and_changes_nothing",
         ],
     ),
@@ -155,21 +159,21 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
         "every process downloads",
         "fixed: one does, and missing files are named",
         [
-            "unit/data/test_torchvision_sets.py::test_only_the_main_process_downloads_and_all_raise_its_error",
-            "unit/data/test_torchvision_sets.py::test_missing_files_give_one_line_that_says_what_to_place_where",
+            "unit/data/sets/test_torchvision_sets.py::test_only_the_main_process_downloads_and_all_raise_its_error",
+            "unit/data/sets/test_torchvision_sets.py::test_missing_files_give_one_line_that_says_what_to_place_where",
         ],
     ),
     "B26": (
         "statistics of each data set",
         "kept",
-        ["unit/data/test_torchvision_sets.py::test_pixels_labels_and_statistics_are_those_of_the_files"],
+        ["unit/data/sets/test_torchvision_sets.py::test_pixels_labels_and_statistics_are_those_of_the_files"],
     ),
     "B27": (
         "the schedule skips its first rate on newer torch",
         "fixed",
         [
-            "unit/engine/test_optim.py::test_search_rates_are_those_the_original_logged",
-            "unit/engine/test_optim.py::test_rates_equal_torchs_schedule_when_that_is_stepped_at_the_end_of_each_epoch",
+            "unit/training/test_optim.py::test_search_rates_are_those_the_original_logged",
+            "unit/training/test_optim.py::test_rates_equal_torchs_schedule_when_that_is_stepped_at_the_end_of_each_epoch",
         ],
     ),
     "B28": (
@@ -221,7 +225,7 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B36": (
         "clipping scaled gradients",
         "fixed: unscaled first",
-        ["unit/engine/test_precision.py::test_gradients_are_unscaled_before_they_are_clipped"],
+        ["unit/training/test_precision.py::test_gradients_are_unscaled_before_they_are_clipped"],
     ),
     "B37": (
         "pools have a BatchNorm in the search only, and none is affine there",
@@ -243,7 +247,7 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B42": (
         "drawing opens a viewer",
         "fixed: files only",
-        ["unit/reporting/test_cells.py::test_pictures_come_in_all_three_formats_below_a_new_folder"],
+        ["unit/pictures/test_cells.py::test_pictures_come_in_all_three_formats_below_a_new_folder"],
     ),
     "B43": (
         "the same seed gives different cells",

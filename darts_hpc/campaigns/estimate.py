@@ -9,9 +9,9 @@ import torch
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import JobState
 from darts_hpc.config.schema import SearchConfig, TrainConfig, TrainModelConfig
-from darts_hpc.models.build import build_supernet
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.network import NetworkCIFAR
+from darts_hpc.models.derived import NetworkCIFAR
+from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
 
 IMAGES = {"cifar10": (50_000, 10, 32), "cifar100": (50_000, 100, 32), "svhn": (73_257, 10, 32), "digits": (1437, 10, 8)}

@@ -185,7 +185,7 @@ def attempt_folder(folder: Path, job: Job, number: int) -> Path:
 
 
 def is_locked(run: Path) -> bool:
-    """Whether a process holds the lock of a run folder (engine.run_folder.lock_run_folder), without importing torch."""
+    """Whether a process holds the lock of a run folder (run.folder.lock_run_folder), without importing torch."""
     try:
         with (run / ".lock").open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,8 +7,8 @@ from pathlib import Path
 from darts_hpc.campaigns.plan import PRESETS, RANDOM, STAGES, Job, families
 from darts_hpc.campaigns.ranking import best_cells, selection_accuracies
 from darts_hpc.campaigns.state import JobState, last_lines
+from darts_hpc.campaigns.tables import Campaign, Ranked, Row
 from darts_hpc.config.campaign import CampaignConfig
-from darts_hpc.reporting.campaign import Campaign, Ranked, Row
 from darts_hpc.reporting.runs import Run, read_run
 
 TITLES = {"first_order": "first order", "unrolled": "second order", RANDOM: "random search"}

@@ -16,9 +16,9 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 import tyro
 import yaml
 
-from darts_hpc.config.errors import ExplainedError
 from darts_hpc.config.schema import flat
 from darts_hpc.distributed.launcher import is_first_process, stop_restarts
+from darts_hpc.errors import ExplainedError
 
 Config = TypeVar("Config")
 

@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
+from darts_hpc.distributed.error_channel import Peers
 from darts_hpc.distributed.launcher import Place, end_with_launcher, find_place
-from darts_hpc.distributed.peers import Peers
 
 
 @dataclass(frozen=True)

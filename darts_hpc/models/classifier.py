@@ -5,7 +5,7 @@ State dicts are those of the networks they extend, so the original's files and o
 
 from torch import Tensor, nn
 
-from darts_hpc.models.network import NetworkCIFAR, NetworkImageNet
+from darts_hpc.models.derived import NetworkCIFAR, NetworkImageNet
 from darts_hpc.space.genotypes import Genotype
 
 

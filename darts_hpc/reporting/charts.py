@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from darts_hpc.reporting.cells import operation_color
+from darts_hpc.pictures.cells import operation_color
 
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34

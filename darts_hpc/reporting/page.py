@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from darts_hpc.reporting.alphas import edge_names, kept_edges, operation_names
-from darts_hpc.reporting.cells import CELLS, INSTALL_HINT, cell_svg, describe_cell, operation_color
+from darts_hpc.pictures.alphas import edge_names, kept_edges, operation_names
+from darts_hpc.pictures.cells import CELLS, INSTALL_HINT, cell_svg, describe_cell, operation_color
 from darts_hpc.reporting.charts import DASHES, Curve, edge_chart, heat_map, line_chart
 from darts_hpc.reporting.runs import Group, Run
 from darts_hpc.reporting.summary import BEST, BEST_NOTE, FINAL, group_table, run_table

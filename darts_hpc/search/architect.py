@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_hpc.distributed.world import World
-from darts_hpc.models.relaxed import RelaxedNetwork
+from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS, Criterion, LabelledImages, first_order_gradient
 
 BETAS = (0.5, 0.999)

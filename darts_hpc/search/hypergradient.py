@@ -12,7 +12,7 @@ from torch import Tensor
 
 from darts_hpc.distributed.world import World
 from darts_hpc.models.recompute import frozen_running_statistics
-from darts_hpc.models.relaxed import RelaxedNetwork
+from darts_hpc.models.supernet.base import RelaxedNetwork
 
 EPSILON = 1e-2
 """Numerator of the finite difference's step, r = EPSILON / |v| (paper, section 2.3)."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from darts_hpc.engine.checkpoint import CheckpointStore
+from darts_hpc.run.checkpoint import CheckpointStore
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--dataset", "digits", "--image_size", "8", "--init_channels", "4", "--layers", "3", "--report_freq", "1"]

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from darts_hpc.distributed.world import World
-from darts_hpc.models.build import build_supernet, choose_supernet
-from darts_hpc.models.kernels.stage_convolutions import stage_convolutions
-from darts_hpc.models.kernels.stage_pools import stage_pools
-from darts_hpc.models.relaxed import RelaxedNetwork
+from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.build import build_supernet, choose_supernet
+from darts_hpc.models.supernet.fast.kernels.stage_convolutions import stage_convolutions
+from darts_hpc.models.supernet.fast.kernels.stage_pools import stage_pools
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS, full_float32
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]

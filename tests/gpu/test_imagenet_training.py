@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from darts_hpc.config.imagenet import ImageNetOptimConfig
-from darts_hpc.data.batches import Batch
-from darts_hpc.engine.gpu_usage import gpu_utilisation
-from darts_hpc.engine.imagenet_loop import Recipe, train_step
-from darts_hpc.engine.metrics import Meter
-from darts_hpc.engine.optim import build_sgd, build_sgd_of
-from darts_hpc.engine.performance import DataWait
-from darts_hpc.engine.precision import Precision, choose_precision
-from darts_hpc.models.network import NetworkImageNet
+from darts_hpc.config.train_imagenet import ImageNetOptimConfig
+from darts_hpc.data.loading.batches import Batch
+from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.run.gpu_usage import gpu_utilisation
+from darts_hpc.run.metrics import Meter
+from darts_hpc.run.performance import DataWait
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.training.imagenet_loop import Recipe, train_step
+from darts_hpc.training.optim import build_sgd, build_sgd_of
+from darts_hpc.training.precision import Precision, choose_precision
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 GPU = torch.device("cuda:0")

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.optim import build_sgd
-from darts_hpc.engine.search_step import search_step
-from darts_hpc.engine.step_memory import CUDA_BLOCK, Step
-from darts_hpc.models.build import build_supernet
+from darts_hpc.memory.predict import CUDA_BLOCK, Step
+from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
+from darts_hpc.training.optim import build_sgd
+from darts_hpc.training.search_step import search_step
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,11 +6,11 @@ import torch
 from darts_hpc.config.schema import SearchOptimConfig
 from darts_hpc.config.speed import SearchSpeedConfig
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.momentum import NamedMomentum
-from darts_hpc.engine.optim import build_sgd, set_learning_rate
-from darts_hpc.engine.step_graph import WARM_UP_STEPS, GraphedStep, build_search_step
-from darts_hpc.models.build import build_supernet
+from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
+from darts_hpc.training.cuda_graph import WARM_UP_STEPS, GraphedStep, build_search_step
+from darts_hpc.training.momentum import NamedMomentum
+from darts_hpc.training.optim import build_sgd, set_learning_rate
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 STEPS = WARM_UP_STEPS + 4

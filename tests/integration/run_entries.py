@@ -11,7 +11,7 @@ TINY += ["--epochs", "2", "--report_freq", "1", "--device", "cpu", "--no-tensorb
 # Runs an entry and kills it at the given call of BatchSource.batch: in a step, or between two batches of validation.
 KILL_AT_BATCH = """
 import os, runpy, signal, sys
-from darts_hpc.data.batches import BatchSource
+from darts_hpc.data.loading.batches import BatchSource
 kill_at, entry, batch, calls = int(sys.argv[1]), sys.argv[2], BatchSource.batch, [0]
 def counted(self, epoch, step):
     calls[0] += 1

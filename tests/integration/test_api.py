@@ -44,8 +44,8 @@ def test_the_readmes_example_runs_and_does_what_it_says(tmp_path):
 
 
 def test_a_trained_runs_model_gives_the_accuracy_the_run_reports(trained):
-    from darts_hpc.data.batches import BatchSource
-    from darts_hpc.data.load import load_dataset
+    from darts_hpc.data.loading.batches import BatchSource
+    from darts_hpc.data.sets.load import load_dataset
 
     model = darts_hpc.create_model(trained.folder, weights=True)
     data = load_dataset("digits", Path(), image_size=8)

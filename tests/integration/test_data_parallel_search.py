@@ -11,9 +11,9 @@ from run_entries import TINY, records, start
 
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.search_step import search_step
-from darts_hpc.models.build import build_supernet
+from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
+from darts_hpc.training.search_step import search_step
 
 STEPS, JOINED = 2, 8
 

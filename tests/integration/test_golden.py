@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_hpc.distributed.world import World
-from darts_hpc.engine.search_step import weight_step
-from darts_hpc.models.build import SUPERNETS, build_supernet
-from darts_hpc.models.network import NetworkCIFAR, NetworkImageNet
+from darts_hpc.models.derived import NetworkCIFAR, NetworkImageNet
 from darts_hpc.models.state_dicts import export_original, load_original
+from darts_hpc.models.supernet.build import SUPERNETS, build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
 from darts_hpc.space.genotypes import load_genotype, parse_genotype
+from darts_hpc.training.search_step import weight_step
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 TOLERANCE = 1e-9

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from run_entries import TINY, entry, start
 
-from darts_hpc.engine.checkpoint import CheckpointStore
+from darts_hpc.run.checkpoint import CheckpointStore
 
 # 4 times the area of TINY's images, so that a step needs gigabytes; both supernets start from the same few weights
 LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "stacked", "--init_channels", "16"]
@@ -16,7 +16,7 @@ LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "stac
 LIMITED = """
 import os, resource, runpy, signal, sys
 limit = int(sys.argv[1])
-from darts_hpc.data.batches import BatchSource
+from darts_hpc.data.loading.batches import BatchSource
 batch, calls = BatchSource.batch, [0]
 def counted(self, epoch, step):
     calls[0] += 1
@@ -24,7 +24,7 @@ def counted(self, epoch, step):
         os.kill(os.getpid(), signal.SIGUSR1)
     return batch(self, epoch, step)
 BatchSource.batch = counted
-import torch, torch._dynamo, darts_hpc.engine.run, darts_hpc.engine.step_memory
+import torch, torch._dynamo, darts_hpc.run.run, darts_hpc.memory.predict
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + limit, used + limit))
 sys.argv = ["train_search", *sys.argv[2:]]
@@ -68,8 +68,8 @@ def test_out_of_memory_all_the_same_ends_with_the_table_and_a_checkpoint_to_go_o
 
 SHORT_OF_MEMORY = """
 import sys, runpy, torch
-from darts_hpc.data import batches
-from darts_hpc.engine import search_step
+from darts_hpc.data.loading import batches
+from darts_hpc.training import search_step
 owner = {"weight_step": search_step, "batches": batches.BatchSource}[sys.argv[1]]
 work, calls, at = getattr(owner, sys.argv[1]), [0], int(sys.argv[2])
 def short_of_memory(*args, **kwargs):

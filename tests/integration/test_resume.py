@@ -9,7 +9,7 @@ import pytest
 import torch
 from run_entries import TINY, entry, entry_killed_at_batch, records
 
-from darts_hpc.engine.checkpoint import CheckpointStore
+from darts_hpc.run.checkpoint import CheckpointStore
 
 RANDOM = ["--drop_path_prob", "0.3", "--auxiliary", "--cutout", "--cutout_length", "3"]
 STACKED = ["--supernet", "stacked", "--image_size", "4"]  # less work for a CPU
@@ -92,7 +92,7 @@ def test_killed_in_steps_and_in_validation_and_resumed_twice(name, calls, undist
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "point"),
-    # every point of a save by itself: tests/unit/engine/test_checkpoint.py
+    # every point of a save by itself: tests/unit/run/test_checkpoint.py
     [("search", "before_rename"), ("train", "before_manifest"), ("train", "after_pointer")],
 )
 def test_killed_in_the_middle_of_a_save_and_resumed_twice(name, point, undisturbed, tmp_path):

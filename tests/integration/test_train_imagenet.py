@@ -17,12 +17,12 @@ from test_resume import tensors
 
 from darts_hpc import evaluate, train_imagenet
 from darts_hpc.config.cli import parse_config, run_entry
-from darts_hpc.config.imagenet import EvaluateImageNetConfig, ImageNetConfig
-from darts_hpc.data.imagenet.samples import Samples
-from darts_hpc.data.imagenet.synthetic import SyntheticLoader
-from darts_hpc.engine.checkpoint import CheckpointStore
-from darts_hpc.engine.run_folder import lock_run_folder
-from darts_hpc.models.network import NetworkImageNet
+from darts_hpc.config.train_imagenet import EvaluateImageNetConfig, ImageNetConfig
+from darts_hpc.data.imagenet.read.samples import Samples
+from darts_hpc.data.imagenet.read.synthetic import SyntheticLoader
+from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.run.checkpoint import CheckpointStore
+from darts_hpc.run.folder import lock_run_folder
 from darts_hpc.space.genotypes import load_genotype
 
 DATA = ["--loader", "synthetic", "--synthetic_images", "175", "--synthetic_classes", "6"]

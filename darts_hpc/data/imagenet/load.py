@@ -5,18 +5,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from darts_hpc.config.imagenet import ImageNetDataConfig
-from darts_hpc.data.batches import Loader
-from darts_hpc.data.imagenet.dali import DaliLoader, import_dali
-from darts_hpc.data.imagenet.listing import PARTS
-from darts_hpc.data.imagenet.manifest import Manifest, Part
-from darts_hpc.data.imagenet.open_manifest import open_manifest
-from darts_hpc.data.imagenet.quarantine import Quarantine, journal_of
-from darts_hpc.data.imagenet.samples import Samples
-from darts_hpc.data.imagenet.synthetic import SyntheticLoader
-from darts_hpc.data.imagenet.torchvision_loader import TorchvisionLoader
-from darts_hpc.data.order import SampleOrder
-from darts_hpc.distributed.waiting import run_on_main
+from darts_hpc.config.train_imagenet import ImageNetDataConfig
+from darts_hpc.data.imagenet.list.listing import PARTS
+from darts_hpc.data.imagenet.list.manifest import Manifest, Part
+from darts_hpc.data.imagenet.list.open_manifest import open_manifest
+from darts_hpc.data.imagenet.list.quarantine import Quarantine, journal_of
+from darts_hpc.data.imagenet.read.dali import DaliLoader, import_dali
+from darts_hpc.data.imagenet.read.samples import Samples
+from darts_hpc.data.imagenet.read.synthetic import SyntheticLoader
+from darts_hpc.data.imagenet.read.torchvision_loader import TorchvisionLoader
+from darts_hpc.data.loading.batches import Loader
+from darts_hpc.data.loading.order import SampleOrder
+from darts_hpc.distributed.long_tasks import run_on_main
 from darts_hpc.distributed.world import World
 
 

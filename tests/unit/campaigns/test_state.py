@@ -9,7 +9,7 @@ from darts_hpc.campaigns.control import look
 from darts_hpc.campaigns.executors import sbatch_flags
 from darts_hpc.campaigns.plan import make_plan
 from darts_hpc.campaigns.state import Attempt, Record, read_progress, read_record, record_path, write_record
-from darts_hpc.campaigns.table import status_text, summary_line, work_left_s
+from darts_hpc.campaigns.status import status_text, summary_line, work_left_s
 from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
 
 CFG = CampaignConfig(

@@ -12,8 +12,8 @@ import yaml
 from darts_hpc.config import schema
 from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.config.cli import flags_of, given_flags, parse_config, run_entry, to_yaml
-from darts_hpc.config.imagenet import ImageNetConfig
 from darts_hpc.config.schema import EvaluateConfig, ReportConfig, SearchConfig, TrainConfig, VisualizeConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
 
 PRESETS = sorted((Path(__file__).parents[3] / "configs").glob("*/*.yaml"))
 CONFIG_OF = {

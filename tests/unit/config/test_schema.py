@@ -5,13 +5,6 @@ from typing import Any
 
 import pytest
 
-from darts_hpc.config.imagenet import (
-    EvaluateImageNetConfig,
-    ImageNetConfig,
-    ImageNetDataConfig,
-    ImageNetOptimConfig,
-    MachineConfig,
-)
 from darts_hpc.config.memory import MemoryConfig
 from darts_hpc.config.parallel import ParallelConfig
 from darts_hpc.config.prepare import PackConfig, StageConfig
@@ -32,6 +25,13 @@ from darts_hpc.config.schema import (
     flat,
 )
 from darts_hpc.config.speed import SearchSpeedConfig
+from darts_hpc.config.train_imagenet import (
+    EvaluateImageNetConfig,
+    ImageNetConfig,
+    ImageNetDataConfig,
+    ImageNetOptimConfig,
+    MachineConfig,
+)
 
 ORIGINAL_DEFAULTS = {  # train_search.py, train.py and test.py of the original repository
     SearchConfig: {

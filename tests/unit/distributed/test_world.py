@@ -89,8 +89,8 @@ def test_alphas_and_weights_stay_equal_on_two_ranks_with_different_batches(tmp_p
         """
         import torch
         from darts_hpc.distributed.world import World
-        from darts_hpc.engine.search_step import weight_step
-        from darts_hpc.models.supernet import SuperNet
+        from darts_hpc.training.search_step import weight_step
+        from darts_hpc.models.supernet.plain import SuperNet
         from darts_hpc.search.architect import Architect
         torch.set_num_threads(1)
         with World.open("cpu") as world:

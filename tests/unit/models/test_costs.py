@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.network import NetworkCIFAR, NetworkImageNet
+from darts_hpc.models.derived import NetworkCIFAR, NetworkImageNet
 from darts_hpc.space.genotypes import GENOTYPES
 
 # cell: CIFAR parameters (M), multiply-adds (M), ImageNet parameters (M), multiply-adds (M); auxiliary head excluded

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.autograd.graph import saved_tensors_hooks
 
-from darts_hpc.models.build import build_supernet
+from darts_hpc.models.supernet.build import build_supernet
 
 
 def tensors_of_a_pass(checkpoint_cells: bool, twice: bool = False) -> dict[str, torch.Tensor]:

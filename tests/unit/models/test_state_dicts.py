@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from darts_hpc.models.network import NetworkCIFAR
+from darts_hpc.models.derived import NetworkCIFAR
 from darts_hpc.models.state_dicts import export_original, load_original
-from darts_hpc.models.supernet import SuperNet
+from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.genotypes import GENOTYPES
 
 

@@ -1,6 +1,5 @@
-"""Run folders to report on, and whether pictures can be drawn here."""
+"""Run folders to report on."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,3 @@ def runs(tmp_path: Path) -> list[Path]:
         write_train_run(tmp_path / "runs" / "train-digits-1", seed=0, accuracy=98.89),
         write_train_run(tmp_path / "runs" / "train-digits-2", seed=1, accuracy=99.17),
     ]
-
-
-@pytest.fixture
-def dot() -> None:
-    """Skip a test of pictures where graphviz's program is not installed."""
-    if shutil.which("dot") is None:
-        pytest.skip("needs graphviz's dot program")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sample_runs import write_search_run, write_train_run
 
-from darts_hpc.reporting import cells
+from darts_hpc.pictures import cells
 from darts_hpc.reporting.charts import Curve, line_chart
 from darts_hpc.reporting.page import to_html
 from darts_hpc.reporting.runs import group_runs, read_run

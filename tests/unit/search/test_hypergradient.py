@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_hpc.distributed.world import World
-from darts_hpc.models.supernet import SuperNet
+from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import (
     UNROLLED_GRADIENTS,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from small_imagenet import make_tree
 
-from darts_hpc.data.imagenet.inspect import build_manifest
-from darts_hpc.data.imagenet.manifest import Manifest
+from darts_hpc.data.imagenet.list.inspect import build_manifest
+from darts_hpc.data.imagenet.list.manifest import Manifest
 
 
 @pytest.fixture(scope="session")

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from darts_hpc.data.batches import Batch, Loader
-from darts_hpc.data.imagenet import open_manifest
-from darts_hpc.data.imagenet.dali import DaliLoader
-from darts_hpc.data.imagenet.manifest import Manifest
-from darts_hpc.data.imagenet.packing import pack
-from darts_hpc.data.imagenet.quarantine import Quarantine
-from darts_hpc.data.imagenet.samples import Samples
-from darts_hpc.data.imagenet.staging import stage
-from darts_hpc.data.imagenet.torchvision_loader import TorchvisionLoader
-from darts_hpc.data.order import SampleOrder
+from darts_hpc.data.imagenet.list import open_manifest
+from darts_hpc.data.imagenet.list.manifest import Manifest
+from darts_hpc.data.imagenet.list.quarantine import Quarantine
+from darts_hpc.data.imagenet.prepare.packing import pack
+from darts_hpc.data.imagenet.prepare.staging import stage
+from darts_hpc.data.imagenet.read.dali import DaliLoader
+from darts_hpc.data.imagenet.read.samples import Samples
+from darts_hpc.data.imagenet.read.torchvision_loader import TorchvisionLoader
+from darts_hpc.data.loading.batches import Batch, Loader
+from darts_hpc.data.loading.order import SampleOrder
 from darts_hpc.distributed.world import World
 
 SIZES = ((60, 40), (40, 60), (64, 64), (200, 33), (33, 150), (97, 61), (51, 90), (45, 46))

@@ -11,11 +11,11 @@ from PIL import Image
 from ranks import on_ranks
 from small_imagenet import NUM_TRAIN, NUM_VALID, joined, open_loader, signature, started
 
-from darts_hpc.config.imagenet import ImageNetDataConfig
-from darts_hpc.data.imagenet.inspect import build_manifest
+from darts_hpc.config.train_imagenet import ImageNetDataConfig
+from darts_hpc.data.imagenet.list.inspect import build_manifest
+from darts_hpc.data.imagenet.list.manifest import Damaged, Part
+from darts_hpc.data.imagenet.list.quarantine import Quarantine
 from darts_hpc.data.imagenet.load import open_imagenet
-from darts_hpc.data.imagenet.manifest import Damaged, Part
-from darts_hpc.data.imagenet.quarantine import Quarantine
 from darts_hpc.distributed.world import World
 
 ALONE = World(torch.device("cpu"))

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import CenterCrop, ColorJitter, RandomResizedCrop, Resize
 
-from darts_hpc.data.imagenet.draws import ATTEMPTS, JITTER, RATIO, SCALE, centre, crop_boxes, draw
+from darts_hpc.data.imagenet.read.augment_params import ATTEMPTS, JITTER, RATIO, SCALE, centre, crop_boxes, draw
 
 SHAPES = ((500, 375), (375, 500), (64, 64), (400, 90), (90, 400), (1200, 60), (7, 3))
 COUNT = 3000

@@ -7,11 +7,11 @@ import pytest
 import torch
 from small_imagenet import joined, open_loader, signature
 
-from darts_hpc.data.imagenet.dali import DaliLoader
-from darts_hpc.data.imagenet.draws import draw
-from darts_hpc.data.imagenet.jitter import jitter_batch, twist_batch
-from darts_hpc.data.imagenet.manifest import Manifest
-from darts_hpc.data.imagenet.samples import STD
+from darts_hpc.data.imagenet.list.manifest import Manifest
+from darts_hpc.data.imagenet.read.augment_params import draw
+from darts_hpc.data.imagenet.read.dali import DaliLoader
+from darts_hpc.data.imagenet.read.jitter import jitter_batch, twist_batch
+from darts_hpc.data.imagenet.read.samples import STD
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as F
 
-from darts_hpc.data.imagenet.draws import draw
-from darts_hpc.data.imagenet.jitter import OPERATIONS, jitter_batch, twist_batch
+from darts_hpc.data.imagenet.read.augment_params import draw
+from darts_hpc.data.imagenet.read.jitter import OPERATIONS, jitter_batch, twist_batch
 
 THEIRS = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from small_imagenet import started
 
-from darts_hpc.data.imagenet.lock import locked
-from darts_hpc.data.imagenet.open_manifest import open_manifest
+from darts_hpc.data.imagenet.list.lock import locked
+from darts_hpc.data.imagenet.list.open_manifest import open_manifest
 from darts_hpc.distributed.world import World
 
 ENTRIES = 25

@@ -19,16 +19,16 @@ from ranks import on_ranks
 from small_imagenet import make_tree, open_counting, pack_small, save_jpeg, started
 
 from darts_hpc import pack, stage
-from darts_hpc.config.imagenet import ImageNetDataConfig
 from darts_hpc.config.prepare import PackConfig, StageConfig
-from darts_hpc.data.imagenet import manifest as manifest_module
-from darts_hpc.data.imagenet import open_manifest as open_module
-from darts_hpc.data.imagenet.inspect import build_manifest
-from darts_hpc.data.imagenet.listing import list_data
+from darts_hpc.config.train_imagenet import ImageNetDataConfig
+from darts_hpc.data.imagenet.list import manifest as manifest_module
+from darts_hpc.data.imagenet.list import open_manifest as open_module
+from darts_hpc.data.imagenet.list.inspect import build_manifest
+from darts_hpc.data.imagenet.list.listing import list_data
+from darts_hpc.data.imagenet.list.manifest import Manifest, load_manifest, save_manifest
+from darts_hpc.data.imagenet.list.open_manifest import manifest_path, open_manifest
 from darts_hpc.data.imagenet.load import open_imagenet, open_validation
-from darts_hpc.data.imagenet.manifest import Manifest, load_manifest, save_manifest
-from darts_hpc.data.imagenet.open_manifest import manifest_path, open_manifest
-from darts_hpc.distributed import waiting
+from darts_hpc.distributed import long_tasks as waiting
 from darts_hpc.distributed.world import World
 
 ALONE = World(torch.device("cpu"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_imagenet import NUM_VALID, joined, open_loader, signature
 
-from darts_hpc.data.imagenet.manifest import Manifest
+from darts_hpc.data.imagenet.list.manifest import Manifest
 
 KINDS = ("dali", "torchvision")
 

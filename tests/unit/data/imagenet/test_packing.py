@@ -9,10 +9,10 @@ import pytest
 import torch
 from small_imagenet import make_tree, open_loader, pack_small, signature, started
 
-from darts_hpc.data.imagenet.inspect import build_manifest
-from darts_hpc.data.imagenet.manifest import Manifest, load_manifest
-from darts_hpc.data.imagenet.open_manifest import open_manifest
-from darts_hpc.data.imagenet.packing import pack
+from darts_hpc.data.imagenet.list.inspect import build_manifest
+from darts_hpc.data.imagenet.list.manifest import Manifest, load_manifest
+from darts_hpc.data.imagenet.list.open_manifest import open_manifest
+from darts_hpc.data.imagenet.prepare.packing import pack
 from darts_hpc.distributed.world import World
 
 ALONE = World(torch.device("cpu"))

@@ -9,11 +9,11 @@ import pytest
 import torch
 from small_imagenet import make_tree, open_loader, pack_small, save_jpeg, signature, stage_small, started
 
-from darts_hpc.data.imagenet import staging
-from darts_hpc.data.imagenet.inspect import build_manifest
-from darts_hpc.data.imagenet.manifest import Manifest
-from darts_hpc.data.imagenet.open_manifest import open_manifest
-from darts_hpc.data.imagenet.staging import stage
+from darts_hpc.data.imagenet.list.inspect import build_manifest
+from darts_hpc.data.imagenet.list.manifest import Manifest
+from darts_hpc.data.imagenet.list.open_manifest import open_manifest
+from darts_hpc.data.imagenet.prepare import staging
+from darts_hpc.data.imagenet.prepare.staging import stage
 from darts_hpc.distributed.world import World
 
 ALONE = World(torch.device("cpu"))

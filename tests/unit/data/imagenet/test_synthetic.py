@@ -6,9 +6,9 @@ import itertools
 import pytest
 import torch
 
-from darts_hpc.config.imagenet import ImageNetDataConfig
-from darts_hpc.data.batches import Loader
+from darts_hpc.config.train_imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.data.loading.batches import Loader
 from darts_hpc.distributed.world import World
 
 CFG = ImageNetDataConfig(loader="synthetic", batch_size=8, image_size=32, synthetic_images=75, synthetic_classes=3)

@@ -1,0 +1,159 @@
+"""Writing images into tar shards, shuffled. What goes where is planned first, so an interrupted packing goes on."""
+
+import dataclasses
+import io
+import json
+import logging
+import os
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from darts_hpc import counter_rng
+from darts_hpc.data.imagenet.list.counter import Counter
+from darts_hpc.data.imagenet.list.inspect import DamagedImage
+from darts_hpc.data.imagenet.list.listing import PARTS
+from darts_hpc.data.imagenet.list.manifest import Manifest, Part, load_manifest, save_manifest
+from darts_hpc.data.imagenet.list.open_manifest import NAME
+from darts_hpc.data.imagenet.list.packed_strings import Strings
+from darts_hpc.data.imagenet.list.verify import find_damage, read_sample
+from darts_hpc.durable import failpoint, fsync_folder, write_atomically
+
+log = logging.getLogger(__name__)
+
+PLAN, CLASSES = "pack.json", "classes.txt"
+SUFFIX_OF = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"RI": "webp", b"BM": "bmp"}
+"""By an image's first two bytes; what else there is calls itself jpg, and is told apart by its content all the same."""
+
+
+class Shard(NamedTuple):
+    """A tar file to write: the samples of a part, in this order."""
+
+    part: str
+    name: str
+    ids: np.ndarray
+
+
+def pack(source: Path, manifest: Manifest, destination: Path, *, shard_bytes: int, seed: int, num_threads: int) -> int:
+    """Write the images of a manifest into tar shards of about shard_bytes; return how many shards there are.
+
+    An image becomes ID.jpg and ID.cls: its sample id, and its label in digits, as webdataset has it. Shards are renamed
+    when they are whole, and the manifest is written when every image was read back; so the same call after an
+    interruption goes on, and a half-packed folder is never taken for a whole one.
+
+    Raises ValueError, one line: another pack lies there, an image of the source has changed, a full disk.
+    """
+    shards = [
+        shard
+        for stream, name in enumerate(PARTS)
+        for shard in _plan(name, getattr(manifest, name), shard_bytes, seed, stream)
+    ]
+    try:
+        destination.mkdir(parents=True, exist_ok=True)
+        _begin(destination, {"digest": manifest.digest(), "shard_bytes": shard_bytes, "seed": seed})
+        packed = _packed_manifest(manifest, shards)
+        if (destination / NAME).is_file() and load_manifest(destination / NAME).digest() == packed.digest():
+            log.info("%s is packed already", destination)
+            return len(shards)
+        write_atomically(destination / CLASSES, "".join(f"{name}\n" for name in manifest.classes).encode())
+        with ThreadPoolExecutor(num_threads) as pool, Counter(len(shards), f"packing {source}", "shard") as counter:
+            for _ in pool.map(lambda shard: _write(source, manifest, destination, shard), shards):
+                counter.add(1)
+        fsync_folder(destination)
+        with Counter(len(packed.train) + len(packed.val), f"verifying {destination}") as counter:
+            damage = find_damage(destination, packed, num_threads, counter.add)
+        if damage:
+            for name in {str(one.name).partition(":")[0] for one in damage}:
+                (destination / name).unlink(missing_ok=True)
+            raise ValueError(f"{len(damage)} images did not read back, such as {damage[0]}; run the same command again")
+        save_manifest(_with_sizes(packed, destination), destination / NAME)
+    except OSError as error:
+        raise ValueError(f"can't pack to {destination} ({error}); mend that, and run the same command again") from None
+    return len(shards)
+
+
+def _plan(name: str, part: Part, shard_bytes: int, seed: int, stream: int) -> Iterator[Shard]:
+    ids = torch.arange(len(part))
+    shuffled = counter_rng.random_bits(seed, ids, stream).argsort(stable=True).numpy()
+    number = np.cumsum(part.sizes[shuffled]) // shard_bytes
+    for k, members in enumerate(np.split(shuffled, np.flatnonzero(np.diff(number)) + 1)):
+        yield Shard(name, f"{name}-{k:06}.tar", members)
+
+
+def _begin(destination: Path, plan: dict[str, object]) -> None:
+    file = destination / PLAN
+    if file.is_file():
+        try:
+            begun = json.loads(file.read_bytes())
+        except ValueError:
+            raise ValueError(f"{file} is damaged; empty {destination}, or choose another folder") from None
+        if begun != plan:
+            raise ValueError(f"{destination} holds a pack of other images or flags; choose another folder")
+        return
+    if stranger := next((path for path in destination.iterdir() if path.suffix == ".tar" or path.name == NAME), None):
+        raise ValueError(f"{destination} holds {stranger.name} already; choose another folder")
+    write_atomically(file, json.dumps(plan).encode())
+
+
+def _write(source: Path, manifest: Manifest, destination: Path, shard: Shard) -> None:
+    """Write one shard, unless it is there."""
+    if (destination / shard.name).is_file():
+        return
+    part: Part = getattr(manifest, shard.part)
+    temporary = destination / f".{shard.name}.writing"
+    with temporary.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample_id in shard.ids.tolist():
+            try:
+                content = read_sample(source, part, sample_id)
+            except DamagedImage as damage:
+                raise ValueError(f"{source}: {part.name(sample_id)} was damaged while packing ({damage})") from None
+            _add(tar, f"{sample_id:08}.{SUFFIX_OF.get(content[:2], 'jpg')}", content)
+            _add(tar, f"{sample_id:08}.cls", str(part.labels[sample_id]).encode())
+        tar.close()
+        file.flush()
+        os.fsync(file.fileno())
+    failpoint(f"before_rename:{shard.name}")
+    temporary.replace(destination / shard.name)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _packed_manifest(manifest: Manifest, shards: list[Shard]) -> Manifest:
+    """Return the manifest of the shards: the same images under the same ids, elsewhere."""
+    file_names = Strings.of(shard.name for shard in shards)
+    parts = {}
+    for name in PARTS:
+        part: Part = getattr(manifest, name)
+        files, offsets = np.zeros_like(part.files), np.zeros_like(part.offsets)
+        for index, shard in enumerate(shards):
+            if shard.part == name:
+                files[shard.ids] = index
+                offsets[shard.ids] = _offsets(part.sizes[shard.ids])
+        keys = Strings.of(part.keys[i] if part.keys is not None else part.name(i) for i in range(len(part)))
+        parts[name] = dataclasses.replace(
+            part, file_names=file_names, files=files, offsets=offsets, keys=keys, damaged=()
+        )
+    return dataclasses.replace(
+        manifest, file_names=file_names, folders=Strings.of(()), folder_times=np.empty(0, np.int64), **parts
+    )
+
+
+def _offsets(sizes: np.ndarray) -> np.ndarray:
+    """Return where each image begins in a shard: each has a header, and is followed by its label's header and block."""
+    block = tarfile.BLOCKSIZE
+    steps = block + -(-sizes // block) * block + 2 * block
+    return np.cumsum(steps) - steps + block
+
+
+def _with_sizes(manifest: Manifest, root: Path) -> Manifest:
+    sizes = [(root / name).stat().st_size for name in manifest.file_names]
+    return dataclasses.replace(manifest, file_sizes=np.array(sizes, np.int64))

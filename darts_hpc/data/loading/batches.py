@@ -1,0 +1,97 @@
+"""Batches as a pure function of (seed, epoch, step), from images that live on the device as one tensor."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from darts_hpc import counter_rng
+from darts_hpc.data.loading.augment import Augmentation
+from darts_hpc.data.loading.order import DROP_PATH, IMAGE, SampleOrder
+from darts_hpc.data.sets.image_set import DataSet, ImageSet
+
+
+class Batch(NamedTuple):
+    """images (B, 3, H, W) float32, normalised, channels_last; labels (B,) int64; keys (B,) int64, random."""
+
+    images: Tensor
+    labels: Tensor
+    keys: Tensor
+
+
+class Loader(Protocol):
+    """What gives this rank its batches: `num_samples` of all ranks, in `steps_per_epoch` steps, on `device`."""
+
+    num_samples: int
+    steps_per_epoch: int
+    device: torch.device
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch from a step on: one a step, a pure function of (epoch, step)."""
+        ...
+
+
+class BatchSource:
+    """Random access to the batches of any epoch, in the order of SampleOrder.
+
+    Samples and their augmentation depend on (seed, epoch, step) alone, and not on the number of ranks.
+
+    Args:
+        part: training or test images.
+        sample_ids: which of them, and in which order when not shuffled; all by default.
+        batch_size: images a step on this rank.
+        augmentation: None leaves the images as they are.
+        shuffle, drop_last: as for SampleOrder.
+
+    Raises:
+        ValueError: drop_last leaves no batch at all.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        part: ImageSet,
+        *,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        sample_ids: Tensor | None = None,
+        augmentation: Augmentation | None = None,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        ids = torch.arange(len(part)) if sample_ids is None else sample_ids
+        self.device = device
+        self.images = part.images.contiguous(memory_format=torch.channels_last).to(device)
+        self.labels = part.labels.to(device)
+        self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (data.mean, data.std))
+        self.seed, self.augmentation = seed, augmentation
+        self.order = SampleOrder(
+            ids.to(device), batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last,
+            rank=rank, world_size=world_size,
+        )  # fmt: skip
+        self.num_samples, self.steps_per_epoch = self.order.num_samples, self.order.steps_per_epoch
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield this rank's batches of an epoch from a step on."""
+        for step in range(first_step, self.steps_per_epoch):
+            yield self.batch(epoch, step)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Return this rank's batch of a step."""
+        ids = self.order.ids(epoch, step)
+        images = self.images[ids]
+        if self.augmentation is not None:
+            image_keys = counter_rng.random_bits(self.seed, epoch, ids, IMAGE)
+            images = self.augmentation.move(images, image_keys)
+            images = self.augmentation.cut_out(self._normalise(images), image_keys)
+        else:
+            images = self._normalise(images)
+        keys = counter_rng.random_bits(self.seed, epoch, ids, DROP_PATH)
+        return Batch(images.contiguous(memory_format=torch.channels_last), self.labels[ids], keys)
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std

@@ -1,0 +1,32 @@
+"""Errors that more than one layer knows by their meaning."""
+
+
+class ExplainedError(ValueError):
+    """One line, as of any ValueError, and text that is shown below it, such as a table."""
+
+    def __init__(self, line: str, explanation: str):
+        super().__init__(line)
+        self.explanation = explanation
+
+
+REFUSALS = (
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+    "Cannot allocate memory",
+    "could not create a memory",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+)
+"""What allocators say: of CUDA, of the CPU, of C++, of the system, of oneDNN, of cuBLAS and cuDNN."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error says that memory ran out, of the GPU or of the machine."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return True
+    return isinstance(error, RuntimeError | OSError) and any(refusal in str(error) for refusal in REFUSALS)
+
+
+class NothingLost(MemoryError):
+    """Memory ran out, and everything is as it was after the last step."""

@@ -1,0 +1,240 @@
+"""Whether a search step fits into memory, told before it runs, and what to do when it does not."""
+
+import platform
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from darts_hpc.config.memory import MemoryConfig, parse_bytes
+from darts_hpc.config.schema import SearchConfig
+from darts_hpc.data.sets.shape import DataShape
+from darts_hpc.distributed.world import World
+from darts_hpc.errors import ExplainedError, is_out_of_memory
+from darts_hpc.memory.available import FreeMemory, free_memory
+from darts_hpc.memory.predict import CUDA_BLOCK, Step
+from darts_hpc.models.supernet.build import choose_supernet
+from darts_hpc.models.supernet.fast.kernels.stage_convolutions import MOST_CHANNELS
+from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
+from darts_hpc.training.cuda_graph import graph_hindrance
+
+METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
+MOST = 2**20
+"""Batches and channels above this are not looked for."""
+
+
+class MemoryPlan:
+    """What a step takes in each of its forms, and what is free.
+
+    All forms of one gradient are the same computation: only the recomputing of cells is taken without being asked for.
+    Another gradient, or a smaller batch, would be another search.
+
+    Args:
+        step: as the flags ask for it.
+        batch_size, init_channels: of the run.
+        free: what a step may take.
+        block: bytes that the allocator rounds a tensor up to.
+        fallback: why the supernet is of another form than was meant.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        *,
+        batch_size: int,
+        init_channels: int,
+        free: FreeMemory,
+        block: int = 1,
+        fallback: str | None = None,
+    ):
+        self.step, self.free, self.fallback = step, free, fallback
+        self.batch_size, self.init_channels, self.block = batch_size, init_channels, block
+
+    def needed_bytes(self, step: Step) -> int:
+        """Return what a form of the step takes."""
+        return step.needed_bytes(self.batch_size, self.init_channels, self.block)
+
+    def fits(self, step: Step) -> bool:
+        """Whether a form of the step finds its memory."""
+        return self.needed_bytes(step) <= self.free.num_bytes
+
+    def forms(self) -> list[Step]:
+        """Every form of the step that is the same computation, the fastest first."""
+        return [self.step] if self.step.checkpoint_cells else [self.step, replace(self.step, checkpoint_cells=True)]
+
+    def choose(self, check: str) -> tuple[Step | None, str]:
+        """Return the form to run and a line that says why; no form where none fits. `check` is --memory_check."""
+        form, line = self._choose(check)
+        return form, f"{self.fallback}; {line}" if self.fallback else line
+
+    def _choose(self, check: str) -> tuple[Step | None, str]:
+        if check == "off":
+            return self.step, "the step's memory is not checked (--memory_check off)"
+        needed = readable_bytes(self.needed_bytes(self.step))
+        source = f"{self.free.source} {readable_bytes(self.free.num_bytes)}"
+        if self.fits(self.step):
+            return self.step, f"a step takes {needed} ({describe(self.step)}); {source}"
+        short = f"a step needs {needed} ({describe(self.step)}) and {source}"
+        if check == "warn":
+            return self.step, f"{short}: it may run out of memory"
+        for form in self.forms()[1:]:
+            if self.fits(form):
+                found = readable_bytes(self.needed_bytes(form))
+                return form, f"{short}: recomputing cells in backward (--checkpoint_cells), which takes {found}"
+        return None, f"{short}; {self.way_out()}"
+
+    def way_out(self) -> str:
+        """Say what would fit."""
+        form = self.forms()[-1]
+        batch_size, init_channels = self.largest(form)
+        while init_channels and form.needed_bytes(self.batch_size, init_channels, self.block) > self.free.num_bytes:
+            init_channels = min(self._share(form, init_channels), init_channels - 2)  # an estimate was too large
+        ways = [f"--batch_size {batch_size}"] * (batch_size > 0) + [f"--init_channels {init_channels}"] * (
+            init_channels > 0
+        )
+        return f"{' or '.join(ways)} would fit" if ways else "not even one image would fit"
+
+    def largest(self, step: Step) -> tuple[int, int]:
+        """Return the largest batch size and even number of channels that fit, all else equal; 0 for none.
+
+        The channels are an estimate where each number of them would take a trace of its own.
+        """
+        batch_size = _largest(
+            lambda size: step.needed_bytes(size, self.init_channels, self.block) <= self.free.num_bytes
+        )
+        if not step.scales_with_channels:
+            return batch_size, self._share(step, self.init_channels)
+        pairs = _largest(lambda half: step.needed_bytes(self.batch_size, 2 * half, self.block) <= self.free.num_bytes)
+        return batch_size, 2 * pairs
+
+    def _share(self, step: Step, init_channels: int) -> int:
+        """Return the even number of channels that fits if what is needed grows like them, as nearly all of it does."""
+        needed = step.needed_bytes(self.batch_size, init_channels, self.block)
+        most = MOST_CHANNELS // 4 if step.supernet == "fused" else MOST
+        return int(min(self.free.num_bytes * init_channels / needed, most)) // 2 * 2
+
+    def table(self, methods: Iterable[str | None] | None = None) -> str:
+        """Return the forms of the step as a table; those of several gradients where `methods` names them."""
+        methods = [self.step.unrolled_method] if methods is None else methods
+        rows = [("plan", "needs", "free", "fits", "largest batch_size", "largest init_channels")]
+        for method in methods:
+            for form in (replace(self.step, unrolled_method=method, checkpoint_cells=cells) for cells in (False, True)):
+                batch_size, init_channels = self.largest(form)
+                rows.append(
+                    (
+                        ("> " if form == self.step else "  ") + describe(form),
+                        readable_bytes(self.needed_bytes(form)),
+                        readable_bytes(self.free.num_bytes),
+                        "yes" if self.fits(form) else "no",
+                        _count(batch_size),
+                        "~" * (init_channels > 0 and not form.scales_with_channels) + _count(init_channels),
+                    )
+                )
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+            for row in rows
+        ]
+        return "\n".join(lines)
+
+    @contextmanager
+    def explaining_out_of_memory(self) -> Iterator[None]:
+        """Turn an out-of-memory error into one line and the table."""
+        try:
+            yield
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        else:
+            return
+        raise ExplainedError(f"out of memory: {said}", self.table())
+
+
+def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan:
+    """Return the plan of a search; every rank asks for it."""
+    sync_bn = cfg.parallel.sync_bn and world.size > 1
+    torch_only = None
+    if sync_bn:
+        torch_only = "knows no BatchNorm over several processes"
+    elif cfg.speed.compile:
+        torch_only = "is not made of torch's operations, which --compile compiles"
+    chosen = choose_supernet(cfg.model.supernet, world.device, cfg.model.init_channels, torch_only=torch_only)
+    # where one rank falls back, all do
+    form, fallback = next((choice for choice in world.gather_objects(chosen) if choice[1]), chosen)
+    step = Step(
+        supernet=form,
+        checkpoint_cells=cfg.model.checkpoint_cells,
+        unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
+        layers=cfg.model.layers,
+        num_classes=shape.num_classes,
+        image_size=shape.image_size,
+        num_images=shape.num_images,
+        sync_bn=sync_bn,
+        precision=cfg.speed.precision,
+        optim=cfg.optim,
+        device=world.device.type,
+        cuda_graph=cfg.speed.cuda_graph and world.device.type == "cuda" and graph_hindrance(world) is None,
+    )
+    return MemoryPlan(
+        step,
+        batch_size=cfg.data.batch_size,
+        init_channels=cfg.model.init_channels,
+        free=memory_to_use(cfg.memory, world),
+        block=CUDA_BLOCK if world.device.type == "cuda" else 1,
+        fallback=fallback,
+    )
+
+
+def memory_to_use(cfg: MemoryConfig, world: World) -> FreeMemory:
+    """Return what a step of any rank may take: --memory_limit, or what is free where the least is."""
+    if cfg.memory_limit is not None:
+        return FreeMemory(parse_bytes(cfg.memory_limit), "--memory_limit allows")
+    machine = platform.node()
+    processes = world.gather_objects(machine).count(machine)
+    return min(world.gather_objects(free_memory(world.device, processes)), key=lambda free: free.num_bytes)
+
+
+def choose_form(plan: MemoryPlan, check: str, world: World) -> tuple[Step, str]:
+    """Return the form of the step to run and why, the same on every rank. Raises ExplainedError where none fits."""
+    form, line, table = None, "", ""
+    if world.is_main:
+        form, line = plan.choose(check)
+        table = plan.table() if form is None else ""
+    form, line, table = world.broadcast_object((form, line, table))
+    if form is None:
+        raise ExplainedError(line, table) if world.is_main else ValueError(line)
+    return form, line
+
+
+def describe(step: Step) -> str:
+    """Name a form of the step as the flags do."""
+    flags = ", --checkpoint_cells" * step.checkpoint_cells + ", --precision bf16" * (step.precision == "bf16")
+    return f"{METHODS[step.unrolled_method]}, {step.supernet}{flags}"
+
+
+def readable_bytes(num_bytes: float) -> str:
+    """Return a size as a person would say it."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if size <= num_bytes < float("inf"):
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes / 1024:.0f} KiB" if num_bytes < float("inf") else "unknown"
+
+
+def _largest(fits: Callable[[int], bool]) -> int:
+    """Return the largest n up to MOST that fits; 0 where not even 1 does."""
+    low, high = 0, 1
+    while high <= MOST and fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _count(number: int) -> str:
+    return f"over {MOST}" if number >= MOST else str(number) if number else "none"
+
+
+assert set(METHODS) == {None, *UNROLLED_GRADIENTS}

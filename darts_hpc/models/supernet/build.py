@@ -1,0 +1,61 @@
+"""Build the supernet in the form that suits the machine."""
+
+from collections.abc import Callable
+
+import torch
+
+from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.fast.fused import FusedSuperNet, kernel_hindrance
+from darts_hpc.models.supernet.fast.stacked import StackedSuperNet, unserved
+from darts_hpc.models.supernet.plain import SuperNet
+from darts_hpc.space.genotypes import PRIMITIVES
+
+# form of the supernet -> its class
+SUPERNETS: dict[str, Callable[..., RelaxedNetwork]] = {
+    "plain": SuperNet,
+    "stacked": StackedSuperNet,
+    "fused": FusedSuperNet,
+}
+
+
+def build_supernet(
+    kind: str,
+    init_channels: int,
+    layers: int,
+    num_classes: int,
+    *,
+    num_nodes: int = 4,
+    primitives: tuple[str, ...] = PRIMITIVES,
+    checkpoint_cells: bool = False,
+) -> RelaxedNetwork:
+    """Return a new supernet of a form in SUPERNETS, all of which compute the same function."""
+    return SUPERNETS[kind](init_channels, layers, num_classes, num_nodes, primitives, checkpoint_cells)
+
+
+def choose_supernet(
+    kind: str,
+    device: torch.device,
+    init_channels: int,
+    *,
+    num_nodes: int = 4,
+    primitives: tuple[str, ...] = PRIMITIVES,
+    torch_only: str | None = None,
+) -> tuple[str, str | None]:
+    """Return the form that --supernet `kind` means on a device, and a line that says why it is another than was meant.
+
+    auto: a GPU waits for launches and starves on small kernels. The stacked form has a tenth of the launches, and the
+    fused one runs it by kernels of our own, several times faster again. A CPU spends its time in the convolutions:
+    there the plain form's depthwise ones in channels_last beat the stacked form's dense ones, and its 5-D views would
+    have to be copied. The plain form serves every search space.
+
+    Args:
+        kind: auto, or a key of SUPERNETS.
+        torch_only: why nothing but torch's operations will do, if so.
+    """
+    if kind == "auto":
+        kind = "fused" if device.type == "cuda" else "plain"
+    if kind in ("fused", "stacked") and (reason := unserved(num_nodes, primitives)):
+        return "plain", f"the {kind} supernet {reason}: taking the plain one"
+    if kind == "fused" and (reason := torch_only or kernel_hindrance(device, init_channels)):
+        return "stacked", f"the fused supernet {reason}: taking the stacked one"
+    return kind, None

@@ -1,0 +1,75 @@
+"""Out of memory, a search is as it was after its last step, so that it can be saved."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_map_only
+
+from darts_hpc.errors import NothingLost, is_out_of_memory
+from darts_hpc.search.architect import Architect
+
+
+@contextmanager
+def between_steps() -> Iterator[None]:
+    """Raise NothingLost where work that changes nothing of the run runs out of memory."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold tensors
+        raise NothingLost(str(error)) from None
+
+
+class WholeStep:
+    """Run each step in `with`: out of memory, it restores what the step had changed so far and raises NothingLost.
+
+    Until the weights' optimizer steps, that is the alphas, their optimizer and the buffers, all small: their copies
+    cost next to nothing. The weights come last, when the activations are gone; if memory runs out even there, the step
+    can't be taken back, and the error goes on as it is.
+    """
+
+    def __init__(self, supernet: nn.Module, architect: Architect, optimizer: torch.optim.Optimizer):
+        self.architect, self.optimizer = architect, optimizer
+        self._alphas = list(architect.supernet.alphas())
+        self._weights = architect.supernet.weights()
+        self._buffers = [
+            [buffer for buffer in supernet.buffers() if buffer.is_floating_point() == floating]
+            for floating in (True, False)
+        ]
+        self._old_buffers = [[torch.empty_like(buffer) for buffer in group] for group in self._buffers]
+
+    def __enter__(self) -> None:
+        self._old_alphas = [alpha.detach().clone() for alpha in self._alphas]
+        self._old_architect = tree_map_only(torch.Tensor, torch.clone, self.architect.state_dict())
+        self._old_versions = [weight._version for weight in self._weights]
+        for old, buffers in zip(self._old_buffers, self._buffers, strict=True):
+            if buffers:
+                _copy(old, buffers)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or not is_out_of_memory(error):
+            return
+        traceback.clear_frames(trace)  # they hold the step's activations
+        if self._old_versions != [weight._version for weight in self._weights]:
+            return
+        with torch.no_grad():
+            for old, buffers in zip(self._old_buffers, self._buffers, strict=True):
+                if buffers:
+                    _copy(buffers, old)
+            for alpha, old in zip(self._alphas, self._old_alphas, strict=True):
+                alpha.copy_(old)
+        self.architect.load_state_dict(self._old_architect)
+        self.optimizer.zero_grad()
+        self.architect.optimizer.zero_grad()
+        raise NothingLost(str(error)) from None
+
+
+def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:
+    torch._foreach_copy_(to, source)  # pyright: ignore[reportPrivateImportUsage]

@@ -1,0 +1,144 @@
+"""Several ranks leave together: after one's mistake, and when their launcher is gone. Processes as srun starts them."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+NUM_RANKS = 3
+# A launcher: imports torch once, forks the ranks, and ends with a line of their exit codes.
+LAUNCHER = """
+import os, sys, time
+import torch
+from darts_hpc.config import cli
+from darts_hpc.distributed.stop_consensus import Vote
+from darts_hpc.distributed.world import World
+
+def main(cfg):
+    with World.open("cpu") as world:
+{body}
+
+cli.parse_config = lambda cls: None
+ranks = []
+for rank in range({num_ranks}):
+    ranks.append(os.fork())
+    if ranks[-1] == 0:
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{{name}}{{rank}}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        os.environ.update(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank))
+        code = 0
+        try:
+            cli.run_entry(main, object)
+        except SystemExit as stop:
+            code = stop.code
+        sys.stdout.flush()
+        os._exit(code)
+print(*[os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks])
+"""
+
+
+def launch(tmp_path: Path, body: str, job: int, **environment: str) -> subprocess.Popen[str]:
+    """Start ranks that run the body in an open world, as srun would."""
+    body = textwrap.indent(textwrap.dedent(body), " " * 8)
+    slurm = {"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "localhost"}
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER.format(body=body, num_ranks=NUM_RANKS)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **slurm, "SLURM_STEP_NUM_TASKS": str(NUM_RANKS), **environment},
+    )
+
+
+def ends(tmp_path: Path, launcher: subprocess.Popen[str]) -> list[tuple[int, str]]:
+    """Exit code and stderr of each rank."""
+    codes = launcher.communicate(timeout=120)[0].split()
+    return [(int(code), (tmp_path / f"err{rank}").read_text()) for rank, code in enumerate(codes)]
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise ValueError('--data is empty')", "error: --data is empty\n"),
+        # One rank's mistake, while the others are in a collective with it, or hang where no peer's end is noticed.
+        ("if world.rank == 0: raise ValueError('in use')\nworld.barrier()", "error: in use\n"),
+        ("if world.rank == 2: raise ValueError('torn\\nshard')\nworld.barrier()", "error: rank 2: torn shard\n"),
+        ("if world.rank == 1: raise ValueError('shard 7')\ntime.sleep(50)", "error: rank 1: shard 7\n"),
+    ],
+    ids=["all", "rank 0", "rank 2", "hang"],
+)
+def test_a_mistake_on_any_rank_is_one_line_from_rank_0_and_ends_all(tmp_path, body, line):
+    job = 100 + len(body)
+    assert ends(tmp_path, launch(tmp_path, body, job)) == [(2, line), (2, ""), (2, "")]
+
+
+def test_a_port_in_use_is_one_line_from_rank_0(tmp_path):
+    port = 20000 + 90 * 16
+    with socket.socket() as other:
+        other.bind(("", port))
+        other.listen()
+        launcher = launch(tmp_path, "pass", 90)
+        try:
+            wait_until(lambda: (tmp_path / "err0").exists() and (tmp_path / "err0").read_text().endswith("\n"), 60)
+        finally:  # a launcher ends the other ranks, as srun --kill-on-bad-exit does
+            launcher.kill()
+    said = (tmp_path / "err0").read_text()
+    assert said.count("\n") == 1 and f"error: port {port} of localhost" in said and "in use" in said
+
+
+def test_an_interface_that_a_node_does_not_have_is_named(tmp_path):
+    said = ends(tmp_path, launch(tmp_path, "pass", 91, GLOO_SOCKET_IFNAME="ib9"))
+    assert [code for code, _ in said] == [2, 2, 2]
+    assert "GLOO_SOCKET_IFNAME=ib9" in said[0][1] and "has no ib9" in said[0][1] and said[1][1] == said[2][1] == ""
+
+
+def test_ranks_end_within_seconds_of_their_launcher(tmp_path):
+    launcher = launch(tmp_path, "print(os.getpid(), flush=True)\ntime.sleep(100)", 92)
+    started = [tmp_path / f"out{rank}" for rank in range(NUM_RANKS)]
+    wait_until(lambda: all(out.exists() and out.read_text().endswith("\n") for out in started), 60)
+    launcher.kill()
+    launcher.communicate()
+    pids = [out.read_text().strip() for out in started]
+    wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids), 5)
+
+
+def test_all_ranks_agree_on_the_step_to_stop_at_though_only_one_was_asked(tmp_path):
+    body = """
+    vote = Vote(world)
+    for step in range(100):
+        if vote.cast(15 if world.rank == 1 and step >= 7 else 0):
+            break
+        time.sleep(0.01 * world.rank)
+    vote.settle()
+    print(step)
+    """
+    assert ends(tmp_path, launch(tmp_path, body, 93)) == [(0, "")] * NUM_RANKS
+    assert [(tmp_path / f"out{rank}").read_text() for rank in range(NUM_RANKS)] == ["8\n"] * NUM_RANKS
+
+
+def wait_until(reached, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cuda:0 of n1 a", "cuda:0 of n1 a"], "ranks 0 and 1 both have cuda:0 of n1 a"),
+        (["cuda:0 of n1 a", "cpu", "cuda:0 of n2 b"], "rank 1 of 3 found no GPU"),
+    ],
+)
+def test_devices_that_do_not_go_together_are_refused(names, message):
+    from darts_hpc.distributed.world import _check_devices
+
+    with pytest.raises(ValueError, match=message):
+        _check_devices(names)
+    _check_devices(["cpu", "cpu"])
+    _check_devices(["cuda:0 of n1 a", "cuda:0 of n1 b", "cuda:0 of n2 a"])  # one GPU of its own for each process

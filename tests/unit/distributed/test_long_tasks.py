@@ -1,0 +1,47 @@
+"""Ranks wait for each other's work beyond what a collective waits, and all learn of a failure."""
+
+import datetime
+import os
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from ranks import on_ranks
+
+from darts_hpc.distributed import long_tasks as waiting
+from darts_hpc.distributed.world import World
+
+
+def after_work(seconds: tuple[float, ...], failing: int | None = None) -> tuple[str, float]:
+    """Work for some seconds on each rank, where a collective waits for 1; return what it says and how long it took."""
+    rank = int(os.environ["RANK"])
+    dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=1))
+    waiting.SECONDS_BETWEEN_BEATS = 0.2
+
+    def work() -> None:
+        time.sleep(seconds[rank])
+        if rank == failing:
+            raise ValueError(f"rank {rank} has no data")
+
+    said, started = "", time.monotonic()
+    try:
+        waiting.run_on_all(World(torch.device("cpu"), rank=rank, size=len(seconds)), work)
+    except ValueError as error:
+        said = str(error)
+    took = time.monotonic() - started
+    dist.barrier()
+    dist.destroy_process_group()
+    return said, took
+
+
+@pytest.mark.parametrize("seconds", [(2.5, 0.0), (0.0, 2.5)])
+def test_any_rank_may_work_for_longer_than_a_collective_waits(seconds):
+    for said, took in on_ranks(2, after_work, seconds):
+        assert said == "" and took >= 2.4
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_every_rank_learns_of_a_failure_on_one(failing: int):
+    answers = on_ranks(2, after_work, (0.0, 0.3), failing)
+    assert {said for said, _ in answers} == {f"rank {failing} has no data"}

@@ -1,0 +1,140 @@
+"""What is predicted for a step, against torch's own record of the allocations of a real one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._C._profiler import _EventType  # pyright: ignore[reportPrivateUsage]
+from torch.profiler import ProfilerActivity, profile
+
+from darts_hpc.config.schema import SgdConfig
+from darts_hpc.distributed.world import World
+from darts_hpc.memory.live_bytes import LiveBytes
+from darts_hpc.memory.predict import Step, trace
+from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.models.supernet.fast.kernels import channel_sums, stage_convolutions, stage_pools
+from darts_hpc.search.architect import Architect
+from darts_hpc.training.search_step import search_step
+
+STEP = Step(
+    supernet="plain",
+    checkpoint_cells=False,
+    unrolled_method=None,
+    layers=3,
+    num_classes=10,
+    image_size=8,
+    num_images=0,
+    optim=SgdConfig(),
+)
+CONFIGURATIONS = {  # what differs from STEP, channels, batch size; most are stacked, whose steps are short
+    "plain": ({}, 4, 8),
+    "plain, recomputed": ({"checkpoint_cells": True}, 4, 8),
+    "plain, finite differences": ({"unrolled_method": "finite_difference"}, 4, 4),
+    "plain, finite differences, recomputed": ({"unrolled_method": "finite_difference", "checkpoint_cells": True}, 4, 4),
+    "plain, exact": ({"unrolled_method": "exact"}, 2, 4),
+    "stacked": ({"supernet": "stacked"}, 4, 8),
+    "stacked, more channels": ({"supernet": "stacked"}, 10, 4),
+    "stacked, more layers": ({"supernet": "stacked", "layers": 5}, 4, 4),
+    "stacked, more images": ({"supernet": "stacked"}, 2, 24),
+    "stacked, larger images": ({"supernet": "stacked", "image_size": 16}, 2, 4),
+    "stacked, odd images": ({"supernet": "stacked", "image_size": 9}, 4, 4),
+    "stacked, float64": ({"supernet": "stacked", "dtype": torch.float64}, 4, 4),
+    "stacked, bfloat16": ({"supernet": "stacked", "precision": "bf16"}, 4, 8),
+    "stacked, bfloat16, recomputed": ({"supernet": "stacked", "precision": "bf16", "checkpoint_cells": True}, 4, 8),
+    "stacked, recomputed": ({"supernet": "stacked", "checkpoint_cells": True}, 4, 8),
+    "stacked, finite differences": ({"supernet": "stacked", "unrolled_method": "finite_difference"}, 2, 16),
+    "stacked, exact": ({"supernet": "stacked", "unrolled_method": "exact"}, 4, 4),
+    "fused": ({"supernet": "fused"}, 4, 64),
+    "fused, larger images": ({"supernet": "fused", "image_size": 16}, 16, 64),
+    "fused, recomputed": ({"supernet": "fused", "checkpoint_cells": True}, 4, 64),
+    "fused, bfloat16": ({"supernet": "fused", "precision": "bf16"}, 4, 64),
+    "fused, finite differences": ({"supernet": "fused", "unrolled_method": "finite_difference"}, 8, 64),
+    "fused, exact": ({"supernet": "fused", "unrolled_method": "exact"}, 4, 64),
+    "fused, exact, recomputed": (
+        {"supernet": "fused", "unrolled_method": "exact", "checkpoint_cells": True},
+        4,
+        64,
+    ),
+}
+
+
+def allocated_peak(step: Step, init_channels: int, batch_size: int) -> int:
+    """Run two real steps; return the most bytes that torch's CPU allocator had given out after any operation."""
+    world = World(torch.device("cpu"))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        supernet = build_supernet(
+            step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
+        )
+        supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+        architect = Architect(
+            supernet, learning_rate=0.1, weight_decay=0.1, unrolled_method=step.unrolled_method, world=world
+        )
+        size = step.image_size
+        train, valid = (
+            (
+                torch.randn(batch_size, 3, size, size, dtype=step.dtype).to(memory_format=torch.channels_last),
+                torch.randint(step.num_classes, (batch_size,)),
+            )
+            for _ in range(2)
+        )
+        for _ in range(2):
+            search_step(
+                supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world, precision=step.precision
+            )
+    waiting = [(event, False) for event in recorded.profiler.kineto_results.experimental_event_tree()]  # pyright: ignore
+    changes, ends = [], []
+    while waiting:
+        event, in_kernel = waiting.pop()
+        # What a convolution takes for itself and gives back is another on every kind of CPU.
+        waiting += [(child, in_kernel or "convolution" in event.name) for child in event.children]
+        if event.tag == _EventType.Allocation:
+            changes.append((event.start_time_ns, event.extra_fields.alloc_size))  # pyright: ignore
+        elif event.tag == _EventType.TorchOp and not in_kernel:
+            ends.append(event.end_time_ns)
+    times, sizes = torch.tensor(sorted(changes)).T.contiguous()
+    assert len(sizes) > 1000
+    last = torch.searchsorted(times, torch.tensor(ends), right=True) - 1  # change before the end of each operation
+    return int(sizes.cumsum(0)[last[last >= 0]].max())
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_prediction_is_within_5_percent_of_what_the_allocator_gave(name, monkeypatch):
+    for caller in (channel_sums, stage_convolutions, stage_pools):  # the kernels need a GPU, and allocate nothing
+        monkeypatch.setattr(caller, "launch", lambda *args, **meta: None)
+    changes, init_channels, batch_size = CONFIGURATIONS[name]
+    step = replace(STEP, **changes)
+    assert step.peak_bytes(batch_size, init_channels) == pytest.approx(
+        allocated_peak(step, init_channels, batch_size), rel=0.05
+    )
+
+
+@pytest.mark.parametrize("supernet", ["plain", "stacked"])
+def test_one_trace_serves_every_batch_size_and_every_number_of_channels(supernet):
+    step = replace(STEP, supernet=supernet)
+    for init_channels, batch_size in ((2, 3), (8, 10)):
+        assert step.peak_bytes(batch_size, init_channels) == trace(step, init_channels, batch_size).peak
+
+
+def test_the_data_set_stays_on_the_device():
+    more = replace(STEP, num_images=1000)
+    assert more.peak_bytes(8, 4) - STEP.peak_bytes(8, 4) >= 1000 * 3 * 8 * 8
+
+
+def test_synchronised_batch_norm_is_planned_for():
+    assert replace(STEP, sync_bn=True).peak_bytes(8, 4) > 1.1 * STEP.peak_bytes(8, 4)
+
+
+def test_blocks_of_an_allocator_are_counted_whole():
+    assert STEP.peak_bytes(8, 4, block=512) > STEP.peak_bytes(8, 4)
+
+
+def test_live_bytes_fall_when_the_last_view_goes_and_the_peak_stays():
+    with LiveBytes() as live:
+        a = torch.empty(1000, dtype=torch.uint8)
+        view = a.view(10, 100)[3]
+        b = torch.empty(500, dtype=torch.uint8)
+        del a, b
+        assert live.bytes == 1000
+        del view
+    assert (live.bytes, live.peak) == (0, 1500) and live.events == [1000, 500, -500, -1000]

@@ -1,0 +1,361 @@
+"""The Triton kernels of the fused supernet: by Triton's interpreter they equal torch in float64, and they compile."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from darts_hpc.models.recompute import frozen_running_statistics
+from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.build import build_supernet, choose_supernet
+from darts_hpc.models.supernet.fast.fused import FusedCell
+from darts_hpc.models.supernet.fast.kernels import channel_sums, launching, stage_convolutions, stage_pools
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+LABELS = torch.tensor([1])
+
+
+def run_apart(function: Callable, *args, **environment: str) -> Any:
+    """Return function(*args) of a fresh process."""
+    command = [sys.executable, __file__, function.__name__, json.dumps(args)]
+    ended = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
+def interpreted(function: Callable, *args) -> Any:
+    """Return function(*args) of a process in which Triton interprets its kernels instead of compiling them."""
+    return run_apart(function, *args, TRITON_INTERPRET="1")
+
+
+def errors(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> list[float]:
+    return [((a - b).abs().max() / b.abs().max()).item() for a, b in zip(ours, theirs, strict=True)]
+
+
+def norms(*channels: int) -> list[nn.BatchNorm2d]:
+    made = [nn.BatchNorm2d(count, affine=False).double() for count in channels]
+    for norm in made:
+        norm.num_batches_tracked = None
+    return made
+
+
+def statistics(*of: nn.BatchNorm2d) -> list[Tensor]:
+    return [tensor.clone() for norm in of for tensor in (norm.running_mean, norm.running_var) if tensor is not None]
+
+
+def sum_in_turns() -> None:
+    """Let small inputs loop over partial sums and over tiles, as those of a real batch do."""
+    stage_convolutions.CHUNKS = 2
+    launching.FINISH["ROWS"] = 4
+
+
+def convolutions(x, depthwise3, depthwise5, pointwise, shares, sizes, half_norm: Any, out_norm: Any) -> Tensor:
+    """The branches one by one, as the original computes them."""
+    states, edges, stride = sizes
+    c = x.shape[1] // states
+    totals: list = [0] * edges
+    half_mean, half_variance, out_mean, out_variance = (
+        tensor.split(c) for norm in (half_norm, out_norm) for tensor in (norm.running_mean, norm.running_var)
+    )
+
+    def pair(inputs: Tensor, role: int, edge: int, kind: int, stride: int, dilation: int) -> Tensor:
+        depthwise = (depthwise3, depthwise5)[kind][role, edge].unsqueeze(1)
+        padding = dilation * (depthwise.shape[-1] // 2)
+        z = F.conv2d(inputs, depthwise, None, stride, padding, dilation, c)
+        return F.conv2d(z, pointwise[role, edge, kind][:, :, None, None])
+
+    branches = 2 * states * edges
+    for edge in range(states * edges):
+        rectified = F.relu(x.split(c, 1)[edge // edges])
+        for kind in range(2):
+            branch = 2 * edge + kind
+            half = pair(rectified, 0, edge, kind, stride, 1)
+            half = F.relu(F.batch_norm(half, half_mean[branch], half_variance[branch], training=True))
+            for place, raw in (
+                (branch, pair(rectified, 1, edge, kind, stride, 2)),
+                (branches + branch, pair(half, 2, edge, kind, 1, 1)),
+            ):
+                share = shares.split(c)[place][:, None, None]
+                normed = F.batch_norm(raw, out_mean[place], out_variance[place], training=True)
+                totals[edge % edges] = totals[edge % edges] + share * normed
+    return torch.stack(totals, 1)
+
+
+def compare_convolutions(states: int, edges: int, stride: int, c: int, side: int) -> tuple[list[float], list[float]]:
+    sum_in_turns()
+    torch.manual_seed(0)
+    branches = 2 * states * edges
+    shapes = (
+        (3, states * c, side, side), (3, states * edges, c, 3, 3), (3, states * edges, c, 5, 5),
+        (3, states * edges, 2, c, c), (2 * branches * c,),
+    )  # fmt: skip
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    x, depthwise3, depthwise5, pointwise, shares = inputs
+    ours, theirs = norms(branches * c, 2 * branches * c), norms(branches * c, 2 * branches * c)
+    sizes = (states, edges, stride)
+    taps = [weight.flatten(3).transpose(2, 3).contiguous() for weight in (depthwise3, depthwise5)]
+    got = stage_convolutions.stage_convolutions(x, taps[0], taps[1], pointwise, shares, sizes, ours[0], ours[1])
+    expected = convolutions(x, depthwise3, depthwise5, pointwise, shares, sizes, theirs[0], theirs[1])
+    towards = torch.randn_like(expected)
+    gradients = [torch.autograd.grad(out, inputs, towards) for out in (got, expected)]
+    of_results = errors((got, *gradients[0]), (expected, *gradients[1]))
+    return of_results, errors(tuple(statistics(*ours)), tuple(statistics(*theirs)))
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("states", "edges", "stride", "c", "side"),
+    [(1, 1, 1, 3, 5), (2, 2, 2, 3, 7), (1, 2, 2, 16, 4), (2, 1, 1, 4, 17)],
+)
+def test_a_stage_of_convolutions_and_its_gradients_equal_torchs(states, edges, stride, c, side):
+    of_results, of_statistics = interpreted(compare_convolutions, states, edges, stride, c, side)
+    assert max(of_results) < 1e-12 and max(of_statistics) < 1e-12
+
+
+def compare_pools(states: int, edges: int, stride: int, c: int, side: int) -> tuple[list[float], list[float]]:
+    sum_in_turns()
+    torch.manual_seed(0)
+    kinds, others = 3 if stride == 1 else 2, 5
+    x = torch.randint(-3, 4, (3, states * c, side, side)).double().requires_grad_()  # windows with several largest
+    mixer = torch.randn(edges * kinds * states, dtype=torch.float64, requires_grad=True)
+    (ours,), (theirs,) = norms(others + 2 * states * c), norms(others + 2 * states * c)
+    got = stage_pools.stage_pools(x, mixer, (states, edges, stride), ours)
+    pooled = torch.cat((F.max_pool2d(x, 3, stride, 1), F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)), 1)
+    assert theirs.running_mean is not None and theirs.running_var is not None
+    parts = F.batch_norm(pooled, theirs.running_mean[others:], theirs.running_var[others:], training=True)
+    parts = torch.cat((parts, x), 1) if stride == 1 else parts
+    expected = torch.einsum("ek,bkchw->bechw", mixer.view(edges, -1), parts.unflatten(1, (kinds * states, c)))
+    towards = torch.randn_like(expected)
+    gradients = [torch.autograd.grad(out, (x, mixer), towards) for out in (got, expected)]
+    of_results = errors((got, *gradients[0]), (expected, *gradients[1]))
+    return of_results, errors(tuple(statistics(ours)), tuple(statistics(theirs)))
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("states", "edges", "stride", "c", "side"), [(1, 1, 1, 3, 5), (2, 3, 2, 3, 7), (2, 4, 2, 4, 4), (2, 2, 1, 16, 12)]
+)
+def test_pools_and_skips_and_their_gradients_equal_torchs_also_where_several_are_largest(
+    states, edges, stride, c, side
+):
+    of_results, of_statistics = interpreted(compare_pools, states, edges, stride, c, side)
+    assert max(of_results) < 1e-12 and max(of_statistics) < 1e-12
+
+
+def probe_here() -> str:
+    from darts_hpc.models.supernet.fast.kernels import separable
+    from darts_hpc.models.supernet.fast.kernels.probe import probe
+
+    probe(torch.device("cpu"), 24)
+    separable.tl.store = lambda *args, **kwargs: None
+    try:
+        probe(torch.device("cpu"), 24)
+    except RuntimeError as error:
+        return str(error)
+    return "nothing"
+
+
+@needs_triton
+def test_the_probe_passes_where_kernels_work_and_notices_where_they_write_nothing():
+    assert interpreted(probe_here) == "a kernel gave a wrong result"
+
+
+def nan_pixels() -> list[bool]:
+    """Whether NaNs come out of convolutions and pools where they come out of torch's, one being in a state."""
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 8, 8, dtype=torch.float64)
+    x[0, 1, 2, 3] = float("nan")
+    half, out = (norm.eval() for norm in norms(4, 12))
+    weights = [torch.randn(shape).double() for shape in ((3, 1, 2, 3, 3), (3, 1, 2, 5, 5), (3, 1, 2, 2, 2))]
+    taps = [weight.flatten(3).transpose(2, 3).contiguous() for weight in weights[:2]]
+    shares = torch.tensor([1.0, 1.0, 0, 0, 1, 1, 0, 0]).double()  # the 3x3 ones alone
+    convolved = stage_convolutions.stage_convolutions(x, taps[0], taps[1], weights[2], shares, (1, 1, 1), half, out)
+    expected = F.relu(x)
+    dilated = F.conv2d(expected, weights[0][1, 0].unsqueeze(1), None, 1, 2, 2, 2).sum(1)
+    pooled = stage_pools.stage_pools(x, torch.tensor([1.0, 0, 0]).double(), (1, 1, 1), out)
+    return [
+        bool((convolved.isnan().any(2)[0, 0] | ~dilated.isnan()[0]).all()),
+        torch.equal(pooled[:, 0].isnan(), F.max_pool2d(x, 3, 1, 1).isnan()),
+    ]
+
+
+@needs_triton
+def test_a_nan_is_not_swallowed():
+    assert interpreted(nan_pixels) == [True, True]
+
+
+def supernet(kind: str, layers: int, **options) -> RelaxedNetwork:
+    torch.manual_seed(0)
+    built = build_supernet(kind, 2, layers, 5, **options).double()
+    with torch.no_grad():
+        for alpha in built.alphas():
+            alpha.normal_()
+    return built
+
+
+def images() -> Tensor:
+    return torch.randn(len(LABELS), 3, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+
+
+def pass_through(net: RelaxedNetwork) -> dict[str, Tensor]:
+    """Gradients of a pass in training, by the original's names; the state after it; the output in evaluation."""
+    loss = F.cross_entropy(net(images()), LABELS)
+    gradients = torch.autograd.grad(loss, [*net.weights(), *net.alphas()])
+    named = net.original_layout(dict(zip(net.named_weights(), gradients, strict=False)))
+    state = {f"state {name}": tensor for name, tensor in net.state_dict().items()}
+    alphas = dict(zip(net.named_alphas(), gradients[-2:], strict=True))
+    with torch.no_grad():
+        evaluated = net.eval()(images())
+    return {"loss": loss.detach(), **named, **alphas, **state, "evaluated": evaluated}
+
+
+def compare_supernets(checkpoint_cells: bool) -> dict[str, float]:
+    launches = 0
+    launch = stage_convolutions.launch
+
+    def counted(*args, **kwargs):
+        nonlocal launches
+        launches += 1
+        launch(*args, **kwargs)
+
+    stage_convolutions.launch = counted
+    ours = pass_through(supernet("fused", 3, checkpoint_cells=checkpoint_cells))
+    assert launches > 0
+    net = supernet("fused", 3)
+    held = {name: weight.detach() for name, weight in net.named_weights().items()}
+    alone = torch.autograd.grad(F.cross_entropy(torch.func.functional_call(net, held, images()), LABELS), net.alphas())
+    assert all(torch.equal(a, ours[name]) for a, name in zip(alone, net.named_alphas(), strict=True))
+    theirs = pass_through(supernet("stacked", 3))
+    assert ours.keys() == theirs.keys()
+    scales = {name: tensor.double().abs().max().clamp_min(1e-3) for name, tensor in theirs.items()}
+    return {name: ((ours[name] - theirs[name]).abs().max() / scales[name]).item() for name in ours}
+
+
+@needs_triton
+@pytest.mark.slow
+def test_the_fused_supernet_with_recomputed_cells_equals_the_stacked_one_in_training_and_evaluation():
+    difference = interpreted(compare_supernets, True)
+    worst = max(difference, key=lambda name: difference[name])
+    assert difference[worst] < 1e-9, worst
+
+
+def second_derivative() -> tuple[list[float], bool]:
+    """The gradient of a gradient of both forms, cells recomputed, and whether the fused one is back at its kernels."""
+    results = []
+    for kind in ("stacked", "fused"):
+        net = supernet(kind, 3, checkpoint_cells=True)
+        with frozen_running_statistics(net), net.differentiable_twice():
+            loss = F.cross_entropy(net(images()), LABELS)
+            first = torch.autograd.grad(loss, net.weights(), create_graph=True)
+            results.append(torch.autograd.grad(first[0].square().sum(), net.alphas()))
+    cells = [cell for cell in net.cells if isinstance(cell, FusedCell)]
+    return errors(*results), not any(cell.differentiable_twice for cell in cells)
+
+
+@needs_triton
+def test_a_gradient_can_be_differentiated_again_where_that_is_asked_for():
+    difference, went_back = interpreted(second_derivative)
+    assert max(difference) < 1e-12 and went_back
+
+
+def refuses_double_backward() -> str:
+    (norm,) = norms(4)
+    x = torch.randn(2, 2, 4, 4, dtype=torch.float64, requires_grad=True)
+    out = stage_pools.stage_pools(x, torch.ones(3, dtype=torch.float64), (1, 1, 1), norm)
+    (gradient,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    try:
+        gradient.sum().backward()
+    except RuntimeError as error:
+        return str(error)
+    return "differentiated"
+
+
+@needs_triton
+def test_a_kernels_gradient_is_never_differentiated_by_mistake():
+    assert "once_differentiable" in interpreted(refuses_double_backward)
+
+
+def compiled_for_a_gpu(capability: int, autocast: bool) -> list[str]:
+    """Compile what a gradient of the default supernet launches for a GPU that need not be there; return the kernels."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    variants: dict[tuple, tuple] = {}
+
+    def record(kernel: Any, grid: tuple, *args: Any, **meta: Any) -> None:
+        names = kernel.arg_names
+        of_type = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int8: "*i8"}
+        given = {**dict(zip(names, args, strict=False)), **meta}
+        constants = {name: given[name] for name in names if kernel.params[names.index(name)].is_constexpr}
+        signature = {
+            name: "constexpr" if name in constants else of_type[value.dtype] if isinstance(value, Tensor) else "i32"
+            for name, value in given.items()
+        }
+        key = kernel.__name__, str(constants), str(signature)
+        variants.setdefault(key, (kernel, {name: signature[name] for name in names}, constants))
+
+    callers: tuple[Any, ...] = (channel_sums, stage_convolutions, stage_pools)
+    for caller in callers:
+        caller.launch = record
+    torch.backends.cuda.matmul.allow_tf32 = True
+    with FakeTensorMode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        net = build_supernet("fused", 16, 3, 10)
+        torch.autograd.grad(net(torch.empty(64, 3, 32, 32)).sum(), [*net.weights(), *net.alphas()])
+    assert autocast == any("*bf16" in signature for _, _, signature in variants)
+    for kernel, signature, constants in variants.values():
+        if autocast and constants.get("C", 16) != 16:
+            continue  # the other cells' are compiled in TF32
+        places = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+        aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(signature) if name.endswith("_ptr")}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=places, attrs=aligned)
+        assert triton.compile(source, target=GPUTarget("cuda", capability, 32)).asm["cubin"]
+    return sorted({kernel.__name__ for kernel, _, _ in variants.values()})
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("autocast", [False, True])
+def test_every_kernel_compiles_for_a_gpu_in_tf32_and_in_bfloat16(autocast):
+    assert run_apart(compiled_for_a_gpu, 90, autocast) == [
+        "convolve", "depthwise_backward", "depthwise_weight_gradient", "finish_gradients", "finish_mixed_gradients",
+        "finish_statistics", "mix", "pointwise_backward", "pool", "pool_backward", "sum_gradients", "sum_into_nodes",
+        "sum_mixed_gradients", "unmix",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "channels", "torch_only", "why"),
+    [
+        ("cpu", 16, None, "the fused supernet needs a GPU: taking the stacked one"),
+        ("cuda", 34, None, "the fused supernet serves at most 32 init_channels: taking the stacked one"),
+        ("cuda", 16, "does not", "the fused supernet does not: taking the stacked one"),
+    ],
+)
+def test_where_the_kernels_do_not_serve_torch_does_and_it_is_said(device, channels, torch_only, why):
+    assert choose_supernet("fused", torch.device(device), channels, torch_only=torch_only) == ("stacked", why)
+
+
+def test_a_triton_that_fails_is_no_end(monkeypatch):
+    def fail(device, channels):
+        raise RuntimeError("Failed to find C compiler\nmore")
+
+    monkeypatch.setattr("darts_hpc.models.supernet.fast.fused.probe", fail)
+    form, why = choose_supernet("auto", torch.device("cuda"), 16)
+    assert form == "stacked"
+    assert (
+        why == "the fused supernet needs Triton, which fails here (Failed to find C compiler): taking the stacked one"
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](*json.loads(sys.argv[2]))))
