@@ -21,7 +21,7 @@ from machine import machine
 
 from darts_hpc import train_search
 from darts_hpc.config.cli import parse_config
-from darts_hpc.config.schema import SearchConfig
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.run.run import Run
 
 seconds = {"steps": 0.0, "validation": 0.0, "epochs": 0.0}

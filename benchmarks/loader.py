@@ -27,7 +27,7 @@ from machine import machine
 from PIL import Image
 
 from darts_hpc.data.imagenet.list.inspect import build_manifest
-from darts_hpc.data.imagenet.list.manifest import COLUMNS, Part
+from darts_hpc.data.imagenet.list.manifest import COLUMNS, Split
 from darts_hpc.data.imagenet.list.quarantine import Quarantine
 from darts_hpc.data.imagenet.read.dali import DaliLoader
 from darts_hpc.data.imagenet.read.samples import Samples
@@ -54,14 +54,14 @@ def make_jpegs(root: Path, count: int) -> Path:
     return root
 
 
-def repeated(part: Part, count: int) -> Part:
+def repeated(part: Split, count: int) -> Split:
     """Return a part of `count` images: those of a small one over and over."""
     index = np.arange(count) % len(part)
     keys = None if part.keys is None else type(part.keys).of(part.keys[int(i)] for i in index)
     return dataclasses.replace(part, keys=keys, **{name: getattr(part, name)[index] for name in COLUMNS})
 
 
-def open_loaders(root: Path, part: Part, args: argparse.Namespace, device: torch.device) -> dict[str, Loader]:
+def open_loaders(root: Path, part: Split, args: argparse.Namespace, device: torch.device) -> dict[str, Loader]:
     """Open what is compared, by name."""
     order = SampleOrder(torch.arange(len(part)), batch_size=args.batch_size, seed=SEED, shuffle=True, drop_last=True)
 

@@ -16,7 +16,7 @@ import torch
 from command import run
 from machine import machine
 
-from darts_hpc.config.schema import SgdConfig
+from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import LiveBytes
 from darts_hpc.memory.plan import METHODS, describe, readable_bytes

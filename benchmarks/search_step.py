@@ -26,8 +26,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from darts_hpc.config.schema import SearchOptimConfig
-from darts_hpc.config.speed import SearchSpeedConfig
+from darts_hpc.config.train_search import SearchOptimConfig, SearchRuntimeConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet, choose_supernet
 from darts_hpc.search.architect import Architect
@@ -69,7 +68,7 @@ class Search:
         sizes: tuple[int, int],
         dtype: torch.dtype,
         device: torch.device,
-        speed: SearchSpeedConfig | None = None,
+        speed: SearchRuntimeConfig | None = None,
     ):
         torch.manual_seed(0)
         world = World(device)
@@ -83,7 +82,7 @@ class Search:
         )
         self.step = build_search_step(
             self.supernet, self.architect, self.optimizer,
-            grad_clip=5.0, world=world, cfg=speed or SearchSpeedConfig(),
+            grad_clip=5.0, world=world, cfg=speed or SearchRuntimeConfig(),
         )  # fmt: skip
 
     def alpha_gradient(self, train: tuple[Tensor, Tensor], valid: tuple[Tensor, Tensor]) -> list[Tensor]:
@@ -139,7 +138,7 @@ def check_fused_gradients(device: torch.device) -> dict[str, float]:
     for name, unrolled, bound in (("first_order", False, 1e-2), ("unrolled", True, 0.1)):
         baseline = original(unrolled, sizes, False, torch.float64, cpu)
         expected = torch.cat(baseline.alpha_gradient(*batches(4, 32, torch.float64, cpu)))
-        ours = Search("fused", unrolled, sizes, torch.float32, device, SearchSpeedConfig(tf32=False))
+        ours = Search("fused", unrolled, sizes, torch.float32, device, SearchRuntimeConfig(tf32=False))
         found = torch.cat(ours.alpha_gradient(*batches(4, 32, torch.float32, device))).double().cpu()
         error = errors[f"fused_float32_{name}"] = ((found - expected).norm() / expected.norm()).item()
         if not error < bound:
@@ -231,13 +230,13 @@ def main() -> None:
     }
     torch.set_num_threads(args.threads)
     data = batches(batch_size, 32, torch.float32, device)
-    speeds = {"ours": (kind, SearchSpeedConfig())}
+    speeds = {"ours": (kind, SearchRuntimeConfig())}
     if device.type == "cuda":
-        speeds["eager"] = kind, SearchSpeedConfig(cuda_graph=False)
-        speeds["bf16"] = kind, SearchSpeedConfig(precision="bf16")
-        speeds["stacked"] = "stacked", SearchSpeedConfig()
+        speeds["eager"] = kind, SearchRuntimeConfig(cuda_graph=False)
+        speeds["bf16"] = kind, SearchRuntimeConfig(precision="bf16")
+        speeds["stacked"] = "stacked", SearchRuntimeConfig()
     if args.compile:
-        speeds["compiled"] = "stacked" if kind == "fused" else kind, SearchSpeedConfig(compile=True)
+        speeds["compiled"] = "stacked" if kind == "fused" else kind, SearchRuntimeConfig(compile=True)
     for name, unrolled in (("first_order", False), ("unrolled", True)):
         ours = {who: Search(form, unrolled, sizes, torch.float32, device, cfg) for who, (form, cfg) in speeds.items()}
         nchw, last = (original(unrolled, sizes, flag, torch.float32, device) for flag in (False, True))

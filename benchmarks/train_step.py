@@ -25,7 +25,7 @@ from darts_hpc.data.loading.batches import Batch
 from darts_hpc.models.derived import NetworkImageNet
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
-from darts_hpc.training.imagenet_loop import Recipe, train_step
+from darts_hpc.training.imagenet_loop import StepConfig, train_step
 from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl
 from darts_hpc.training.precision import Precision
 
@@ -46,7 +46,7 @@ def make_step(
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     labels = torch.randint(1000, (args.batch_size,), device=device)
     batch = Batch(images.to(memory_format=LAYOUTS[layout]), labels, labels)
-    recipe = Recipe(batch_size=args.batch_size, memory_format=LAYOUTS[layout])
+    recipe = StepConfig(batch_size=args.batch_size, memory_format=LAYOUTS[layout])
     precision = Precision(precision_name, device)
 
     def step() -> None:

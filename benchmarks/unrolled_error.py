@@ -22,7 +22,7 @@ from command import run
 from machine import machine
 from torch import Tensor
 
-from darts_hpc.config.schema import SearchDataConfig, SearchOptimConfig
+from darts_hpc.config.train_search import SearchDataConfig, SearchOptimConfig
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet

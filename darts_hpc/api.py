@@ -11,7 +11,8 @@ from torch import nn
 
 from darts_hpc import train, train_search
 from darts_hpc.config.cli import parse_config
-from darts_hpc.config.schema import SearchConfig, TrainConfig
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.models.classifier import ClassifierCIFAR, ClassifierImageNet
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype

@@ -28,5 +28,5 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     return isinstance(error, RuntimeError | OSError) and any(refusal in str(error) for refusal in REFUSALS)
 
 
-class NothingLost(MemoryError):
+class RolledBack(MemoryError):
     """Memory ran out, and everything is as it was after the last step."""

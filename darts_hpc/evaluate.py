@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from darts_hpc.config.cli import given_flags, parse_config, run_entry, value_of
-from darts_hpc.config.schema import EvaluateConfig, TrainConfig
-from darts_hpc.config.train_imagenet import EvaluateImageNetConfig, ImageNetConfig
+from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.load import open_validation
 from darts_hpc.data.loading.batches import BatchSource, Loader
 from darts_hpc.data.sets.load import load_dataset

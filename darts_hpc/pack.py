@@ -5,7 +5,7 @@ import logging
 import torch
 
 from darts_hpc.config.cli import run_entry
-from darts_hpc.config.prepare import PackConfig
+from darts_hpc.config.pack import PackConfig
 from darts_hpc.data.imagenet.list.open_manifest import MEND, open_manifest
 from darts_hpc.data.imagenet.list.quarantine import Quarantine, journal_of
 from darts_hpc.data.imagenet.prepare.packing import pack

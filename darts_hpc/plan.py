@@ -1,7 +1,7 @@
 """Tell what a search step will take, and which plans fit, without running it: python -m darts_hpc.plan [--unrolled]."""
 
 from darts_hpc.config.cli import run_entry
-from darts_hpc.config.schema import SearchConfig
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.shape import dataset_shape
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.plan import METHODS, plan_search

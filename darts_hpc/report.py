@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from darts_hpc.config.cli import run_entry
-from darts_hpc.config.schema import ReportConfig
+from darts_hpc.config.report import ReportConfig
 from darts_hpc.reporting.page import to_html
 from darts_hpc.reporting.runs import group_runs, read_run
 from darts_hpc.reporting.summary import group_table, to_json, to_markdown, to_text

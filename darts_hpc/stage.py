@@ -5,7 +5,7 @@ import logging
 import torch
 
 from darts_hpc.config.cli import run_entry
-from darts_hpc.config.prepare import StageConfig
+from darts_hpc.config.stage import StageConfig
 from darts_hpc.data.imagenet.list.open_manifest import MEND, open_manifest
 from darts_hpc.data.imagenet.prepare.staging import stage
 from darts_hpc.distributed.world import World

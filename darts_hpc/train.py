@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from darts_hpc.config.cli import run_entry, to_yaml
-from darts_hpc.config.schema import TrainConfig, TrainDataConfig
+from darts_hpc.config.train import TrainConfig, TrainDataConfig
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import BatchSource
 from darts_hpc.data.loading.split import held_out_split
@@ -55,7 +55,7 @@ def main(cfg: TrainConfig) -> Path:
         genotype = load_genotype(cfg.model.arch)
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
         data = data.to(world.device)
-        train_source, judging_source = train_sources(data, cfg.data, cfg.run.seed, world)
+        train_source, eval_source = train_sources(data, cfg.data, cfg.run.seed, world)
         seed_everything(cfg.run.seed, cfg.run.deterministic)
         network = NetworkCIFAR(
             cfg.model.init_channels, data.num_classes, cfg.model.layers, cfg.model.auxiliary, genotype
@@ -79,7 +79,7 @@ def main(cfg: TrainConfig) -> Path:
                 train = train_epoch(
                     network, optimizer, train_source, cfg.model.auxiliary_weight, cfg.optim.grad_clip, run
                 )
-                judgement = evaluate(network, judging_source, run)
+                judgement = evaluate(network, eval_source, run)
                 numbers = {
                     **prefixed("train", train.compute(world)),
                     **prefixed(judged, judgement.compute(world)),

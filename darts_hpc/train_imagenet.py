@@ -19,7 +19,7 @@ from darts_hpc.run.run import MAY_DIFFER, Run, check_run_folder, prefixed
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.compile import compile_modules
 from darts_hpc.training.data_parallel import data_parallel
-from darts_hpc.training.imagenet_loop import Recipe, imagenet_epoch
+from darts_hpc.training.imagenet_loop import StepConfig, imagenet_epoch
 from darts_hpc.training.loops import evaluate
 from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl, set_learning_rate
 from darts_hpc.training.precision import Precision, choose_precision
@@ -32,7 +32,7 @@ ELASTIC = MAY_DIFFER | {"world_size", "batch_size", "channels_last"}
 """A run may go on with other processes: the global batch decides. BatchNorm then sees other parts of it."""
 
 
-def make_recipe(cfg: ImageNetConfig, world: World) -> Recipe:
+def step_config(cfg: ImageNetConfig, world: World) -> StepConfig:
     """Return how a step uses its batches. Raises ValueError when they can't make the global batch."""
     together = cfg.data.batch_size * world.size
     wanted = cfg.optim.global_batch_size or together
@@ -44,20 +44,20 @@ def make_recipe(cfg: ImageNetConfig, world: World) -> Recipe:
             f"--global_batch_size {wanted} is no multiple of --batch_size {cfg.data.batch_size} times {world.size} "
             f"processes; take {way_out}"
         )
-    return Recipe(
+    return StepConfig(
         batch_size=cfg.data.batch_size,
         accumulate=wanted // together,
         auxiliary_weight=cfg.model.auxiliary_weight,
         label_smooth=cfg.optim.label_smooth,
         grad_clip=cfg.optim.grad_clip,
-        memory_format=torch.channels_last if cfg.machine.channels_last else torch.contiguous_format,
+        memory_format=torch.channels_last if cfg.runtime.channels_last else torch.contiguous_format,
     )
 
 
 def blank_batch(cfg: ImageNetConfig, world: World) -> Batch:
     """Return a batch of the training's shape."""
     images = torch.zeros(cfg.data.batch_size, 3, cfg.data.image_size, cfg.data.image_size, device=world.device)
-    layout = torch.channels_last if cfg.machine.channels_last else torch.contiguous_format
+    layout = torch.channels_last if cfg.runtime.channels_last else torch.contiguous_format
     labels = torch.zeros(cfg.data.batch_size, dtype=torch.int64, device=world.device)
     return Batch(images.to(memory_format=layout), labels, labels)
 
@@ -66,8 +66,8 @@ def main(cfg: ImageNetConfig) -> Path:
     """Train the derived network, and return its run folder. The last epoch's validation accuracy is the result."""
     genotype = load_genotype(cfg.model.arch)
     with World.open(cfg.run.device, cfg.run.gpu) as world:
-        recipe = make_recipe(cfg, world)
-        precision = Precision(choose_precision(cfg.machine.precision, world.device), world.device)
+        recipe = step_config(cfg, world)
+        precision = Precision(choose_precision(cfg.runtime.precision, world.device), world.device)
         optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
         check_run_folder("train_imagenet", cfg.run, world)
         data = open_imagenet(cfg.data, cfg.run.seed, world)
@@ -82,10 +82,10 @@ def main(cfg: ImageNetConfig) -> Path:
         )
         costs = measure_costs(network, cfg.data.image_size)
         network.to(world.device).to(memory_format=recipe.memory_format)
-        if cfg.machine.sync_bn:
+        if cfg.runtime.sync_bn:
             synchronise_batch_norm(network, world, once_differentiable=True)
         optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
-        if cfg.machine.compile:
+        if cfg.runtime.compile:
             compile_modules([network], world.device)
         parallel = data_parallel(network, blank_batch(cfg, world), precision, world)
         state = {"network": network, "optimizer": optimizer, "precision": precision}
@@ -102,14 +102,14 @@ def main(cfg: ImageNetConfig) -> Path:
             if run.is_fresh:
                 run.record_genotype("epoch_start", genotype)
             log.info("%s; %s", costs, describe(chosen, recipe, world))
-            if cfg.machine.parallel and world.size == 1:
+            if cfg.runtime.parallel and world.size == 1:
                 log.warning("--parallel: this is one process; torchrun --nproc_per_node N starts one for each GPU")
             for epoch in run.epochs(state):
                 learning_rate = imagenet_learning_rate(epoch, cfg.run.epochs, cfg.optim)
                 set_learning_rate(optimizer, learning_rate)
                 network.set_drop_path(cfg.model.drop_path_prob * epoch / cfg.run.epochs)
                 train = imagenet_epoch(
-                    parallel, optimizer, data.train, recipe, precision, run, cfg.machine.replica_check
+                    parallel, optimizer, data.train, recipe, precision, run, cfg.runtime.replica_check
                 )
                 average_running_statistics_(network, world)
                 valid = evaluate(network, data.valid, run, precision)
@@ -126,7 +126,7 @@ def main(cfg: ImageNetConfig) -> Path:
     return run.folder
 
 
-def describe(chosen: dict[str, object], recipe: Recipe, world: World) -> str:
+def describe(chosen: dict[str, object], recipe: StepConfig, world: World) -> str:
     """Return what the run does with its machines, in words."""
     return (
         f"{chosen['precision']}, {chosen['optimizer_impl']} SGD, {chosen['global_batch_size']} images a step: "

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from darts_hpc.config.cli import run_entry, to_yaml
-from darts_hpc.config.schema import SearchConfig, SearchDataConfig
+from darts_hpc.config.train_search import SearchConfig, SearchDataConfig
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import BatchSource
 from darts_hpc.data.loading.split import search_split
@@ -27,8 +27,7 @@ from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
 from darts_hpc.training.cuda_graph import build_search_step
 from darts_hpc.training.loops import evaluate, search_epoch
-from darts_hpc.training.momentum import NamedMomentum
-from darts_hpc.training.optim import build_sgd, set_learning_rate
+from darts_hpc.training.optim import MomentumByName, build_sgd, set_learning_rate
 from darts_hpc.training.schedule import cosine_learning_rate
 from darts_hpc.training.seeding import seed_everything
 
@@ -85,7 +84,7 @@ def main(cfg: SearchConfig) -> Path:
             checkpoint_cells=form.checkpoint_cells,
         )
         supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
-        if cfg.parallel.sync_bn:
+        if cfg.runtime.sync_bn:
             synchronise_batch_norm(supernet, world)
         world.broadcast_([weight.detach() for weight in supernet.weights()])
         optimizer = build_sgd(supernet.weights(), cfg.optim, fused=True)
@@ -96,12 +95,12 @@ def main(cfg: SearchConfig) -> Path:
             unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
             world=world,
         )
-        state = {"supernet": supernet, "optimizer": NamedMomentum(optimizer, supernet), "architect": architect}
+        state = {"supernet": supernet, "optimizer": MomentumByName(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
         with Run("train_search", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint()), world) as run:
             log.info("%s", why)
             step = build_search_step(
-                supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.speed
+                supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime
             )
             if run.is_fresh:
                 run.record_genotype("epoch_start", derive_genotype(*supernet.alphas()))
@@ -111,7 +110,7 @@ def main(cfg: SearchConfig) -> Path:
                 )
                 set_learning_rate(optimizer, learning_rate)
                 train = search_epoch(
-                    supernet, step, optimizer, weight_source, alpha_source, run, cfg.parallel.replica_check
+                    supernet, step, optimizer, weight_source, alpha_source, run, cfg.runtime.replica_check
                 )
                 valid = evaluate(supernet, valid_source, run)
                 numbers = {

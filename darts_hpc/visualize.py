@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from darts_hpc.config.cli import run_entry
-from darts_hpc.config.schema import VisualizeConfig
+from darts_hpc.config.visualize import VisualizeConfig
 from darts_hpc.pictures.cells import draw_genotype
 from darts_hpc.space.genotypes import GENOTYPES, load_genotype
 

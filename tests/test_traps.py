@@ -8,11 +8,8 @@ import pytest
 TESTS = Path(__file__).parent
 
 # trap: (what it is, what we do, tests as "file::name" below tests/, or the reason why there is none)
-GRADIENT, LOOPS, GOLDEN = (
-    "unit/search/test_hypergradient.py",
-    "unit/training/test_loops.py",
-    "integration/test_golden.py",
-)
+GRADIENT, LOOPS = "unit/search/test_hypergradient.py", "unit/training/test_loops.py"
+GOLDEN = "integration/test_golden.py"
 NETWORK, SUPERNET, MAIN_JOB = (
     "unit/models/test_derived.py",
     "unit/models/supernet/test_plain.py",
@@ -195,7 +192,7 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B30": (
         "drop path 0.2, not the paper's 0.3",
         "kept",
-        ["unit/config/test_schema.py::test_flags_and_defaults_are_the_original_ones_and_our_few"],
+        ["unit/config/test_flags.py::test_flags_and_defaults_are_the_original_ones_and_our_few"],
     ),
     "B31": (
         "ImageNet's auxiliary head lacks a BatchNorm",

@@ -8,7 +8,9 @@ import torch
 
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import JobState
-from darts_hpc.config.schema import SearchConfig, TrainConfig, TrainModelConfig
+from darts_hpc.config.shared import TrainModelConfig
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import NetworkCIFAR
 from darts_hpc.models.supernet.build import build_supernet

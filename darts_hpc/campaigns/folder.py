@@ -9,7 +9,7 @@ from typing import Any
 import darts_hpc
 from darts_hpc.campaigns.plan import RANDOM, families
 from darts_hpc.config.campaign import CampaignConfig, CampaignJobsConfig
-from darts_hpc.config.schema import flat
+from darts_hpc.config.flags import flat
 from darts_hpc.durable import write_atomically
 from darts_hpc.space.random_cells import random_genotype
 

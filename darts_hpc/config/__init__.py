@@ -1,1 +1,1 @@
-"""What a user may set: one frozen config an entry point (schema) and how flags and presets become it (cli)."""
+"""What a user may set: one file of frozen configs per entry point, and how flags and presets become them (cli)."""

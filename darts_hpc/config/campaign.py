@@ -4,9 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from darts_hpc.config.schema import _check_choice, _check_not_negative, _check_positive
+from darts_hpc.config.checks import check_choice, check_not_negative, check_positive
 
 Order = Literal["first_order", "unrolled", "both"]
+
+
 Executor = Literal["local", "slurm"]
 
 
@@ -28,9 +30,9 @@ class CampaignSearchConfig:
     """Seed of the first random cell; the others follow."""
 
     def __post_init__(self) -> None:
-        _check_choice(self, "order", Order)
+        check_choice(self, "order", Order)
         _check_seeds(self, "search_seeds")
-        _check_not_negative(self, "random_cells", "random_seed")
+        check_not_negative(self, "random_cells", "random_seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +66,8 @@ class CampaignTrainConfig:
     """One training on ImageNet of each best cell a seed."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "select_epochs")
-        _check_not_negative(self, "select_seed")
+        check_positive(self, "select_epochs")
+        check_not_negative(self, "select_seed")
         _check_seeds(self, "final_seeds")
         _check_seeds(self, "baseline_seeds")
         _check_seeds(self, "imagenet_seeds")
@@ -98,9 +100,9 @@ class CampaignJobsConfig:
     """Print every job's command and what it may cost, and start nothing."""
 
     def __post_init__(self) -> None:
-        _check_choice(self, "executor", Executor)
-        _check_not_negative(self, "jobs", "retries")
-        _check_positive(self, "hours", "poll_seconds")
+        check_choice(self, "executor", Executor)
+        check_not_negative(self, "jobs", "retries")
+        check_positive(self, "hours", "poll_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,7 @@ class CampaignSizeConfig:
     """Device of every job: auto (a GPU where there is one), cpu, or cuda."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, "gpus_per_job", "cpus_per_job")
+        check_positive(self, "gpus_per_job", "cpus_per_job")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"--device {self.device!r}: expected auto, cpu or cuda")
 

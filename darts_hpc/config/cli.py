@@ -3,20 +3,18 @@
 import contextlib
 import difflib
 import io
-import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 import yaml
 
-from darts_hpc.config.schema import flat
+from darts_hpc.config.explain import explain_stop, explain_tokens, grouped, nearest
+from darts_hpc.config.flags import Flag, flags_of, flat
 from darts_hpc.distributed.launcher import is_first_process, stop_restarts
 from darts_hpc.errors import ExplainedError
 
@@ -27,29 +25,6 @@ PRESET_FOLDERS = (PACKAGE / "configs", PACKAGE.parent / "configs")
 """Where shipped presets lie: inside an installed package, or beside it in a checkout."""
 
 PRESET_HELP = "--config FILE.yaml reads a preset, flat YAML whose keys are flag names; flags typed beside it win."
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One flag of a config: its name, its type, and whether it is a bare word on the command line."""
-
-    name: str
-    type: Any
-    positional: bool
-
-    @property
-    def is_list(self) -> bool:
-        """Whether it takes several values."""
-        return get_origin(self.type) is tuple
-
-    @property
-    def expected(self) -> str:
-        """What a value of it should look like, in words."""
-        kinds = {int: "a whole number", float: "a number", str: "a text", Path: "a path"}
-        optional = get_origin(self.type) in (Union, UnionType)
-        kind = get_args(self.type)[0] if optional or self.is_list else self.type
-        words = f"one of {', '.join(get_args(kind))}" if get_origin(kind) is Literal else kinds[kind]
-        return f"{words}, or None" if optional else words
 
 
 def run_entry(main: Callable[[Config], object], cls: type[Config]) -> None:
@@ -97,8 +72,8 @@ def parse_config(cls: type[Config], argv: Sequence[str] | None = None) -> Config
         if not stop.code:  # a shell completion script was asked for, and printed
             raise
         for source, tokens in sources:
-            _explain_tokens(tokens, flags, source)
-        raise ValueError(_explain_stop(stop, flags)) from None
+            explain_tokens(tokens, flags, source)
+        raise ValueError(explain_stop(stop, flags)) from None
 
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
@@ -107,7 +82,7 @@ def value_of(flag: str, argv: Sequence[str]) -> str | None:
     found = None
     for preset in map(_peek, presets):
         found = str(preset[flag]) if flag in preset else found
-    for token, values in _grouped(typed):
+    for token, values in grouped(typed):
         if token[2:].replace("-", "_") == flag and values:
             found = values[0]
     return found
@@ -120,21 +95,8 @@ def given_flags(argv: Sequence[str] | None = None) -> set[str]:
     """
     presets, typed = _split_presets(sys.argv[1:] if argv is None else argv)
     from_presets = {key for preset in map(_peek, presets) for key, value in preset.items() if value is not None}
-    words = {token[2:].replace("-", "_") for token, _ in _grouped(typed)}
+    words = {token[2:].replace("-", "_") for token, _ in grouped(typed)}
     return from_presets | words | {word.removeprefix("no_") for word in words}
-
-
-def flags_of(cls: type) -> dict[str, Flag]:
-    """Every flag of a config class by its name, in the order of --help."""
-    hints = get_type_hints(cls)
-    flags = {}
-    for item in fields(cls):
-        if is_dataclass(hints[item.name]):
-            flags |= flags_of(hints[item.name])
-        else:
-            required = item.default is MISSING and item.default_factory is MISSING
-            flags[item.name] = Flag(item.name, hints[item.name], positional=required)
-    return flags
 
 
 def to_yaml(cfg: Any, header: str) -> str:
@@ -214,7 +176,7 @@ def _read_preset(file: str, flags: dict[str, Flag]) -> list[str]:
 
 def _preset_tokens(file: str, key: str, value: Any, flags: dict[str, Flag]) -> list[str]:
     if key not in flags or flags[key].positional:
-        raise ValueError(f"{file}: unknown key {key}{_nearest(key, [n for n in flags if not flags[n].positional])}")
+        raise ValueError(f"{file}: unknown key {key}{nearest(key, [n for n in flags if not flags[n].positional])}")
     flag = flags[key]
     if value is None:
         return []
@@ -229,62 +191,3 @@ def _preset_tokens(file: str, key: str, value: Any, flags: dict[str, Flag]) -> l
     if isinstance(value, list | dict):
         raise ValueError(f"{file}: {key}: {value!r}: expected {flag.expected}, not a list or a section")
     return [f"--{key}={value}"]
-
-
-def _explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -> None:
-    """Raise ValueError for the first unknown flag, bad value or superfluous word among the tokens."""
-    spellings = {f"--{name}": flag for name, flag in flags.items() if not flag.positional}
-    spellings |= {f"--no_{name}": flag for name, flag in flags.items() if flag.type is bool}
-    num_words = sum(math.inf if flag.is_list else 1 for flag in flags.values() if flag.positional)
-    for token, values in _grouped(tokens):
-        flag = spellings.get("--" + token[2:].replace("-", "_"))
-        if token and not flag:
-            raise ValueError(f"{source}unknown flag {token}{_nearest(token, [*spellings, '--config'])}")
-        num_values = 0 if flag is None or flag.type is bool else len(values) if flag.is_list else 1
-        if flag and num_values and not values:
-            raise ValueError(f"{source}{token}: expected {flag.expected}")
-        for value in values[:num_values]:
-            if flag and not _accepts(flag, value):
-                raise ValueError(f"{source}{f'{token} {value}'.strip()}: expected {flag.expected}")
-        num_words -= len(values) - num_values
-        if num_words < 0:
-            hint = f"; write --{flag.name} or --no_{flag.name}" if flag and flag.type is bool else ""
-            raise ValueError(f"{source}unexpected {values[-1]!r} after {token or 'the command'}{hint}")
-
-
-def _grouped(tokens: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Group tokens as (flag, words up to the next flag); the words before the first flag come with an empty one."""
-    token, values = "", []
-    for word in tokens:
-        if not re.match(r"--?(?!inf|nan)[A-Za-z]", word):
-            values.append(word)
-            continue
-        yield token, values
-        token, equals, value = word.partition("=")
-        values = [value] if equals else []
-    yield token, values
-
-
-def _accepts(flag: Flag, value: str) -> bool:
-    """Ask tyro, which does all the typing, whether this word is a value of the flag."""
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            tyro.cli(flag.type, args=[value])
-    except SystemExit:
-        return False
-    return True
-
-
-def _explain_stop(stop: SystemExit, flags: dict[str, Flag]) -> str:
-    """Find the line behind tyro's exit: the ValueError of a config's own checks, or a missing word."""
-    cause: BaseException | None = stop
-    while cause is not None and not isinstance(cause, ValueError):
-        cause = cause.__cause__ or cause.__context__
-    missing = " and ".join(name.upper() for name, flag in flags.items() if flag.positional)
-    return str(cause) if cause else f"expected {missing or 'other flags'}; --help shows how"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    known = {word.strip("-"): word for word in known}
-    near = difflib.get_close_matches(name.strip("-").replace("-", "_"), known, n=1)
-    return f"; did you mean {known[near[0]]}?" if near else "; --help lists the known ones"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from darts_hpc.config.schema import _check_choice
+from darts_hpc.config.checks import check_choice
 
 ExportFormat = Literal["onnx", "torch_export"]
 
@@ -21,4 +21,4 @@ class ExportConfig:
     """File to write; model.onnx or model.pt2 in the run folder when left out."""
 
     def __post_init__(self) -> None:
-        _check_choice(self, "format", ExportFormat)
+        check_choice(self, "format", ExportFormat)

@@ -4,26 +4,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from darts_hpc.config.schema import (
-    MAX_BATCH_SIZE,
-    MAX_SEED,
-    RunConfig,
-    SgdConfig,
-    TrainModelConfig,
-    _check_at_most,
-    _check_choice,
-    _check_device,
-    _check_network,
-    _check_not_negative,
-    _check_positive,
-)
+from darts_hpc.config.checks import MAX_BATCH_SIZE, check_at_most, check_choice, check_not_negative, check_positive
+from darts_hpc.config.shared import PrecisionName, RunConfig, RuntimeConfig, SgdConfig, TrainModelConfig
 
 ImageNetLoader = Literal["dali", "torchvision", "synthetic"]
+
+
 Jitter = Literal["twist", "exact"]
+
+
 Decode = Literal["auto", "gpu", "cpu"]
+
+
 LearningRateSchedule = Literal["step", "linear", "cosine"]
+
+
 OptimizerImpl = Literal["auto", "fused", "foreach", "apex"]
-PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +56,15 @@ class ImageNetDataConfig:
     """Classes of --loader synthetic."""
 
     def __post_init__(self) -> None:
-        _check_choice(self, "loader", ImageNetLoader)
-        _check_choice(self, "jitter", Jitter)
-        _check_choice(self, "decode", Decode)
-        _check_positive(self, "batch_size", "num_threads", "prefetch", "synthetic_images")
-        _check_at_most(self, MAX_BATCH_SIZE, "batch_size")
-        _check_not_negative(self, "max_bad_images")
+        check_choice(self, "loader", ImageNetLoader)
+        check_choice(self, "jitter", Jitter)
+        check_choice(self, "decode", Decode)
+        check_positive(self, "batch_size", "num_threads", "prefetch", "synthetic_images")
+        check_at_most(self, MAX_BATCH_SIZE, "batch_size")
+        check_not_negative(self, "max_bad_images")
         if self.valid_batch_size is not None:
-            _check_positive(self, "valid_batch_size")
-            _check_at_most(self, MAX_BATCH_SIZE, "valid_batch_size")
+            check_positive(self, "valid_batch_size")
+            check_at_most(self, MAX_BATCH_SIZE, "valid_batch_size")
         if self.manifest is not None and not self.manifest.name:
             raise ValueError(f"--manifest {str(self.manifest)!r}: expected a file, such as manifest.npz")
         if self.image_size < 32:
@@ -119,36 +115,25 @@ class ImageNetOptimConfig(SgdConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_choice(self, "lr_schedule", LearningRateSchedule)
-        _check_choice(self, "optimizer_impl", OptimizerImpl)
-        _check_positive(self, "gamma", "decay_period")
-        _check_not_negative(self, "warmup_epochs")
+        check_choice(self, "lr_schedule", LearningRateSchedule)
+        check_choice(self, "optimizer_impl", OptimizerImpl)
+        check_positive(self, "gamma", "decay_period")
+        check_not_negative(self, "warmup_epochs")
         if self.global_batch_size is not None:
-            _check_positive(self, "global_batch_size")
+            check_positive(self, "global_batch_size")
         if not 0 <= self.label_smooth < 1:
             raise ValueError(f"--label_smooth {self.label_smooth}: expected a share from 0 up to, but not including, 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MachineConfig:
-    """Processes and number formats."""
+class ImageNetRuntimeConfig(RuntimeConfig):
+    """How steps are computed, and by how many processes; --batch_size is that of each of them."""
 
     precision: PrecisionName = "auto"
-    """auto (bf16 on GPUs that compute in it), bf16, fp16 (with loss scaling), or fp32."""
-    channels_last: bool = True
-    """Keep images and weights in the layout that GPUs' convolutions prefer."""
-    compile: bool = False
-    """Compile the network with torch.compile: minutes at the start, faster steps."""
-    sync_bn: bool = False
-    """Take BatchNorm's statistics over the batches of all processes, not over each its own."""
-    replica_check: int = 0
-    """Steps between two checks that all processes hold the same weights; 0 for none."""
+    """auto (bf16 on GPUs that compute in it), bf16, fp16 (with loss scaling), or fp32; weights and BatchNorm's
+    statistics stay float32."""
     parallel: bool = False
-    """Accepted from the original, where it meant DataParallel: start one process a GPU with torchrun instead."""
-
-    def __post_init__(self) -> None:
-        _check_choice(self, "precision", PrecisionName)
-        _check_not_negative(self, "replica_check")
+    """Accepted from the original, where it meant DataParallel: start one process per GPU with torchrun instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,43 +143,5 @@ class ImageNetConfig:
     data: ImageNetDataConfig = field(default_factory=ImageNetDataConfig)
     model: ImageNetModelConfig = field(default_factory=ImageNetModelConfig)
     optim: ImageNetOptimConfig = field(default_factory=ImageNetOptimConfig)
-    machine: MachineConfig = field(default_factory=MachineConfig)
+    runtime: ImageNetRuntimeConfig = field(default_factory=ImageNetRuntimeConfig)
     run: RunConfig = field(default_factory=lambda: RunConfig(epochs=250, seed=0, report_freq=100))
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateImageNetConfig:
-    """Validate the weights of an ImageNet run, or of a file. A run folder brings its own network and images."""
-
-    model_path: Path = Path("EXP/model.pt")
-    """A run folder, a checkpoint, or a state dict of the original scripts."""
-    dataset: Literal["imagenet"] = "imagenet"
-    """Data set to test on; the others have flags of their own."""
-    data: ImageNetDataConfig = field(default_factory=ImageNetDataConfig)
-    arch: str = "DARTS"
-    """The cell: a published name (DARTS, NASNet, ...), a genotype file, or the folder of a search run."""
-    init_channels: int = 48
-    """Channels of the first cell."""
-    layers: int = 14
-    """Cells, stacked."""
-    auxiliary: bool = False
-    """The file holds an auxiliary classifier too."""
-    drop_path_prob: float = 0.0
-    """Unused in a test: no path is dropped."""
-    report_freq: int = 100
-    """Unused: a test reports once, at its end."""
-    seed: int = 0
-    """Seed, as in the original; a test draws no random numbers."""
-    precision: PrecisionName = "fp32"
-    """auto (bf16 on GPUs that compute in it), bf16, fp16, or fp32."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
-    gpu: int = 0
-    """The GPU that auto and cuda mean."""
-
-    def __post_init__(self) -> None:
-        _check_network(self)
-        _check_choice(self, "precision", PrecisionName)
-        _check_not_negative(self, "seed")
-        _check_at_most(self, MAX_SEED, "seed")
-        _check_device(self)

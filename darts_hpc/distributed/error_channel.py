@@ -9,7 +9,7 @@ import time
 import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
 
-from darts_hpc.distributed.launcher import SECONDS_BETWEEN_LOOKS, Place, stop_restarts
+from darts_hpc.distributed.launcher import SECONDS_BETWEEN_LOOKS, RankInfo, stop_restarts
 
 SECONDS_TO_LEAVE = 1.0
 """How long a rank may take to leave by itself after another one's mistake."""
@@ -17,28 +17,28 @@ SECONDS_TO_HEAR = 5.0
 """How long a mistake may take to get to every rank."""
 
 
-class Peers:
+class ErrorChannel:
     """The store of a run's processes, and a thread that looks after what no collective reports.
 
     A mistake on any rank ends every rank with exit code 2, and rank 0 says it.
     """
 
-    def __init__(self, place: Place, timeout_s: float):
+    def __init__(self, info: RankInfo, timeout_s: float):
         """Join the store, at which rank 0 listens. Raises ValueError when its port is taken, or nobody is there."""
-        self.place = place
+        self.info = info
         timeout = datetime.timedelta(seconds=timeout_s)
         try:
-            if place.launcher == "torchrun":  # who knows whether the agent listens there, or rank 0 shall
+            if info.launcher == "torchrun":  # who knows whether the agent listens there, or rank 0 shall
                 self.store, _, _ = next(rendezvous("env://", timeout=timeout))
             else:
-                self.store = TCPStore(place.address, place.port, place.size, place.rank == 0, timeout)
-            look = TCPStore(place.address, place.port, None, False, timeout)  # the thread's own connection
+                self.store = TCPStore(info.address, info.port, info.size, info.rank == 0, timeout)
+            look = TCPStore(info.address, info.port, None, False, timeout)  # the thread's own connection
         except dist.DistNetworkError as error:
             taken = "EADDRINUSE" in str(error) or "already in use" in str(error)
             reason = "is in use by another program" if taken else "can't be reached"
             raise ValueError(
-                f"port {place.port} of {place.address}, where the {place.size} processes meet, {reason}; "
-                f"start again{', with another port' if place.launcher == 'torchrun' else ''}"
+                f"port {info.port} of {info.address}, where the {info.size} processes meet, {reason}; "
+                f"start again{', with another port' if info.launcher == 'torchrun' else ''}"
             ) from None
         # A restarted group may meet at the same store: an old mistake is none of its business.
         self._looking = PrefixStore(f"darts_hpc/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", look)
@@ -62,7 +62,7 @@ class Peers:
                 self._hear()
             except (dist.DistError, RuntimeError):  # the store is gone, and with it rank 0
                 pass
-        if self.place.rank != 0:
+        if self.info.rank != 0:
             time.sleep(2 * SECONDS_TO_LEAVE)
             os._exit(2)
 
@@ -78,18 +78,18 @@ class Peers:
 
     def exchange(self, key: str, value: str) -> list[str]:
         """Return every rank's value."""
-        self.store.set(f"{key}/{self.place.rank}", value)
-        return [self.store.get(f"{key}/{rank}").decode() for rank in range(self.place.size)]
+        self.store.set(f"{key}/{self.info.rank}", value)
+        return [self.store.get(f"{key}/{rank}").decode() for rank in range(self.info.size)]
 
     def _signed(self, mistake: str) -> str:
-        return mistake if self.place.rank == 0 else f"rank {self.place.rank}: {mistake}"
+        return mistake if self.info.rank == 0 else f"rank {self.info.rank}: {mistake}"
 
     def _hear(self) -> None:
         """Mark this rank as told; rank 0 waits until all are, because the store ends with it."""
-        self._looking.set(f"told/{self.place.rank}", "")
-        everyone = [f"told/{rank}" for rank in range(self.place.size)]
+        self._looking.set(f"told/{self.info.rank}", "")
+        everyone = [f"told/{rank}" for rank in range(self.info.size)]
         deadline = time.monotonic() + SECONDS_TO_HEAR
-        while self.place.rank == 0 and not self._looking.check(everyone) and time.monotonic() < deadline:
+        while self.info.rank == 0 and not self._looking.check(everyone) and time.monotonic() < deadline:
             time.sleep(SECONDS_BETWEEN_LOOKS / 5)
 
     def _told(self) -> str | None:
@@ -104,10 +104,10 @@ class Peers:
             told = self._told()
             if told is None or self._closed.wait(SECONDS_TO_LEAVE):  # the main thread may be on its way out
                 continue
-            if self.place.rank == 0:
+            if self.info.rank == 0:
                 print("error:", " ".join(told.split()), file=sys.stderr, flush=True)
             with self._lock:
                 self._hear()
-            if self.place.rank == 0:
+            if self.info.rank == 0:
                 stop_restarts()
             os._exit(2)

@@ -19,7 +19,7 @@ FIRST_PORT, NUM_PORTS = 20000, 10000  # below the ports that systems hand out by
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """This process among `size`, on its node among the local ranks, and where rank 0 listens."""
 
     launcher: str
@@ -30,7 +30,7 @@ class Place:
     port: int = 0
 
 
-def find_place(env: Mapping[str, str] = os.environ) -> Place:
+def detect_launcher(env: Mapping[str, str] = os.environ) -> RankInfo:
     """Ask the innermost launcher. Under MPI every rank must call it, because the address is broadcast.
 
     Raises ValueError when a launcher says only half of it, or two contradict each other.
@@ -42,7 +42,7 @@ def find_place(env: Mapping[str, str] = os.environ) -> Place:
     if "SLURM_STEP_ID" in env and not mpirun:  # without a step it is the batch script: one process, whatever --ntasks
         return _slurm(env)
     size = next((env[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in env), "1")
-    return _mpi(_number("the number of MPI ranks", size)) if size != "1" else Place("none")
+    return _mpi(_number("the number of MPI ranks", size)) if size != "1" else RankInfo("none")
 
 
 def job_name(env: Mapping[str, str] = os.environ) -> str:
@@ -98,7 +98,7 @@ def stop_restarts(env: Mapping[str, str] = os.environ) -> None:
         os.kill(os.getppid(), MISTAKE)
 
 
-def _torchrun(env: Mapping[str, str]) -> Place:
+def _torchrun(env: Mapping[str, str]) -> RankInfo:
     missing = [name for name in TORCHRUN if name not in env]
     if missing:
         given = ", ".join(name for name in TORCHRUN if name in env)
@@ -114,20 +114,20 @@ def _torchrun(env: Mapping[str, str]) -> Place:
     rank, size, local_rank, port = (_number(name, env[name]) for name in (*TORCHRUN[:3], "MASTER_PORT"))
     if not 1 <= port <= 65535:  # at port 0 every rank would wait for the others for ever
         raise ValueError(f"MASTER_PORT={port}: expected 1 to 65535, a port that is free on {env['MASTER_ADDR']}")
-    return _checked(Place("torchrun", rank, size, local_rank, env["MASTER_ADDR"], port))
+    return _checked(RankInfo("torchrun", rank, size, local_rank, env["MASTER_ADDR"], port))
 
 
-def _slurm(env: Mapping[str, str]) -> Place:
+def _slurm(env: Mapping[str, str]) -> RankInfo:
     missing = [name for name in SLURM if name not in env]
     if missing:
         raise ValueError(f"srun set SLURM_STEP_ID, but not {', '.join(missing)}; start with srun or torchrun")
     rank, size, local_rank = (_number(name, env[name]) for name in SLURM[:3])
     job, step = _number("SLURM_JOB_ID", env["SLURM_JOB_ID"]), _number("SLURM_STEP_ID", env["SLURM_STEP_ID"])
     port = FIRST_PORT + (job * 16 + step) % NUM_PORTS  # steps of one job, and jobs that share a node, don't meet
-    return _checked(Place("Slurm", rank, size, local_rank, first_host(env["SLURM_STEP_NODELIST"]), port))
+    return _checked(RankInfo("Slurm", rank, size, local_rank, first_host(env["SLURM_STEP_NODELIST"]), port))
 
 
-def _mpi(size: int) -> Place:
+def _mpi(size: int) -> RankInfo:
     try:
         from mpi4py import MPI
     except ImportError:
@@ -145,9 +145,9 @@ def _mpi(size: int) -> Place:
         )
     local_rank = world.Split_type(MPI.COMM_TYPE_SHARED).rank
     address, port = world.bcast((socket.gethostname(), _free_port()) if world.rank == 0 else None, root=0)
-    place = Place("MPI", world.rank, world.size, local_rank, address, port)
+    info = RankInfo("MPI", world.rank, world.size, local_rank, address, port)
     MPI.Finalize()  # torch takes over; a rank that leaves early must not wait for the others at its exit
-    return place
+    return info
 
 
 def first_host(nodes: str) -> str:
@@ -158,13 +158,13 @@ def first_host(nodes: str) -> str:
     return re.sub(r"\[([^],-]*)[^\]]*\]", r"\1", first[0])
 
 
-def _checked(place: Place) -> Place:
-    if not 0 <= place.rank < place.size or not 0 <= place.local_rank < place.size:
+def _checked(info: RankInfo) -> RankInfo:
+    if not 0 <= info.rank < info.size or not 0 <= info.local_rank < info.size:
         raise ValueError(
-            f"{place.launcher} says rank {place.rank}, local rank {place.local_rank} of {place.size} processes, which "
+            f"{info.launcher} says rank {info.rank}, local rank {info.local_rank} of {info.size} processes, which "
             "can't be; are variables of another launcher left in the environment?"
         )
-    return place
+    return info
 
 
 def _number(name: str, text: str) -> int:

@@ -6,31 +6,31 @@ import torch.distributed as dist
 from darts_hpc.distributed.world import World
 
 
-class Vote:
-    """Every rank casts its wish once a step; each cast answers with the largest wish of the step before.
+class StopConsensus:
+    """Every rank posts its own signal (0: none) once per step, and gets the largest that was posted a step before.
 
     The answer is the same on every rank. It was under way for a whole step, on the CPU and beside the device's work,
-    so nobody waits for it; a process alone is answered at once.
+    so nobody waits for it; a single process gets its own signal at once.
     """
 
     def __init__(self, world: World):
         self.world = world
-        self._ballot = torch.zeros(1, dtype=torch.int64)
+        self._signal = torch.zeros(1, dtype=torch.int64)
         self._work: dist.Work | None = None
 
-    def cast(self, wish: int) -> int:
-        """Send a wish (0: none) and return the outcome before it."""
+    def post(self, signal: int) -> int:
+        """Send this rank's signal (0: none), and return the outcome of the step before."""
         if self.world.size == 1:
-            return wish
-        outcome = self.settle()
-        self._ballot.fill_(wish)
-        self._work = dist.all_reduce(self._ballot, dist.ReduceOp.MAX, group=self.world.control, async_op=True)
+            return signal
+        outcome = self.wait()
+        self._signal.fill_(signal)
+        self._work = dist.all_reduce(self._signal, dist.ReduceOp.MAX, group=self.world.control, async_op=True)
         return outcome
 
-    def settle(self) -> int:
-        """Return the outcome of the vote that is under way, if any: 0 without one."""
+    def wait(self) -> int:
+        """Return the outcome that is under way, if any: 0 without one."""
         if self._work is None:
             return 0
         self._work.wait()
         self._work = None
-        return int(self._ballot)
+        return int(self._signal)

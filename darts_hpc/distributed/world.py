@@ -12,8 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
-from darts_hpc.distributed.error_channel import Peers
-from darts_hpc.distributed.launcher import Place, end_with_launcher, find_place
+from darts_hpc.distributed.error_channel import ErrorChannel
+from darts_hpc.distributed.launcher import RankInfo, detect_launcher, end_with_launcher
 
 
 @dataclass(frozen=True)
@@ -42,51 +42,51 @@ class World:
         Raises:
             ValueError: the launcher contradicts itself, the processes can't meet, or a device does not exist.
         """
-        place = find_place()
-        if place.launcher != "none":
+        info = detect_launcher()
+        if info.launcher != "none":
             end_with_launcher()
-        if place.size == 1:
+        if info.size == 1:
             yield cls(_use(_choose_device(device, gpu)))
             return
-        peers = Peers(place, timeout_s)
+        channel = ErrorChannel(info, timeout_s)
         try:
-            world = cls._join(place, peers, device, datetime.timedelta(seconds=timeout_s))
+            world = cls._join(info, channel, device, datetime.timedelta(seconds=timeout_s))
             yield world
             world.barrier()  # gloo aborts a rank whose peers tear the group down while it still answers
-            peers.close()
+            channel.close()
             dist.destroy_process_group()
         except ValueError as mistake:
-            peers.leave(str(mistake))
+            channel.leave(str(mistake))
             raise
         except RuntimeError:
-            told = peers.mistake()
+            told = channel.mistake()
             if told is None:
                 raise
-            peers.leave(told)
+            channel.leave(told)
             raise ValueError(told) from None
         finally:
-            peers.close()
+            channel.close()
 
     @classmethod
-    def _join(cls, place: Place, peers: Peers, device: str, timeout: datetime.timedelta) -> "World":
-        if not torch.cuda.is_available() or place.local_rank < torch.cuda.device_count() or device == "cpu":
-            chosen = _choose_device(device, place.local_rank)
+    def _join(cls, info: RankInfo, channel: ErrorChannel, device: str, timeout: datetime.timedelta) -> "World":
+        if not torch.cuda.is_available() or info.local_rank < torch.cuda.device_count() or device == "cpu":
+            chosen = _choose_device(device, info.local_rank)
         elif torch.cuda.device_count() == 1:  # maybe each process was given one GPU as its own; else see below
             chosen = _choose_device(device, 0)
         else:
             raise ValueError(
-                f"local rank {place.local_rank} of {socket.gethostname()} finds {torch.cuda.device_count()} GPUs; "
+                f"local rank {info.local_rank} of {socket.gethostname()} finds {torch.cuda.device_count()} GPUs; "
                 "start no more processes a node than it has GPUs"
             )
         _use(chosen)
-        _check_devices(peers.exchange("device", _device_name(chosen)))
+        _check_devices(channel.exchange("device", _device_name(chosen)))
         _check_interface("NCCL_SOCKET_IFNAME" if chosen.type == "cuda" else "GLOO_SOCKET_IFNAME")
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        group = PrefixStore("group", peers.store)
-        dist.init_process_group(backend, store=group, rank=place.rank, world_size=place.size, timeout=timeout)
+        group = PrefixStore("group", channel.store)
+        dist.init_process_group(backend, store=group, rank=info.rank, world_size=info.size, timeout=timeout)
         control = dist.new_group(backend="gloo", timeout=timeout)
         assert isinstance(control, dist.ProcessGroup)
-        return cls(chosen, place.rank, place.size, control)
+        return cls(chosen, info.rank, info.size, control)
 
     @property
     def is_main(self) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from darts_hpc.config.memory import MemoryConfig, parse_bytes
-from darts_hpc.config.schema import SearchConfig
+from darts_hpc.config.shared import MemoryConfig, parse_bytes
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.shape import DataShape
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import ExplainedError, is_out_of_memory
@@ -16,7 +16,7 @@ from darts_hpc.memory.predict import CUDA_BLOCK, Step
 from darts_hpc.models.supernet.build import choose_supernet
 from darts_hpc.models.supernet.fast.kernels.stage_convolutions import MOST_CHANNELS
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
-from darts_hpc.training.cuda_graph import graph_hindrance
+from darts_hpc.training.cuda_graph import why_not_graph
 
 METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
 MOST = 2**20
@@ -154,11 +154,11 @@ class MemoryPlan:
 
 def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan:
     """Return the plan of a search; every rank asks for it."""
-    sync_bn = cfg.parallel.sync_bn and world.size > 1
+    sync_bn = cfg.runtime.sync_bn and world.size > 1
     torch_only = None
     if sync_bn:
         torch_only = "knows no BatchNorm over several processes"
-    elif cfg.speed.compile:
+    elif cfg.runtime.compile:
         torch_only = "is not made of torch's operations, which --compile compiles"
     chosen = choose_supernet(cfg.model.supernet, world.device, cfg.model.init_channels, torch_only=torch_only)
     # where one rank falls back, all do
@@ -172,10 +172,10 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         image_size=shape.image_size,
         num_images=shape.num_images,
         sync_bn=sync_bn,
-        precision=cfg.speed.precision,
+        precision=cfg.runtime.precision,
         optim=cfg.optim,
         device=world.device.type,
-        cuda_graph=cfg.speed.cuda_graph and world.device.type == "cuda" and graph_hindrance(world) is None,
+        cuda_graph=cfg.runtime.cuda_graph and world.device.type == "cuda" and why_not_graph(world) is None,
     )
     return MemoryPlan(
         step,

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from darts_hpc.config.schema import SgdConfig
+from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, MetaLiveBytes
@@ -16,7 +16,7 @@ from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
 from darts_hpc.space.phases import meta_stands_for
 from darts_hpc.training.optim import build_sgd
-from darts_hpc.training.rollback import WholeStep
+from darts_hpc.training.rollback import Rollback
 from darts_hpc.training.search_step import search_step
 
 CUDA_BLOCK = 512
@@ -134,7 +134,7 @@ def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) 
     architect.optimizer.step()
     architect.optimizer.zero_grad()
     train, valid = (_batch(step, batch_size, device) for _ in range(2))
-    with WholeStep(supernet, architect, optimizer):
+    with Rollback(supernet, architect, optimizer):
         search_step(supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world, precision=step.precision)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from darts_hpc.config.schema import flat
+from darts_hpc.config.flags import flat
 
 NOT_COMPARED = frozenset(
     {"data", "save", "resume", "device", "gpu", "tensorboard", "model_path"}

@@ -1,14 +1,16 @@
 """How fast a run is, and what it waits for."""
 
+import functools
+import logging
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from darts_hpc.run.gpu_usage import gpu_utilisation
-
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class DataWait:
@@ -110,3 +112,46 @@ def readable_duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} seconds"
+
+
+def gpu_utilisation(device: torch.device) -> float | None:
+    """Return the percentage of the last moments in which the GPU ran a kernel, as NVIDIA's management library has it.
+
+    None without a GPU, or without the library: darts_hpc[gpu].
+    """
+    if device.type != "cuda":
+        return None
+    library = _open_library()
+    if library is None:
+        return None
+    try:
+        return float(library.nvmlDeviceGetUtilizationRates(_handle(library, device)).gpu)
+    except library.NVMLError as error:  # a MIG slice has no such number, for one
+        _say_once(f"no GPU utilisation in the metrics: {error}")
+        return None
+
+
+@functools.cache
+def _open_library() -> Any:
+    try:
+        import pynvml
+    except ImportError:
+        _say_once("no GPU utilisation in the metrics without nvidia-ml-py: pip install 'darts_hpc[gpu]'")
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        _say_once(f"no GPU utilisation in the metrics: {error}")
+        return None
+    return pynvml
+
+
+@functools.cache
+def _handle(library: Any, device: torch.device) -> Any:
+    # By its UUID: the library counts all GPUs of the machine, torch those of CUDA_VISIBLE_DEVICES
+    return library.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    log.info(text)

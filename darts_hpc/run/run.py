@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from darts_hpc.config.schema import RunConfig
+from darts_hpc.config.shared import RunConfig
 from darts_hpc.distributed.launcher import is_restart, job_name, launch_time
-from darts_hpc.distributed.stop_consensus import Vote
+from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
-from darts_hpc.errors import NothingLost
+from darts_hpc.errors import RolledBack
 from darts_hpc.run.checkpoint import CheckpointStore, check_fingerprint, save_atomically, write_text_atomically
 from darts_hpc.run.folder import choose_run_folder, command_line, environment, lock_run_folder, logging_to
 from darts_hpc.run.interrupt import Interrupt, name_of
@@ -105,7 +105,7 @@ class Run:
                         f"can't write to the run folder {self.folder} ({error}); choose another with --save"
                     ) from None
             self._interrupt = stack.enter_context(Interrupt())
-            self._vote = Vote(self.world)
+            self._consensus = StopConsensus(self.world)
             self._resources = stack.pop_all()
         log.info("run folder: %s", self.folder)
         if self.world.device.type == "cpu":
@@ -131,7 +131,7 @@ class Run:
         stopped = isinstance(error, Interrupted)
         if stopped:
             log.info("%s; go on with: %s", error, self._resume_hint())
-        elif isinstance(error, NothingLost):
+        elif isinstance(error, RolledBack):
             saved = self.world.size == 1 and self.save()  # the other ranks are still in the step, and can't answer
             log.error(
                 "out of memory in epoch %d after %d steps, %s; go on, with less, with: %s",
@@ -240,9 +240,9 @@ class Run:
 
         Every rank calls this equally often. Several ranks stop one call later, when all know of it.
         """
-        asked = self._vote.cast(self._interrupt.requested)
+        asked = self._consensus.post(self._interrupt.requested)
         if asked:
-            self._vote.settle()
+            self._consensus.wait()
             saved = self.save()
             if self.world.is_main:
                 self._ask_for_requeue(saved)

@@ -50,9 +50,9 @@ class SeparableConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.op(x)
 
-    def between(self, rectified: Tensor) -> Tensor:
+    def pre_norm(self, rectified: Tensor) -> Tensor:
         """Return what lies between the first ReLU and the last BatchNorm, op[-1]."""
-        return _between(self.op, rectified)
+        return _pre_norm(self.op, rectified)
 
 
 class DilatedConv(nn.Module):
@@ -72,23 +72,23 @@ class DilatedConv(nn.Module):
             return self.op(x)
         rectified = self.op[0](x)
         if self.stride == 2:
-            return self.op[-1](self.between_phases(even_pixels(rectified)))
+            return self.op[-1](self.pre_norm_phases(even_pixels(rectified)))
         if can_split(x, self.kernel_size):
-            return merge_phases(self.op[-1](self.between_phases(split_phases(rectified))))
-        return self.op[-1](self.between(rectified))
+            return merge_phases(self.op[-1](self.pre_norm_phases(split_phases(rectified))))
+        return self.op[-1](self.pre_norm(rectified))
 
-    def between(self, rectified: Tensor) -> Tensor:
+    def pre_norm(self, rectified: Tensor) -> Tensor:
         """Return what lies between the first ReLU and the last BatchNorm, op[-1]."""
-        return _between(self.op, rectified)
+        return _pre_norm(self.op, rectified)
 
-    def between_phases(self, phases: Tensor) -> Tensor:
+    def pre_norm_phases(self, phases: Tensor) -> Tensor:
         """Return the same in phases: of all phases for stride 1, of the even pixels for stride 2."""
         by_channel, pointwise = self.op[1], self.op[2]
         assert isinstance(by_channel, nn.Conv2d)
         return pointwise(depthwise(phases, by_channel.weight))
 
 
-def _between(sequence: nn.Sequential, x: Tensor) -> Tensor:
+def _pre_norm(sequence: nn.Sequential, x: Tensor) -> Tensor:
     for module in list(sequence)[1:-1]:
         x = module(x)
     return x
@@ -110,9 +110,9 @@ class FactorizedReduce(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.bn(self.between(self.relu(x)))
+        return self.bn(self.pre_norm(self.relu(x)))
 
-    def between(self, rectified: Tensor) -> Tensor:
+    def pre_norm(self, rectified: Tensor) -> Tensor:
         """Return what lies between the ReLU and the BatchNorm."""
         height, width = rectified.shape[-2:]
         shifted = F.pad(rectified, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]

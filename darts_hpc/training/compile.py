@@ -14,7 +14,7 @@ GRAPHS_OF_A_MODULE = 8
 
 def compile_modules(modules: Iterable[nn.Module], device: torch.device, backend: str = "inductor") -> bool:
     """Compile each module in place, when it is first called; return False, and warn, where no compiler works."""
-    if reason := hindrance(device, backend):
+    if reason := why_not_compile(device, backend):
         log.warning("--compile: %s; going on without", reason)
         return False
     modules = list(modules)
@@ -26,7 +26,7 @@ def compile_modules(modules: Iterable[nn.Module], device: torch.device, backend:
     return True
 
 
-def hindrance(device: torch.device, backend: str = "inductor") -> str | None:
+def why_not_compile(device: torch.device, backend: str = "inductor") -> str | None:
     """Return why torch.compile does not work here, such as a missing C++ compiler, or None: by compiling a line."""
 
     def line(x: Tensor) -> Tensor:

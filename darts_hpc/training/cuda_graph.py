@@ -5,14 +5,14 @@ import logging
 import torch
 from torch import Tensor
 
-from darts_hpc.config.speed import SearchSpeedConfig
+from darts_hpc.config.train_search import SearchRuntimeConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.fast.fused import FusedSuperNet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
 from darts_hpc.training.compile import compile_modules
-from darts_hpc.training.rollback import WholeStep
+from darts_hpc.training.rollback import Rollback
 from darts_hpc.training.search_step import SearchStep, StepNumbers, search_step
 
 log = logging.getLogger(__name__)
@@ -28,11 +28,11 @@ def build_search_step(
     *,
     grad_clip: float,
     world: World,
-    cfg: SearchSpeedConfig,
+    cfg: SearchRuntimeConfig,
 ) -> SearchStep:
     """Return the search's step in the number formats of `cfg`, as a CUDA graph where that is asked for and possible.
 
-    Compiles the cells where `cfg` says so. A step that runs out of memory is taken back (WholeStep). Sets torch's TF32
+    Compiles the cells where `cfg` says so. A step that runs out of memory is taken back (Rollback). Sets torch's TF32
     switches, and moves the optimizer's learning rate to the device for a graph.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.tf32
@@ -48,21 +48,21 @@ def build_search_step(
 
     run: SearchStep = step
     if cfg.cuda_graph and world.device.type == "cuda":
-        if reason := graph_hindrance(world):
+        if reason := why_not_graph(world):
             log.warning("no CUDA graph: %s", reason)
         else:
             hold_learning_rate_on(world.device, optimizer)
             run = GraphedStep(step)
-    whole_step = WholeStep(supernet, architect, optimizer)
+    rollback = Rollback(supernet, architect, optimizer)
 
     def whole(train: LabelledImages, valid: LabelledImages) -> StepNumbers:
-        with whole_step:
+        with rollback:
             return run(train, valid)
 
     return whole
 
 
-def graph_hindrance(world: World) -> str | None:
+def why_not_graph(world: World) -> str | None:
     """Return why steps on a GPU can't be captured, or None where they can."""
     if world.size > 1:
         return "the processes average their gradients in between"

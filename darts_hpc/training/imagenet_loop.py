@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class StepConfig:
     """What a step does with its batches."""
 
     batch_size: int
@@ -36,7 +36,7 @@ def imagenet_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
-    recipe: Recipe,
+    recipe: StepConfig,
     precision: Precision,
     run: "Run",
     replica_check: int = 0,
@@ -64,7 +64,7 @@ def train_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
-    recipe: Recipe,
+    recipe: StepConfig,
     precision: Precision,
     weights: Sequence[nn.Parameter],
     meter: Meter,

@@ -9,24 +9,24 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from darts_hpc.errors import NothingLost, is_out_of_memory
+from darts_hpc.errors import RolledBack, is_out_of_memory
 from darts_hpc.search.architect import Architect
 
 
 @contextmanager
 def between_steps() -> Iterator[None]:
-    """Raise NothingLost where work that changes nothing of the run runs out of memory."""
+    """Raise RolledBack where work that changes nothing of the run runs out of memory."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold tensors
-        raise NothingLost(str(error)) from None
+        raise RolledBack(str(error)) from None
 
 
-class WholeStep:
-    """Run each step in `with`: out of memory, it restores what the step had changed so far and raises NothingLost.
+class Rollback:
+    """Run each step in `with`: out of memory, it restores what the step had changed so far and raises RolledBack.
 
     Until the weights' optimizer steps, that is the alphas, their optimizer and the buffers, all small: their copies
     cost next to nothing. The weights come last, when the activations are gone; if memory runs out even there, the step
@@ -68,7 +68,7 @@ class WholeStep:
         self.architect.load_state_dict(self._old_architect)
         self.optimizer.zero_grad()
         self.architect.optimizer.zero_grad()
-        raise NothingLost(str(error)) from None
+        raise RolledBack(str(error)) from None
 
 
 def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:

@@ -99,13 +99,13 @@ def test_what_the_kernels_give_repeats_to_the_bit():
     torch.manual_seed(0)
     norms = [torch.nn.BatchNorm2d(count, affine=False).to(GPU) for count in (256, 576)]
     shapes = (8, 32, 32, 32), (3, 8, 9, 16), (3, 8, 25, 16), (3, 8, 2, 16, 16), (512,), (4 * 3 * 2,)
-    x, depthwise3, depthwise5, pointwise, shares, mixer = (
+    x, depthwise3, depthwise5, pointwise, mixing_weights, mixing_weights = (
         torch.randn(shape, device=GPU, requires_grad=True) for shape in shapes
     )
-    inputs, runs = [x, depthwise3, depthwise5, pointwise, shares, mixer], []
+    inputs, runs = [x, depthwise3, depthwise5, pointwise, mixing_weights, mixing_weights], []
     for _ in range(2):
-        out = stage_convolutions(x, depthwise3, depthwise5, pointwise, shares, (2, 4, 1), *norms)
-        out = out + stage_pools(x, mixer, (2, 4, 1), norms[1])
+        out = stage_convolutions(x, depthwise3, depthwise5, pointwise, mixing_weights, (2, 4, 1), *norms)
+        out = out + stage_pools(x, mixing_weights, (2, 4, 1), norms[1])
         runs.append([out, *torch.autograd.grad(out.sin().sum(), inputs)])
     assert all(torch.equal(first, second) for first, second in zip(*runs, strict=True))
 

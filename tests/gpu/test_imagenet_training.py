@@ -11,11 +11,10 @@ from torch import nn
 from darts_hpc.config.train_imagenet import ImageNetOptimConfig
 from darts_hpc.data.loading.batches import Batch
 from darts_hpc.models.derived import NetworkImageNet
-from darts_hpc.run.gpu_usage import gpu_utilisation
 from darts_hpc.run.metrics import Meter
-from darts_hpc.run.performance import DataWait
+from darts_hpc.run.performance import DataWait, gpu_utilisation
 from darts_hpc.space.genotypes import load_genotype
-from darts_hpc.training.imagenet_loop import Recipe, train_step
+from darts_hpc.training.imagenet_loop import StepConfig, train_step
 from darts_hpc.training.optim import build_sgd, build_sgd_of
 from darts_hpc.training.precision import Precision, choose_precision
 
@@ -33,7 +32,7 @@ def losses(precision_name: str, steps: int = 8, compiled: bool = False, impl: st
     optimizer = build_sgd_of(impl, weights, ImageNetOptimConfig(learning_rate=0.05))
     labels = torch.arange(16, device=GPU) % 10
     batch = Batch(torch.randn(16, 3, 224, 224, device=GPU), labels, labels)
-    precision, recipe, seen = Precision(precision_name, GPU), Recipe(batch_size=16), []
+    precision, recipe, seen = Precision(precision_name, GPU), StepConfig(batch_size=16), []
     for _ in range(steps):
         meter = Meter(GPU)
         train_step(network, optimizer, iter([batch]), recipe, precision, weights, meter)

@@ -3,14 +3,12 @@
 import pytest
 import torch
 
-from darts_hpc.config.schema import SearchOptimConfig
-from darts_hpc.config.speed import SearchSpeedConfig
+from darts_hpc.config.train_search import SearchOptimConfig, SearchRuntimeConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.training.cuda_graph import WARM_UP_STEPS, GraphedStep, build_search_step
-from darts_hpc.training.momentum import NamedMomentum
-from darts_hpc.training.optim import build_sgd, set_learning_rate
+from darts_hpc.training.optim import MomentumByName, build_sgd, set_learning_rate
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 STEPS = WARM_UP_STEPS + 4
@@ -28,7 +26,7 @@ def search(unrolled_method: str | None, kind: str = "fused", **speed):
     supernet = build_supernet(kind, 8, 4, 5).cuda()
     optimizer = build_sgd(supernet.weights(), SearchOptimConfig(), fused=True)
     architect = Architect(supernet, learning_rate=3e-3, weight_decay=1e-3, unrolled_method=unrolled_method, world=world)
-    cfg = SearchSpeedConfig(**{"tf32": False, **speed})
+    cfg = SearchRuntimeConfig(**{"tf32": False, **speed})
     step = build_search_step(supernet, architect, optimizer, grad_clip=5.0, world=world, cfg=cfg)
     return supernet, optimizer, step
 
@@ -46,7 +44,7 @@ def test_replayed_steps_equal_eager_ones_also_after_a_new_learning_rate(unrolled
             set_learning_rate(optimizer, 0.025 / (1 + index))
             losses.append(step(batch(2 * index), batch(2 * index + 1)).loss.clone())
         assert ("one CUDA graph from here on" in caplog.text) == cuda_graph
-        momentum = NamedMomentum(optimizer, supernet).state_dict()["momentum_buffer"]
+        momentum = MomentumByName(optimizer, supernet).state_dict()["momentum_buffer"]
         state = {name: tensor.double() for name, tensor in supernet.state_dict().items()}
         runs.append((torch.stack(losses), state, momentum))
     (eager, eager_state, eager_momentum), (graphed, graphed_state, graphed_momentum) = runs

@@ -14,7 +14,10 @@ from run_entries import TINY, entry, entry_killed_at_batch
 
 from darts_hpc import evaluate, train, train_search, visualize
 from darts_hpc.config.cli import run_entry
-from darts_hpc.config.schema import EvaluateConfig, SearchConfig, TrainConfig, VisualizeConfig
+from darts_hpc.config.evaluate import EvaluateConfig
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.config.visualize import VisualizeConfig
 from darts_hpc.run.checkpoint import CheckpointStore
 
 ENTRIES = {

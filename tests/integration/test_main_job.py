@@ -12,7 +12,7 @@ from run_entries import TINY, entry
 
 from darts_hpc import train
 from darts_hpc.config.cli import parse_config
-from darts_hpc.config.schema import TrainConfig
+from darts_hpc.config.train import TrainConfig
 from darts_hpc.data.sets.image_set import ImageSet
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.models.supernet.plain import SuperNet

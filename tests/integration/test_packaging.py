@@ -55,8 +55,8 @@ def test_wheel_holds_every_file_of_the_package_and_every_preset(wheel: Path):
 def test_installed_wheel_reads_its_own_presets(elsewhere):
     program = """
 import darts_hpc
-from darts_hpc.config import cli, schema
-cfg = cli.parse_config(schema.SearchConfig, ["--config", "configs/search/digits.yaml"])
+from darts_hpc.config import cli, train_search
+cfg = cli.parse_config(train_search.SearchConfig, ["--config", "configs/search/digits.yaml"])
 print(darts_hpc.__file__, cfg.data.dataset)
 """
     assert elsewhere("-c", program) == "SITE/darts_hpc/__init__.py digits\n"

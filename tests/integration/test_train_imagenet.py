@@ -17,7 +17,8 @@ from test_resume import tensors
 
 from darts_hpc import evaluate, train_imagenet
 from darts_hpc.config.cli import parse_config, run_entry
-from darts_hpc.config.train_imagenet import EvaluateImageNetConfig, ImageNetConfig
+from darts_hpc.config.evaluate import EvaluateImageNetConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.imagenet.read.synthetic import SyntheticLoader
 from darts_hpc.models.derived import NetworkImageNet

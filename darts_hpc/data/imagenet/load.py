@@ -7,7 +7,7 @@ import torch
 
 from darts_hpc.config.train_imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet.list.listing import PARTS
-from darts_hpc.data.imagenet.list.manifest import Manifest, Part
+from darts_hpc.data.imagenet.list.manifest import Manifest, Split
 from darts_hpc.data.imagenet.list.open_manifest import open_manifest
 from darts_hpc.data.imagenet.list.quarantine import Quarantine, journal_of
 from darts_hpc.data.imagenet.read.dali import DaliLoader, import_dali
@@ -70,7 +70,7 @@ def _open_samples(
     quarantine = Quarantine(journal_of(path), cfg.max_bad_images)
     samples = {}
     for name in parts:
-        part: Part = getattr(manifest, name)
+        part: Split = getattr(manifest, name)
         samples[name] = Samples(
             root=cfg.data, part=part, order=_order(name, len(part), cfg, seed, world), quarantine=quarantine, seed=seed,
             device=world.device, augment=name == "train", image_size=cfg.image_size, resize=cfg.resize,

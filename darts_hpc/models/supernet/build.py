@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 
 from darts_hpc.models.supernet.base import RelaxedNetwork
-from darts_hpc.models.supernet.fast.fused import FusedSuperNet, kernel_hindrance
-from darts_hpc.models.supernet.fast.stacked import StackedSuperNet, unserved
+from darts_hpc.models.supernet.fast.fused import FusedSuperNet, why_not_kernels
+from darts_hpc.models.supernet.fast.stacked import StackedSuperNet, why_not_stacked
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 
@@ -54,8 +54,8 @@ def choose_supernet(
     """
     if kind == "auto":
         kind = "fused" if device.type == "cuda" else "plain"
-    if kind in ("fused", "stacked") and (reason := unserved(num_nodes, primitives)):
+    if kind in ("fused", "stacked") and (reason := why_not_stacked(num_nodes, primitives)):
         return "plain", f"the {kind} supernet {reason}: taking the plain one"
-    if kind == "fused" and (reason := torch_only or kernel_hindrance(device, init_channels)):
+    if kind == "fused" and (reason := torch_only or why_not_kernels(device, init_channels)):
         return "stacked", f"the fused supernet {reason}: taking the stacked one"
     return kind, None

@@ -81,32 +81,32 @@ class MixedOp(nn.Module):
 
     def forward(self, state: State, weights: Tensor, node: NodeSum) -> None:
         """Add a state's candidates, weighted by weights (O,), to a node. 'none' has a weight but nothing to add."""
-        shares = weights.unbind()
+        mixing_weights = weights.unbind()
         for column in self._contributing:
-            _add_scaled(node, self._ops[column], state, shares[column])
+            _add_scaled(node, self._ops[column], state, mixing_weights[column])
 
 
-def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, share: Tensor) -> None:
-    """Add share * candidate(state). Where the candidate ends with a BatchNorm, the share is that one's scale: a pass
-    over the memory less, and its backward yields the share's gradient."""
+def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tensor) -> None:
+    """Add weight * candidate(state). Where the candidate ends with a BatchNorm, the weight is that one's scale: a pass
+    over the memory less, and its backward yields the weight's gradient."""
     match candidate:
         case nn.Sequential() if isinstance(pool := candidate[0], nn.MaxPool2d | nn.AvgPool2d):
-            node.add(_normalised(candidate[1], state.pooled(pool), share))
+            node.add(_normalised(candidate[1], state.pooled(pool), weight))
         case DilatedConv() if phases_pay(state.x) and candidate.stride == 2:
-            node.add(_normalised(candidate.op[-1], candidate.between_phases(state.even_pixels), share))
+            node.add(_normalised(candidate.op[-1], candidate.pre_norm_phases(state.even_pixels), weight))
         case DilatedConv() if phases_pay(state.x) and can_split(state.x, candidate.kernel_size):
-            phases = candidate.between_phases(state.phases)
-            node.add(_normalised(candidate.op[-1], phases, share), in_phases=True)
+            phases = candidate.pre_norm_phases(state.phases)
+            node.add(_normalised(candidate.op[-1], phases, weight), in_phases=True)
         case SeparableConv() | DilatedConv():
-            node.add(_normalised(candidate.op[-1], candidate.between(state.rectified), share))
+            node.add(_normalised(candidate.op[-1], candidate.pre_norm(state.rectified), weight))
         case FactorizedReduce():
-            node.add(_normalised(candidate.bn, candidate.between(state.rectified), share))
+            node.add(_normalised(candidate.bn, candidate.pre_norm(state.rectified), weight))
         case _:
-            node.add(share * candidate(state.x))
+            node.add(weight * candidate(state.x))
 
 
-def _normalised(norm: nn.Module, x: Tensor, share: Tensor) -> Tensor:
-    return batch_norm(norm, x, share.expand(x.shape[1]))
+def _normalised(norm: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+    return batch_norm(norm, x, weight.expand(x.shape[1]))
 
 
 def _candidate(name: str, channels: int, stride: int) -> nn.Module:
@@ -146,8 +146,8 @@ class Cell(nn.Module):
         edges = iter(zip(self._ops, weights.unbind(), strict=True))
         for _ in range(self.num_nodes):
             node = NodeSum()
-            for state, (op, share) in zip(states, edges, strict=False):
-                op(state, share, node)
+            for state, (op, weight) in zip(states, edges, strict=False):
+                op(state, weight, node)
             states.append(State(node.total()))
         return torch.cat([state.x for state in states[2:]], dim=1)
 

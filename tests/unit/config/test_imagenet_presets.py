@@ -8,7 +8,7 @@ import torch
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.distributed.world import World
-from darts_hpc.train_imagenet import make_recipe
+from darts_hpc.train_imagenet import step_config
 from darts_hpc.training.schedule import imagenet_learning_rate
 
 FOLDER = Path(__file__).parents[3] / "configs" / "imagenet"
@@ -30,14 +30,14 @@ def preset(name: str, *flags: str) -> ImageNetConfig:
 def test_a_preset_takes_the_batches_and_the_rates_of_its_recipe(name):
     processes, accumulate, images, rates = PRESETS[name]
     cfg = preset(name)
-    recipe = make_recipe(cfg, World(torch.device("cpu"), size=processes))
+    recipe = step_config(cfg, World(torch.device("cpu"), size=processes))
     assert recipe.accumulate == accumulate and recipe.batch_size * accumulate * processes == images
     got = [imagenet_learning_rate(epoch, cfg.run.epochs, cfg.optim) for epoch in (0, 4, 100, 249)]
     assert got == pytest.approx(rates)
     assert (cfg.run.epochs, cfg.model.init_channels, cfg.model.layers, cfg.model.auxiliary) == (250, 48, 14, True)
     assert (recipe.auxiliary_weight, recipe.label_smooth, recipe.grad_clip) == (0.4, 0.1, 5.0)
     assert (cfg.optim.momentum, cfg.optim.weight_decay, cfg.model.drop_path_prob) == (0.9, 3e-5, 0.0)
-    assert cfg.machine.sync_bn == (recipe.batch_size < 64)  # small batches share their statistics
+    assert cfg.runtime.sync_bn == (recipe.batch_size < 64)  # small batches share their statistics
 
 
 def test_every_preset_is_tested_here():
@@ -46,8 +46,8 @@ def test_every_preset_is_tested_here():
 
 def test_smoke_is_small_and_uses_all_of_it():
     cfg = preset("smoke")
-    assert cfg.data.loader == "synthetic" and cfg.run.checkpoint_freq and cfg.machine.replica_check
-    assert [make_recipe(cfg, World(torch.device("cpu"), size=n)).accumulate for n in (1, 2, 4)] == [4, 2, 1]
+    assert cfg.data.loader == "synthetic" and cfg.run.checkpoint_freq and cfg.runtime.replica_check
+    assert [step_config(cfg, World(torch.device("cpu"), size=n)).accumulate for n in (1, 2, 4)] == [4, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_smoke_is_small_and_uses_all_of_it():
 )
 def test_processes_that_do_not_divide_the_batch_are_refused_with_the_way_out(processes, way_out):
     with pytest.raises(ValueError) as refusal:
-        make_recipe(preset("large_batch"), World(torch.device("cpu"), size=processes))
+        step_config(preset("large_batch"), World(torch.device("cpu"), size=processes))
     said = str(refusal.value)
     assert said.startswith(f"--global_batch_size 1024 is no multiple of --batch_size 128 times {processes} processes")
     assert said.endswith(way_out) and "\n" not in said
     if processes == 16:
-        assert make_recipe(preset("large_batch", *way_out.split()), World(torch.device("cpu"), size=16)).accumulate == 1
+        assert step_config(preset("large_batch", *way_out.split()), World(torch.device("cpu"), size=16)).accumulate == 1

@@ -16,7 +16,7 @@ LAUNCHER = """
 import os, sys, time
 import torch
 from darts_hpc.config import cli
-from darts_hpc.distributed.stop_consensus import Vote
+from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
 
 def main(cfg):
@@ -109,12 +109,12 @@ def test_ranks_end_within_seconds_of_their_launcher(tmp_path):
 
 def test_all_ranks_agree_on_the_step_to_stop_at_though_only_one_was_asked(tmp_path):
     body = """
-    vote = Vote(world)
+    vote = StopConsensus(world)
     for step in range(100):
-        if vote.cast(15 if world.rank == 1 and step >= 7 else 0):
+        if vote.post(15 if world.rank == 1 and step >= 7 else 0):
             break
         time.sleep(0.01 * world.rank)
-    vote.settle()
+    vote.wait()
     print(step)
     """
     assert ends(tmp_path, launch(tmp_path, body, 93)) == [(0, "")] * NUM_RANKS

@@ -8,8 +8,8 @@ import types
 import pytest
 
 from darts_hpc.distributed.launcher import (
-    Place,
-    find_place,
+    RankInfo,
+    detect_launcher,
     first_host,
     is_first_process,
     is_restart,
@@ -38,22 +38,23 @@ STEP = {
 @pytest.mark.parametrize(
     ("env", "place"),
     [
-        ({}, Place("none")),
-        (TORCHRUN, Place("torchrun", 3, 4, 1, "node7", 29500)),
-        (STEP, Place("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),
-        (BATCH, Place("none")),  # the batch script itself is one process, however many tasks srun would start
-        ({**STEP, "MASTER_ADDR": "stale", "MASTER_PORT": "1"}, Place("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),
+        ({}, RankInfo("none")),
+        (TORCHRUN, RankInfo("torchrun", 3, 4, 1, "node7", 29500)),
+        (STEP, RankInfo("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),
+        (BATCH, RankInfo("none")),  # the batch script itself is one process, however many tasks srun would start
+        ({**STEP, "MASTER_ADDR": "stale", "MASTER_PORT": "1"}, RankInfo("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),
         # srun starts one torchrun a node: torchrun is the innermost
         ({**STEP, **TORCHRUN, "SLURM_STEP_NUM_TASKS": "2", "GROUP_WORLD_SIZE": "2"},
-         Place("torchrun", 3, 4, 1, "node7", 29500)),
-        ({**STEP, "PMI_RANK": "5", "PMI_SIZE": "8"}, Place("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),  # --mpi=pmi2
-        ({**STEP, "OMPI_COMM_WORLD_SIZE": "1"}, Place("none")),  # mpirun -n 1 in an interactive step
-        ({"PMI_SIZE": "1", "PMI_RANK": "0"}, Place("none")),
+         RankInfo("torchrun", 3, 4, 1, "node7", 29500)),
+        # --mpi=pmi2
+        ({**STEP, "PMI_RANK": "5", "PMI_SIZE": "8"}, RankInfo("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),
+        ({**STEP, "OMPI_COMM_WORLD_SIZE": "1"}, RankInfo("none")),  # mpirun -n 1 in an interactive step
+        ({"PMI_SIZE": "1", "PMI_RANK": "0"}, RankInfo("none")),
     ],
     ids=["alone", "torchrun", "srun", "batch", "stale address", "srun torchrun", "srun pmi2", "mpirun 1", "hydra 1"],
 )  # fmt: skip
 def test_the_innermost_launcher_says_it_all(env, place):
-    assert find_place(env) == place
+    assert detect_launcher(env) == place
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_the_innermost_launcher_says_it_all(env, place):
 )
 def test_half_an_answer_or_a_contradiction_is_refused(env, message):
     with pytest.raises(ValueError, match=message.replace("(", r"\(")):
-        find_place(env)
+        detect_launcher(env)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_the_first_host_of_a_node_list(nodes, host):
 
 def test_steps_of_a_job_and_neighbouring_jobs_meet_at_ports_of_their_own():
     ports = {
-        find_place({**STEP, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)}).port
+        detect_launcher({**STEP, "SLURM_JOB_ID": str(job), "SLURM_STEP_ID": str(step)}).port
         for job in range(100, 140)
         for step in range(16)
     }
@@ -115,7 +116,7 @@ def fake_mpi(monkeypatch, size: int) -> list[str]:
 
 def test_mpirun_says_it_through_mpi4py_even_inside_slurm(monkeypatch):
     calls = fake_mpi(monkeypatch, size=4)
-    place = find_place({**STEP, "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"})
+    place = detect_launcher({**STEP, "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"})
     assert (place.launcher, place.rank, place.size) == ("MPI", 0, 4) and place.port > 0
     assert calls == ["finalized"]
 
@@ -123,13 +124,13 @@ def test_mpirun_says_it_through_mpi4py_even_inside_slurm(monkeypatch):
 def test_mpi4py_of_another_mpi_is_refused_instead_of_four_runs_of_one(monkeypatch):
     fake_mpi(monkeypatch, size=1)
     with pytest.raises(ValueError, match=r"started 4 processes, but mpi4py sees 1.*Some MPI 5"):
-        find_place({"PMI_SIZE": "4", "PMI_RANK": "0"})
+        detect_launcher({"PMI_SIZE": "4", "PMI_RANK": "0"})
 
 
 def test_without_mpi4py_mpirun_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ValueError, match=r"pip install 'darts_hpc\[mpi\]'"):
-        find_place({"PMI_SIZE": "4", "PMI_RANK": "0"})
+        detect_launcher({"PMI_SIZE": "4", "PMI_RANK": "0"})
 
 
 def test_one_process_of_many_speaks_about_a_bad_flag():

@@ -6,8 +6,8 @@ import pytest
 import torch
 from ranks import on_ranks
 
-from darts_hpc.config.memory import parse_bytes
-from darts_hpc.config.schema import SearchConfig
+from darts_hpc.config.shared import parse_bytes
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.shape import DataShape
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import ExplainedError

@@ -7,7 +7,7 @@ import torch
 from torch._C._profiler import _EventType  # pyright: ignore[reportPrivateUsage]
 from torch.profiler import ProfilerActivity, profile
 
-from darts_hpc.config.schema import SgdConfig
+from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import LiveBytes
 from darts_hpc.memory.predict import Step, trace

@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 
-from darts_hpc.run import gpu_usage
+from darts_hpc.run import performance
 from darts_hpc.run.performance import DataWait, Window
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -54,17 +54,17 @@ def library(monkeypatch):
         nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=used[handle]),
     )
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    for cached in (gpu_usage._open_library, gpu_usage._handle, gpu_usage._say_once):
+    for cached in (performance._open_library, performance._handle, performance._say_once):
         cached.cache_clear()
     yield module
-    for cached in (gpu_usage._open_library, gpu_usage._handle, gpu_usage._say_once):
+    for cached in (performance._open_library, performance._handle, performance._say_once):
         cached.cache_clear()
 
 
 def test_utilisation_is_that_of_torchs_gpu_by_its_uuid_not_of_the_same_number(library):
     with mock.patch("torch.cuda.get_device_properties", return_value=SimpleNamespace(uuid="second")):
-        assert gpu_usage.gpu_utilisation(CUDA) == 93
-    assert gpu_usage.gpu_utilisation(CPU) is None
+        assert performance.gpu_utilisation(CUDA) == 93
+    assert performance.gpu_utilisation(CPU) is None
 
 
 def test_without_the_library_or_its_answer_there_is_no_number_and_one_line(library, monkeypatch, caplog):
@@ -76,10 +76,10 @@ def test_without_the_library_or_its_answer_there_is_no_number_and_one_line(libra
         mock.patch("torch.cuda.get_device_properties", return_value=SimpleNamespace(uuid="first")),
         caplog.at_level(20),
     ):
-        assert [gpu_usage.gpu_utilisation(CUDA) for _ in range(2)] == [None, None]
-        gpu_usage._open_library.cache_clear()
+        assert [performance.gpu_utilisation(CUDA) for _ in range(2)] == [None, None]
+        performance._open_library.cache_clear()
         monkeypatch.setitem(sys.modules, "pynvml", None)
-        assert [gpu_usage.gpu_utilisation(CUDA) for _ in range(2)] == [None, None]
+        assert [performance.gpu_utilisation(CUDA) for _ in range(2)] == [None, None]
     assert [record.message for record in caplog.records] == [
         "no GPU utilisation in the metrics: not supported",
         "no GPU utilisation in the metrics without nvidia-ml-py: pip install 'darts_hpc[gpu]'",

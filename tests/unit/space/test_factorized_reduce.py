@@ -29,7 +29,7 @@ def values_and_gradients(reduce: FactorizedReduce, x: torch.Tensor, original: bo
         one, other = (conv.weight for conv in (reduce.conv_1, reduce.conv_2))
         out = torch.cat([F.conv2d(x, one, stride=2), F.conv2d(x[:, :, 1:, 1:], other, stride=2)], 1)
     else:
-        out = reduce.between(x)
+        out = reduce.pre_norm(x)
     gradients = torch.autograd.grad(out.sin().sum(), (x, reduce.conv_1.weight, reduce.conv_2.weight))
     return [out, *gradients]
 

@@ -10,11 +10,11 @@ import torch
 from ranks import on_ranks
 from torch import nn
 
-from darts_hpc.config.schema import SearchOptimConfig
+from darts_hpc.config.train_search import SearchOptimConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
-from darts_hpc.training.compile import compile_modules, hindrance
+from darts_hpc.training.compile import compile_modules, why_not_compile
 from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.search_step import search_step
 
@@ -69,4 +69,4 @@ def test_without_a_compiler_modules_stay_as_they_are_and_the_log_says_why(tmp_pa
 
 
 def test_where_a_compiler_works_nothing_hinders():
-    assert on_ranks(1, hindrance, CPU, "eager") == [None]
+    assert on_ranks(1, why_not_compile, CPU, "eager") == [None]

@@ -14,7 +14,7 @@ from darts_hpc.models.derived import NetworkImageNet
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.data_parallel import data_parallel
-from darts_hpc.training.imagenet_loop import Recipe, train_step
+from darts_hpc.training.imagenet_loop import StepConfig, train_step
 from darts_hpc.training.precision import Precision
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def steps(network: nn.Module, batches: list[Batch], accumulate: int = 1) -> tupl
     """Take SGD steps; return the last norm and the meter's totals."""
     weights, meter = list(network.parameters()), Meter(CPU)
     optimizer = torch.optim.SGD(weights, 0.1, momentum=0.9, weight_decay=3e-5)
-    recipe = Recipe(batch_size=len(batches[0].labels), accumulate=accumulate)
+    recipe = StepConfig(batch_size=len(batches[0].labels), accumulate=accumulate)
     source, norm = iter(batches), torch.zeros(())
     for _ in range(len(batches) // accumulate):
         norm = train_step(network, optimizer, source, recipe, Precision("fp32", CPU), weights, meter)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from darts_hpc.config.schema import SearchDataConfig
+from darts_hpc.config.train_search import SearchDataConfig
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.plain import SuperNet

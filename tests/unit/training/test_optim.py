@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from darts_hpc.config.schema import SearchOptimConfig
+from darts_hpc.config.train_search import SearchOptimConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.models.supernet.plain import SuperNet
-from darts_hpc.training.momentum import NamedMomentum
-from darts_hpc.training.optim import build_sgd, set_learning_rate
+from darts_hpc.training.optim import MomentumByName, build_sgd, set_learning_rate
 from darts_hpc.training.schedule import cosine_learning_rate
 from darts_hpc.training.search_step import weight_step
 
@@ -52,12 +51,12 @@ def test_momentum_moves_between_forms_of_the_supernet_so_that_the_next_step_is_t
         weight_step(supernet, optimizer, batch, grad_clip=5.0, world=World(torch.device("cpu")))
 
     (first, first_sgd), (second, second_sgd) = search(kinds[0]), search(kinds[1])
-    assert NamedMomentum(first_sgd, first).state_dict() == {"momentum_buffer": {}}
+    assert MomentumByName(first_sgd, first).state_dict() == {"momentum_buffer": {}}
     step(first, first_sgd, 1)
-    saved = NamedMomentum(first_sgd, first).state_dict()
+    saved = MomentumByName(first_sgd, first).state_dict()
     assert set(saved["momentum_buffer"]) == set(SuperNet(4, 3, 5).named_weights())
     second.load_state_dict(first.state_dict())
-    NamedMomentum(second_sgd, second).load_state_dict(saved)
+    MomentumByName(second_sgd, second).load_state_dict(saved)
     for supernet, optimizer in ((first, first_sgd), (second, second_sgd)):
         step(supernet, optimizer, 2)
     moved = second.state_dict()

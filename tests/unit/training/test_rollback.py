@@ -6,7 +6,7 @@ import torch
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.search.architect import Architect
-from darts_hpc.training.rollback import NothingLost, WholeStep, is_out_of_memory
+from darts_hpc.training.rollback import Rollback, RolledBack, is_out_of_memory
 from darts_hpc.training.search_step import search_step
 
 WORLD = World(torch.device("cpu"))
@@ -40,7 +40,7 @@ def test_out_of_memory_after_the_alphas_moved_takes_the_step_back(search, steps_
     for _ in range(steps_before):
         step()
     before = state(supernet, architect, optimizer)
-    whole_step = WholeStep(supernet, architect, optimizer)
+    rollback = Rollback(supernet, architect, optimizer)
     moved = []
 
     def refuse(*args, **kwargs):
@@ -49,26 +49,26 @@ def test_out_of_memory_after_the_alphas_moved_takes_the_step_back(search, steps_
 
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.utils, "clip_grad_norm_", refuse)  # after both passes, before the weights move
-        with pytest.raises(NothingLost, match="can't allocate"), whole_step:
+        with pytest.raises(RolledBack, match="can't allocate"), rollback:
             step()
     assert any(not torch.equal(a, b) for a, b in zip(before, moved[0], strict=False))
     after = state(supernet, architect, optimizer)
     assert len(after) == len(before) and all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(parameter.grad is None for parameter in supernet.parameters())
-    with whole_step:  # and the search can go on
+    with rollback:  # and the search can go on
         step()
 
 
 def test_out_of_memory_after_the_weights_moved_is_not_called_taken_back(search):
     supernet, architect, optimizer, step = search
-    with pytest.raises(RuntimeError, match="can't allocate"), WholeStep(supernet, architect, optimizer):
+    with pytest.raises(RuntimeError, match="can't allocate"), Rollback(supernet, architect, optimizer):
         step()
         raise RuntimeError(REFUSAL)
 
 
 def test_other_errors_pass(search):
     supernet, architect, optimizer, _ = search
-    with pytest.raises(RuntimeError, match="shape"), WholeStep(supernet, architect, optimizer):
+    with pytest.raises(RuntimeError, match="shape"), Rollback(supernet, architect, optimizer):
         raise RuntimeError("shape mismatch")
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from darts_hpc.data.imagenet.list.counter import Counter
 from darts_hpc.data.imagenet.list.listing import PARTS, Entry, list_data
-from darts_hpc.data.imagenet.list.manifest import COLUMNS, Damaged, Manifest, Part
-from darts_hpc.data.imagenet.list.packed_strings import Strings
+from darts_hpc.data.imagenet.list.manifest import COLUMNS, Damaged, Manifest, Split
+from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 
 BLOCK = 1024
 """Images between two looks at the clock."""
@@ -30,7 +30,7 @@ def build_manifest(root: Path, num_threads: int, parts: Sequence[str] = PARTS) -
     listing = list_data(root, parts)
     file_names = list(listing.files)
     index = {name: i for i, name in enumerate(file_names)}
-    shared_names = Strings.of(file_names)
+    shared_names = PackedStrings.of(file_names)
     total = sum(map(len, listing.entries.values()))
     found = {}
     with ThreadPoolExecutor(num_threads) as pool, Counter(total, f"reading the images of {root} once") as counter:
@@ -47,7 +47,7 @@ def build_manifest(root: Path, num_threads: int, parts: Sequence[str] = PARTS) -
         classes=listing.classes,
         file_names=shared_names,
         file_sizes=np.array(list(listing.files.values()), np.int64),
-        folders=Strings.of(listing.folders),
+        folders=PackedStrings.of(listing.folders),
         folder_times=np.array(list(listing.folders.values()), np.int64),
         **found,
     )
@@ -92,9 +92,9 @@ def _part(
     entries: Sequence[Entry],
     facts: Sequence[tuple[int, int, int, int] | DamagedImage],
     index: dict[str, int],
-    file_names: Strings,
+    file_names: PackedStrings,
     has_keys: bool,
-) -> Part:
+) -> Split:
     rows, keys, damaged = [], [], []
     for entry, fact in zip(entries, facts, strict=True):
         if isinstance(fact, DamagedImage):
@@ -105,4 +105,6 @@ def _part(
         keys.append(entry.name)
     table = np.array(rows, np.int64).reshape(-1, len(COLUMNS))
     columns = {name: table[:, i].astype(kind) for i, (name, kind) in enumerate(COLUMNS.items())}
-    return Part(file_names=file_names, keys=Strings.of(keys) if has_keys else None, damaged=tuple(damaged), **columns)
+    return Split(
+        file_names=file_names, keys=PackedStrings.of(keys) if has_keys else None, damaged=tuple(damaged), **columns
+    )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from darts_hpc.data.imagenet.list.listing import PARTS, list_shards, shard_files, tree_files, tree_folders
-from darts_hpc.data.imagenet.list.packed_strings import Strings
+from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.durable import write_atomically
 
 FORMAT = 1
@@ -35,7 +35,7 @@ class Damaged(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Part:
+class Split:
     """The usable images of train or val; a sample id is an index into these.
 
     file_names: the manifest's. files (N,): the file that holds each image. offsets, sizes (N,): where in it.
@@ -43,7 +43,7 @@ class Part:
     keys: of samples that share their files with others, the shards. damaged: the images left out.
     """
 
-    file_names: Strings
+    file_names: PackedStrings
     files: np.ndarray
     offsets: np.ndarray
     sizes: np.ndarray
@@ -51,7 +51,7 @@ class Part:
     widths: np.ndarray
     heights: np.ndarray
     checksums: np.ndarray
-    keys: Strings | None = None
+    keys: PackedStrings | None = None
     damaged: tuple[Damaged, ...] = ()
 
     def __len__(self) -> int:
@@ -77,11 +77,11 @@ class Manifest:
     """
 
     classes: tuple[str, ...]
-    train: Part
-    val: Part
-    file_names: Strings
+    train: Split
+    val: Split
+    file_names: PackedStrings
     file_sizes: np.ndarray
-    folders: Strings
+    folders: PackedStrings
     folder_times: np.ndarray
 
     @property
@@ -114,7 +114,7 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
         **_packed("folders", manifest.folders),
     }
     for name in PARTS:
-        part: Part = getattr(manifest, name)
+        part: Split = getattr(manifest, name)
         arrays |= {f"{name}.{column}": getattr(part, column) for column in COLUMNS}
         arrays |= {} if part.keys is None else _packed(f"{name}.keys", part.keys)
         arrays |= _packed(f"{name}.damaged", [text for damaged in part.damaged for text in damaged])
@@ -137,7 +137,7 @@ def load_manifest(path: Path) -> Manifest:
         parts = {}
         for name in PARTS:
             texts = list(_unpacked(arrays, f"{name}.damaged"))
-            parts[name] = Part(
+            parts[name] = Split(
                 file_names=file_names,
                 keys=_unpacked(arrays, f"{name}.keys") if f"{name}.keys.text" in arrays else None,
                 damaged=tuple(map(Damaged, texts[::2], texts[1::2])),
@@ -186,9 +186,9 @@ def _described(size: int | None) -> str:
 
 
 def _packed(name: str, texts: Iterable[str]) -> dict[str, np.ndarray]:
-    strings = texts if isinstance(texts, Strings) else Strings.of(texts)
+    strings = texts if isinstance(texts, PackedStrings) else PackedStrings.of(texts)
     return {f"{name}.text": strings.text, f"{name}.ends": strings.ends}
 
 
-def _unpacked(arrays: dict[str, np.ndarray], name: str) -> Strings:
-    return Strings(arrays[f"{name}.text"], arrays[f"{name}.ends"])
+def _unpacked(arrays: dict[str, np.ndarray], name: str) -> PackedStrings:
+    return PackedStrings(arrays[f"{name}.text"], arrays[f"{name}.ends"])

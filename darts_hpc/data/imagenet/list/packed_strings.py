@@ -7,14 +7,14 @@ from typing import overload
 import numpy as np
 
 
-class Strings(Sequence[str]):
+class PackedStrings(Sequence[str]):
     """Texts (file names, of any bytes) as their joined bytes (M,) uint8 and where each ends (N,) int64."""
 
     def __init__(self, text: np.ndarray, ends: np.ndarray):
         self.text, self.ends = text, ends
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> "Strings":
+    def of(cls, texts: Iterable[str]) -> "PackedStrings":
         """Pack texts."""
         encoded = [os.fsencode(text) for text in texts]
         ends = np.cumsum([len(text) for text in encoded], dtype=np.int64)
@@ -34,6 +34,6 @@ class Strings(Sequence[str]):
         start = self.ends[index - 1] if index else 0
         return os.fsdecode(self.text[start : self.ends[index]].tobytes())
 
-    def equals(self, other: "Strings") -> bool:
+    def equals(self, other: "PackedStrings") -> bool:
         """Return whether they are the same texts."""
         return np.array_equal(self.ends, other.ends) and np.array_equal(self.text, other.text)

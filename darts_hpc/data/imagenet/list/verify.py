@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from darts_hpc.data.imagenet.list.inspect import DamagedImage, read_bytes
-from darts_hpc.data.imagenet.list.manifest import Damaged, Manifest, Part
+from darts_hpc.data.imagenet.list.manifest import Damaged, Manifest, Split
 
 BLOCK = 1024
 """Images between two looks at the clock."""
 
 
-def verified(content: bytes, part: Part, sample_id: int) -> bytes:
+def verified(content: bytes, part: Split, sample_id: int) -> bytes:
     """Return an image's bytes if they are the manifest's. Raises DamagedImage."""
     size = int(part.sizes[sample_id])
     if len(content) != size:
@@ -22,7 +22,7 @@ def verified(content: bytes, part: Part, sample_id: int) -> bytes:
     return content
 
 
-def read_sample(root: Path, part: Part, sample_id: int) -> bytes:
+def read_sample(root: Path, part: Split, sample_id: int) -> bytes:
     """Return an image's bytes, which are the manifest's. Raises DamagedImage."""
     path = f"{root}/{part.file_names[int(part.files[sample_id])]}"
     size = int(part.sizes[sample_id])
@@ -42,7 +42,7 @@ def find_damage(root: Path, manifest: Manifest, num_threads: int, count: Callabl
     return found
 
 
-def _damage(root: Path, part: Part, sample_id: int) -> Damaged | None:
+def _damage(root: Path, part: Split, sample_id: int) -> Damaged | None:
     try:
         read_sample(root, part, sample_id)
     except DamagedImage as damage:

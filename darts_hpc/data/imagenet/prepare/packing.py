@@ -18,9 +18,9 @@ from darts_hpc import counter_rng
 from darts_hpc.data.imagenet.list.counter import Counter
 from darts_hpc.data.imagenet.list.inspect import DamagedImage
 from darts_hpc.data.imagenet.list.listing import PARTS
-from darts_hpc.data.imagenet.list.manifest import Manifest, Part, load_manifest, save_manifest
+from darts_hpc.data.imagenet.list.manifest import Manifest, Split, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import NAME
-from darts_hpc.data.imagenet.list.packed_strings import Strings
+from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.list.verify import find_damage, read_sample
 from darts_hpc.durable import failpoint, fsync_folder, write_atomically
 
@@ -77,7 +77,7 @@ def pack(source: Path, manifest: Manifest, destination: Path, *, shard_bytes: in
     return len(shards)
 
 
-def _plan(name: str, part: Part, shard_bytes: int, seed: int, stream: int) -> Iterator[Shard]:
+def _plan(name: str, part: Split, shard_bytes: int, seed: int, stream: int) -> Iterator[Shard]:
     ids = torch.arange(len(part))
     shuffled = counter_rng.random_bits(seed, ids, stream).argsort(stable=True).numpy()
     number = np.cumsum(part.sizes[shuffled]) // shard_bytes
@@ -104,7 +104,7 @@ def _write(source: Path, manifest: Manifest, destination: Path, shard: Shard) ->
     """Write one shard, unless it is there."""
     if (destination / shard.name).is_file():
         return
-    part: Part = getattr(manifest, shard.part)
+    part: Split = getattr(manifest, shard.part)
     temporary = destination / f".{shard.name}.writing"
     with temporary.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for sample_id in shard.ids.tolist():
@@ -129,21 +129,21 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 def _packed_manifest(manifest: Manifest, shards: list[Shard]) -> Manifest:
     """Return the manifest of the shards: the same images under the same ids, elsewhere."""
-    file_names = Strings.of(shard.name for shard in shards)
+    file_names = PackedStrings.of(shard.name for shard in shards)
     parts = {}
     for name in PARTS:
-        part: Part = getattr(manifest, name)
+        part: Split = getattr(manifest, name)
         files, offsets = np.zeros_like(part.files), np.zeros_like(part.offsets)
         for index, shard in enumerate(shards):
             if shard.part == name:
                 files[shard.ids] = index
                 offsets[shard.ids] = _offsets(part.sizes[shard.ids])
-        keys = Strings.of(part.keys[i] if part.keys is not None else part.name(i) for i in range(len(part)))
+        keys = PackedStrings.of(part.keys[i] if part.keys is not None else part.name(i) for i in range(len(part)))
         parts[name] = dataclasses.replace(
             part, file_names=file_names, files=files, offsets=offsets, keys=keys, damaged=()
         )
     return dataclasses.replace(
-        manifest, file_names=file_names, folders=Strings.of(()), folder_times=np.empty(0, np.int64), **parts
+        manifest, file_names=file_names, folders=PackedStrings.of(()), folder_times=np.empty(0, np.int64), **parts
     )
 
 

@@ -13,7 +13,7 @@ from darts_hpc.data.imagenet.list.listing import list_shards, shard_files, tree_
 from darts_hpc.data.imagenet.list.lock import locked
 from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import NAME, STAGING, VAL_NAME
-from darts_hpc.data.imagenet.list.packed_strings import Strings
+from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.list.verify import find_damage
 from darts_hpc.durable import failpoint
 
@@ -60,7 +60,7 @@ def _of_usable_files(manifest: Manifest) -> Manifest:
     """Leave out the files that no usable image lies in: some can't be read, and some are links to nowhere."""
     parts = {name: getattr(manifest, name) for name in manifest.parts}
     used = np.unique(np.concatenate([part.files for part in parts.values()]))
-    names = Strings.of(manifest.file_names[int(i)] for i in used)
+    names = PackedStrings.of(manifest.file_names[int(i)] for i in used)
     places = {
         name: dataclasses.replace(part, file_names=names, files=np.searchsorted(used, part.files).astype(np.int32))
         for name, part in parts.items()

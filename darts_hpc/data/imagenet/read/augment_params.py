@@ -21,7 +21,7 @@ NUM_STREAMS = RANKS + len(JITTER)
 """Streams of random numbers of one image: areas, ratios, top, left, flip, factors, ranks of the colour operations."""
 
 
-class Draws(NamedTuple):
+class AugmentParams(NamedTuple):
     """For each image: box (B, 4) int64 top, left, height, width in its pixels; flip (B,) bool; colour factors (B, 4)
     float64 in the order of JITTER; order (B, 4) int64, the operations as they follow one another.
     """
@@ -32,13 +32,13 @@ class Draws(NamedTuple):
     orders: Tensor
 
 
-def draw(seed: int, epoch: int, ids: Tensor, widths: Tensor, heights: Tensor) -> Draws:
+def draw(seed: int, epoch: int, ids: Tensor, widths: Tensor, heights: Tensor) -> AugmentParams:
     """Draw for images of the given ids and sizes (B,)."""
     keys = counter_rng.random_bits(seed, epoch, ids, IMAGE)
     uniform = counter_rng.uniform(keys[:, None], torch.arange(NUM_STREAMS))  # (B, NUM_STREAMS)
     strength = torch.tensor(list(JITTER.values()), dtype=torch.float64)
     base = torch.tensor([name != "hue" for name in JITTER])  # hue shifts around 0, the others scale around 1
-    return Draws(
+    return AugmentParams(
         boxes=crop_boxes(uniform[:, :FLIP], widths, heights),
         flips=uniform[:, FLIP] < 0.5,
         factors=base + (2 * uniform[:, FACTORS:RANKS] - 1) * strength,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from darts_hpc.data.imagenet.list.inspect import DamagedImage
-from darts_hpc.data.imagenet.read.augment_params import Draws
+from darts_hpc.data.imagenet.read.augment_params import AugmentParams
 from darts_hpc.data.imagenet.read.jitter import jitter_batch, twist_batch
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.loading.batches import Batch
@@ -45,7 +45,7 @@ class DaliLoader:
         self._readers = ThreadPoolExecutor(num_threads, thread_name_prefix="read-images")
         self._pipeline: Any = None
         self._feed = _Feed()
-        self._waiting: deque[tuple[Tensor, Draws | None]] = deque()
+        self._waiting: deque[tuple[Tensor, AugmentParams | None]] = deque()
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch from a step on; without the damaged images, which are named."""
@@ -69,12 +69,12 @@ class DaliLoader:
         _attempt(pipeline.schedule_run)
         while (pixels := _next_pixels(pipeline, self.device)) is not None:
             yield from self._empty_batches(epoch)
-            ids, draws = self._waiting.popleft()
+            ids, params = self._waiting.popleft()
             pixels = pixels.to(self.device, non_blocking=True)
-            if draws is not None and self.exact_jitter:
-                pixels = jitter_batch(pixels, draws.factors, draws.orders)
-            elif draws is not None:
-                pixels = twist_batch(pixels, draws.factors)
+            if params is not None and self.exact_jitter:
+                pixels = jitter_batch(pixels, params.factors, params.orders)
+            elif params is not None:
+                pixels = twist_batch(pixels, params.factors)
             yield self.samples.finish(epoch, ids, pixels)
         yield from self._empty_batches(epoch)
         pipeline.reset()
@@ -99,11 +99,11 @@ class DaliLoader:
             ids, files = reading.popleft()
             contents = self._whole(ids, [content for file in files for content in file.result()])
             ids = torch.tensor(list(contents), dtype=torch.int64)
-            draws = self.samples.draws(epoch, ids) if self.samples.augment else None
-            self._waiting.append((ids, draws))
+            params = self.samples.augment_params(epoch, ids) if self.samples.augment else None
+            self._waiting.append((ids, params))
             if contents:
                 images = [np.frombuffer(content, np.uint8) for content in contents.values()]
-                yield images, *self._geometry(ids, draws)
+                yield images, *self._geometry(ids, params)
 
     def _read(self, ids: Tensor) -> list[bytes | DamagedImage]:
         contents: list[bytes | DamagedImage] = []
@@ -123,13 +123,13 @@ class DaliLoader:
                 whole[sample_id] = content
         return whole
 
-    def _geometry(self, ids: Tensor, draws: Draws | None) -> tuple[np.ndarray, ...]:
+    def _geometry(self, ids: Tensor, params: AugmentParams | None) -> tuple[np.ndarray, ...]:
         """Return the inputs of the pipeline after the images."""
-        if draws is None:
+        if params is None:
             sizes, corners = self.samples.centres(ids)
             return sizes.float().numpy(), corners.int().numpy()
-        corners, shapes = draws.boxes.int().split(2, dim=1)
-        return tuple(tensor.contiguous().numpy() for tensor in (corners, shapes, draws.flips.int()))
+        corners, shapes = params.boxes.int().split(2, dim=1)
+        return tuple(tensor.contiguous().numpy() for tensor in (corners, shapes, params.flips.int()))
 
     def _build(self, batch_size: int, prefetch: int, source: "_Feed") -> Any:
         samples, types = self.samples, self._dali.types
@@ -184,8 +184,8 @@ class DaliLoader:
                 content = np.frombuffer(self.samples.read(sample_id), np.uint8)
             except DamagedImage:
                 continue  # found out already
-            draws = self.samples.draws(epoch, one) if self.samples.augment else None
-            if (why := self._failure([content], *self._geometry(one, draws))) is not None:
+            params = self.samples.augment_params(epoch, one) if self.samples.augment else None
+            if (why := self._failure([content], *self._geometry(one, params))) is not None:
                 culprits.append((sample_id, why))
         if not culprits:
             raise RuntimeError(f"DALI failed in epoch {epoch + 1}, step {step}: {reason}")

@@ -19,8 +19,8 @@ MIDDLE = 128
 def twist_batch(images: Tensor, factors: Tensor) -> Tensor:
     """Return images (B, H, W, 3) uint8 with brightness, contrast, saturation and hue changed as fn.color_twist does.
 
-    factors (B, 4) float64 lie on the CPU, in the order of draws.JITTER, hue in turns. DALI's own operator takes
-    more than twice the time on a CPU, and takes it where a GPU waits for its images.
+    factors (B, 4) float64 are on the CPU, in the order of augment_params.JITTER, hue in turns. DALI's own operator
+    takes more than twice the time on a CPU, and takes it where a GPU waits for its images.
     """
     return _in_turns(_twist, images, *_twists(factors))
 
@@ -52,7 +52,7 @@ def _twist(images: Tensor, matrices: Tensor, offsets: Tensor) -> Tensor:
 def jitter_batch(images: Tensor, factors: Tensor, orders: Tensor) -> Tensor:
     """Return images (B, H, W, 3) uint8, each changed by its four colour operations in its own order.
 
-    factors (B, 4) float64 and orders (B, 4) int64 lie on the CPU, as Draws has them: nothing waits for the device.
+    factors (B, 4) float64 and orders (B, 4) int64 are on the CPU, as in AugmentParams: nothing waits for the device.
     """
     return _in_turns(_jitter, images, factors, orders)
 
@@ -100,7 +100,7 @@ def adjust_hue(images: Tensor, factors: Tensor) -> Tensor:
 
 
 OPERATIONS = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
-"""In the order of draws.JITTER."""
+"""In the order of augment_params.JITTER."""
 
 
 def _blend(degenerate: Tensor, images: Tensor, factors: Tensor) -> Tensor:

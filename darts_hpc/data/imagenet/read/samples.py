@@ -11,10 +11,10 @@ from torch import Tensor
 
 from darts_hpc import counter_rng
 from darts_hpc.data.imagenet.list.inspect import DamagedImage, read_bytes
-from darts_hpc.data.imagenet.list.manifest import Damaged, Part
+from darts_hpc.data.imagenet.list.manifest import Damaged, Split
 from darts_hpc.data.imagenet.list.quarantine import Quarantine
 from darts_hpc.data.imagenet.list.verify import read_sample, verified
-from darts_hpc.data.imagenet.read.augment_params import Draws, centre, draw
+from darts_hpc.data.imagenet.read.augment_params import AugmentParams, centre, draw
 from darts_hpc.data.loading.batches import Batch
 from darts_hpc.data.loading.order import DROP_PATH, SampleOrder
 
@@ -32,7 +32,7 @@ class Samples:
     """
 
     root: Path
-    part: Part
+    part: Split
     order: SampleOrder
     quarantine: Quarantine
     seed: int
@@ -82,12 +82,12 @@ class Samples:
         index = ids.numpy()
         return torch.from_numpy(self.part.widths[index]).long(), torch.from_numpy(self.part.heights[index]).long()
 
-    def draws(self, epoch: int, ids: Tensor) -> Draws:
+    def augment_params(self, epoch: int, ids: Tensor) -> AugmentParams:
         """Return what happens to training images in an epoch."""
         return draw(self.seed, epoch, ids, *self.sizes(ids))
 
     def centres(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sizes and corners of validation images, as draws.centre does."""
+        """Return the sizes and corners of validation images, as augment_params.centre does."""
         return centre(*self.sizes(ids), self.resize, self.image_size)
 
     def finish(self, epoch: int, ids: Tensor, pixels: Tensor) -> Batch:

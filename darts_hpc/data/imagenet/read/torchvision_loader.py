@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from darts_hpc.data.imagenet.list.inspect import DamagedImage
-from darts_hpc.data.imagenet.read.augment_params import Draws
+from darts_hpc.data.imagenet.read.augment_params import AugmentParams
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.loading.batches import Batch
 
@@ -113,7 +113,7 @@ class _Batches(Dataset[Loaded]):
     def __getitem__(self, position: tuple[int, int]) -> Loaded:
         (epoch, step), samples = position, self.samples
         ids = samples.order.ids(epoch, step)
-        draws = samples.draws(epoch, ids) if samples.augment else None
+        params = samples.augment_params(epoch, ids) if samples.augment else None
         whole, images, damaged = [], [], []
         for row, sample_id in enumerate(ids.tolist()):
             try:
@@ -122,7 +122,7 @@ class _Batches(Dataset[Loaded]):
                 damaged.append((sample_id, str(damage)))
                 continue
             whole.append(sample_id)
-            images.append(augment(image, draws, row, samples.image_size) if draws else self._cut_centre(image))
+            images.append(augment(image, params, row, samples.image_size) if params else self._cut_centre(image))
         if not images:
             return torch.tensor(whole, dtype=torch.int64), samples.no_pixels(), damaged
         return torch.tensor(whole), torch.stack([torch.from_numpy(np.array(image)) for image in images]), damaged
@@ -142,15 +142,20 @@ def decode(content: bytes) -> Image.Image:
         raise DamagedImage(" ".join(str(error).split())) from None
 
 
-def augment(image: Any, draws: Draws, row: int, size: int) -> Image.Image:
-    """Cut, resize, flip and jitter one image as a row of draws says, by torchvision's functions."""
+def augment(image: Any, params: AugmentParams, row: int, size: int) -> Image.Image:
+    """Cut, resize, flip and jitter one image as a row of params says, by torchvision's functions."""
     from torchvision.transforms import functional as F
 
-    operations: Any = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)  # as in draws.JITTER
-    top, left, height, width = draws.boxes[row].tolist()
+    operations: Any = (
+        F.adjust_brightness,
+        F.adjust_contrast,
+        F.adjust_saturation,
+        F.adjust_hue,
+    )  # as in augment_params.JITTER
+    top, left, height, width = params.boxes[row].tolist()
     image = F.resized_crop(image, top, left, height, width, [size, size])
-    if draws.flips[row]:
+    if params.flips[row]:
         image = F.hflip(image)
-    for number in draws.orders[row].tolist():
-        image = operations[number](image, float(draws.factors[row, number]))
+    for number in params.orders[row].tolist():
+        image = operations[number](image, float(params.factors[row, number]))
     return image

@@ -32,7 +32,7 @@ class FusedCell(StackedCell):
         taps = (depthwise.flatten(3).transpose(2, 3) for depthwise in (weights.depthwise3, weights.depthwise5))
         by_stage = [part.contiguous().split(STAGE_EDGES, 1) for part in (*taps, weights.pointwise)]
 
-        def run(stage: int, x: Tensor, scale: Tensor, mixer: Tensor) -> Tensor:
+        def run(stage: int, x: Tensor, scale: Tensor, mixing_weights: Tensor) -> Tensor:
             (states, edges), stride = STAGES[stage], self.stride(stage)
             half_norm, out_norm = self.norms_of(stage)
             sizes = states, edges, stride
@@ -41,7 +41,7 @@ class FusedCell(StackedCell):
             total = stage_convolutions(
                 x, depthwise3, depthwise5, pointwise, scale[:convolved], sizes, half_norm, out_norm
             )  # fmt: skip
-            total = total + stage_pools(x, mixer, sizes, out_norm)
+            total = total + stage_pools(x, mixing_weights, sizes, out_norm)
             if stride == 2:
                 assert weights.skip is not None
                 skips = self.factorized_reduce(F.relu(x), weights.skip.flatten(0, 1), groups=states)
@@ -76,7 +76,7 @@ class FusedSuperNet(StackedSuperNet):
                 cell.differentiable_twice = False
 
 
-def kernel_hindrance(device: torch.device, init_channels: int) -> str | None:
+def why_not_kernels(device: torch.device, init_channels: int) -> str | None:
     """Return why the kernels can't be used, as "needs ...", or None where they can: one is compiled and run."""
     most = 4 * init_channels  # two reductions double them
     if device.type != "cuda":

@@ -27,8 +27,8 @@ ORIGINAL_EDGE = [node * (node + 3) // 2 + source for source, node in _EDGES]
 class CellWeights(NamedTuple):
     """One cell's weights; `edge` counts in our order, `kind` is 3x3 or 5x5."""
 
-    enter0: Tensor  # (C, C_prev_prev)
-    enter1: Tensor  # (C, C_prev)
+    preprocess0: Tensor  # (C, C_prev_prev)
+    preprocess1: Tensor  # (C, C_prev)
     depthwise3: Tensor  # (role 3, edge 14, C, 3, 3)
     depthwise5: Tensor  # (role 3, edge 14, C, 5, 5)
     pointwise: Tensor  # (role 3, edge 14, kind 2, C out, C in)
@@ -58,8 +58,8 @@ def norm_channels(place: CellPlace) -> list[int]:
 
 def original_weights(weights: CellWeights, place: CellPlace) -> Iterator[tuple[str, Tensor]]:
     """Yield (name in the original's cell, view of ours), once for each of its weights."""
-    yield from _enter("preprocess0", weights.enter0, place.reduction_prev)
-    yield from _enter("preprocess1", weights.enter1, False)
+    yield from _enter("preprocess0", weights.preprocess0, place.reduction_prev)
+    yield from _enter("preprocess1", weights.preprocess1, False)
     for edge in range(NUM_EDGES):
         ops = f"_ops.{ORIGINAL_EDGE[edge]}._ops"
         for kind, (separable, dilated, _) in enumerate(KINDS):
@@ -109,22 +109,22 @@ def original_norms(statistics: Sequence[Tensor], place: CellPlace) -> Iterator[t
             edge += 1
 
 
-class SharePlan(NamedTuple):
+class MixingPlan(NamedTuple):
     """Where a cell's stages find their weights in one vector gathered from softmax(alpha)."""
 
-    positions: Tensor  # (num_shares,) in the flattened (E, O + 1) shares, whose last column is 1
-    sizes: list[int]  # its parts: the scales of all stages' branches, then each stage's mixer
+    positions: Tensor  # (num_mixing_weights,) in the flattened (E, O + 1) weights of operations, whose last column is 1
+    sizes: list[int]  # its parts: the scales of all stages' branches, then each stage's mixing weights
 
 
-def share_plan(reduction: bool) -> SharePlan:
+def mixing_plan(reduction: bool) -> MixingPlan:
     """Return the plan of a kind of cell.
 
-    A stage's scales are its branches' shares, in their order, and 1 for the pools: these are normalised once a state,
-    and its mixer (E, pools and skip x S) adds them up for each out-edge.
+    A stage's scales are its branches' mixing weights, in their order, and 1 for the pools: these are normalised once
+    per state, and mixing weights of their own (E, pools and skip x S) add them up for each out-edge.
     """
     one, width = len(PRIMITIVES), len(PRIMITIVES) + 1
     scales: list[list[int]] = []
-    mixers: list[list[int]] = []
+    mixing: list[list[int]] = []
     start = 0
     for stage, (states, edges) in enumerate(STAGES):
         rows = [width * edge for edge in ORIGINAL_EDGE[start : start + states * edges]]
@@ -134,6 +134,6 @@ def share_plan(reduction: bool) -> SharePlan:
         scale += [row + SKIP for row in rows] if factorized else []
         scales.append(scale + [one] * (2 * states))
         columns = (MAX, AVG) if factorized else (MAX, AVG, SKIP)
-        mixers.append([rows[s * edges + e] + column for e in range(edges) for column in columns for s in range(states)])
-    positions = torch.tensor([position for part in scales + mixers for position in part])
-    return SharePlan(positions, [sum(map(len, scales)), *map(len, mixers)])
+        mixing.append([rows[s * edges + e] + column for e in range(edges) for column in columns for s in range(states)])
+    positions = torch.tensor([position for part in scales + mixing for position in part])
+    return MixingPlan(positions, [sum(map(len, scales)), *map(len, mixing)])

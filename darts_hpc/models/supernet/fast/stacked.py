@@ -27,16 +27,17 @@ from darts_hpc.models.supernet.fast.layout import (
     CellWeights,
     branches,
     cell_weight_shapes,
+    mixing_plan,
     norm_channels,
     original_norms,
     original_weights,
-    share_plan,
 )
 from darts_hpc.models.supernet.plain import STEM_MULTIPLIER, SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 
 RunStage = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(stage, its states (B, S * C, H, W), shares of its branches by channel, mixer) -> its out-edges (B, E, C, H', W')."""
+"""(stage, its states (B, S * C, H, W), scales of its branches by channel, mixing weights of its pools and skips) -> its
+out-edges (B, E, C, H', W')."""
 
 
 class StackedCell(nn.Module):
@@ -58,23 +59,23 @@ class StackedCell(nn.Module):
 
         Args:
             r0, r1: the two previous states after ReLU.
-            scales: shares of all stages' branches (see SharePlan), one each.
-            tensors: one mixer a stage, then the cell's CellWeights.
+            scales: mixing weights of all stages' branches (see MixingPlan), one each.
+            tensors: the mixing weights of each stage's pools and skips, then the cell's CellWeights.
         """
         c, place, enter_norm = self.place.channels, self.place, self.norms[0]
-        mixers, weights = tensors[: len(STAGES)], CellWeights(*tensors[len(STAGES) :])
+        mixing, weights = tensors[: len(STAGES)], CellWeights(*tensors[len(STAGES) :])
         scales_by_stage = scales[:, None].expand(-1, c).flatten().split([branches(place, s) * c for s in range(4)])
         run_stage = self.stages(weights)
 
         if place.reduction_prev:
-            entered = self.factorized_reduce(r0, weights.enter0)
+            entered = self.factorized_reduce(r0, weights.preprocess0)
         else:
-            entered = F.conv2d(r0, weights.enter0[:, :, None, None])
-        entered = torch.cat((entered, F.conv2d(r1, weights.enter1[:, :, None, None])), 1)
+            entered = F.conv2d(r0, weights.preprocess0[:, :, None, None])
+        entered = torch.cat((entered, F.conv2d(r1, weights.preprocess1[:, :, None, None])), 1)
         x = batch_norm(enter_norm, entered)  # (B, S * C, H, W)
         nodes, rest = [], None  # rest: what earlier states give to the nodes still to come
         for stage, (_, edges) in enumerate(STAGES):
-            total = run_stage(stage, x, scales_by_stage[stage], mixers[stage])  # (B, E, C, H, W)
+            total = run_stage(stage, x, scales_by_stage[stage], mixing[stage])  # (B, E, C, H, W)
             if rest is not None:
                 total = total + rest
             x, rest = (total, None) if edges == 1 else total.split([1, edges - 1], 1)
@@ -86,7 +87,7 @@ class StackedCell(nn.Module):
         """Return what runs a stage with the cell's weights."""
         kernels = _dense_kernels(weights)
 
-        def run(stage: int, x: Tensor, scale: Tensor, mixer: Tensor) -> Tensor:
+        def run(stage: int, x: Tensor, scale: Tensor, mixing_weights: Tensor) -> Tensor:
             (states, edges), stride = STAGES[stage], self.stride(stage)
             half_norm, out_norm = self.norms_of(stage)
             r = F.relu(x)
@@ -101,7 +102,7 @@ class StackedCell(nn.Module):
                 parts.append(self.factorized_reduce(r, weights.skip.flatten(0, 1), groups=states))
             parts += [F.max_pool2d(x, 3, stride, 1), F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)]
             out = batch_norm(out_norm, torch.cat(parts, 1), scale)
-            return self._sum_into_nodes(out, x, mixer, states, edges, stride)
+            return self._sum_into_nodes(out, x, mixing_weights, states, edges, stride)
 
         return run
 
@@ -113,8 +114,10 @@ class StackedCell(nn.Module):
         """Return the BatchNorms of a stage's halves of separable convolutions, and of its branches."""
         return self.norms[1 + stage], self.norms[1 + len(STAGES) + stage]
 
-    def _sum_into_nodes(self, out: Tensor, x: Tensor, mixer: Tensor, states: int, edges: int, stride: int) -> Tensor:
-        """Add up a stage's scaled branches, and its pools and skips times the mixer, for each out-edge."""
+    def _sum_into_nodes(
+        self, out: Tensor, x: Tensor, mixing_weights: Tensor, states: int, edges: int, stride: int
+    ) -> Tensor:
+        """Add up a stage's scaled branches, and its pools and skips times their mixing weights, for each out-edge."""
         c, height, width = self.place.channels, *out.shape[-2:]
         convolved = 4 * states * edges * c
         pools = 2 * states * c
@@ -126,7 +129,7 @@ class StackedCell(nn.Module):
             total = total + parts[1].unflatten(1, (states, edges, c)).sum(1)
         shared = parts[-1] if stride == 2 else torch.cat((parts[-1], x), 1)
         shared = shared.reshape(len(out), -1, c * height, width)
-        return total + F.conv2d(shared, mixer.view(edges, -1, 1, 1)).view_as(total)
+        return total + F.conv2d(shared, mixing_weights.view(edges, -1, 1, 1)).view_as(total)
 
     def factorized_reduce(self, r: Tensor, weight: Tensor, groups: int = 1) -> Tensor:
         """Halve the resolution by weight (outputs, C in); an odd side is padded by one at its end."""
@@ -174,7 +177,7 @@ class StackedSuperNet(RelaxedNetwork):
         checkpoint_cells: bool = False,
     ):
         super().__init__(num_nodes, primitives)
-        if reason := unserved(num_nodes, primitives):
+        if reason := why_not_stacked(num_nodes, primitives):
             raise ValueError(f"the stacked supernet {reason}; use the plain one")
         plain = SuperNet(init_channels, layers, num_classes)  # draws the weights and alphas
         self.checkpoint_cells = checkpoint_cells
@@ -191,9 +194,9 @@ class StackedSuperNet(RelaxedNetwork):
         self.flat_weights = nn.Parameter(torch.zeros(sum(torch.Size(shape).numel() for shape in self._shapes)))
         num_norms = sum(1 for _ in self._original_norms())
         self.register_buffer("num_batches_tracked", torch.zeros(num_norms, dtype=torch.int64))  # one each of theirs
-        self._plans = {reduction: share_plan(reduction) for reduction in (False, True)}
+        self._plans = {reduction: mixing_plan(reduction) for reduction in (False, True)}
         for reduction, plan in self._plans.items():
-            self.register_buffer(f"share_positions_{int(reduction)}", plan.positions, persistent=False)
+            self.register_buffer(f"mixing_positions_{int(reduction)}", plan.positions, persistent=False)
         self.alphas_normal, self.alphas_reduce = plain.alphas_normal, plain.alphas_reduce
         self._copy(plain.state_dict())
 
@@ -205,23 +208,23 @@ class StackedSuperNet(RelaxedNetwork):
         images = images.contiguous()  # not channels_last: a stage's 5-D views would have to be copied
         x = batch_norm(self.stem_norm, F.conv2d(images, stem, padding=1), gamma, beta)
         r0 = r1 = F.relu(x)
-        for cell, place, shares in zip(self.cells, self._places, self._shares(), strict=True):
+        for cell, place, mixing_weights in zip(self.cells, self._places, self._mixing_weights(), strict=True):
             count = len(cell_weight_shapes(place))
             own, weights = weights[:count], weights[count:]
             run = recompute if self.checkpoint_cells else _call
-            x = run(cell, r0, r1, *shares, *own)
+            x = run(cell, r0, r1, *mixing_weights, *own)
             r0, r1 = r1, F.relu(x)
         return F.linear(x.mean((2, 3)), *weights)
 
-    def _shares(self) -> list[list[Tensor]]:
-        """Return each cell's branch scales and mixers.
+    def _mixing_weights(self) -> list[list[Tensor]]:
+        """Return each cell's branch scales and mixing weights.
 
         Cells of a kind get them by expand and unbind, so that backward joins their gradients in one stack and sum.
         """
         waiting = {}
         for reduction, alphas in zip((False, True), self.alphas(), strict=True):
             with_one = F.pad(alphas.softmax(-1), (0, 1), value=1.0).flatten()
-            gathered = with_one.index_select(0, getattr(self, f"share_positions_{int(reduction)}"))
+            gathered = with_one.index_select(0, getattr(self, f"mixing_positions_{int(reduction)}"))
             count = sum(place.reduction == reduction for place in self._places)
             sizes = self._plans[reduction].sizes
             waiting[reduction] = iter([row.split(sizes) for row in gathered.expand(count, -1).unbind(0)])
@@ -294,7 +297,7 @@ class StackedSuperNet(RelaxedNetwork):
                 yield f"cells.{index}.{name}", mean, variance
 
 
-def unserved(num_nodes: int, primitives: tuple[str, ...]) -> str | None:
+def why_not_stacked(num_nodes: int, primitives: tuple[str, ...]) -> str | None:
     """Return why the stacked form can't serve a search space, as "serves only ...", or None where it can."""
     if num_nodes != NUM_NODES or tuple(primitives) != tuple(PRIMITIVES):
         return f"serves only the {len(PRIMITIVES)} default primitives and {NUM_NODES} nodes"

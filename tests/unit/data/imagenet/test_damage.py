@@ -13,7 +13,7 @@ from small_imagenet import NUM_TRAIN, NUM_VALID, joined, open_loader, signature,
 
 from darts_hpc.config.train_imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet.list.inspect import build_manifest
-from darts_hpc.data.imagenet.list.manifest import Damaged, Part
+from darts_hpc.data.imagenet.list.manifest import Damaged, Split
 from darts_hpc.data.imagenet.list.quarantine import Quarantine
 from darts_hpc.data.imagenet.load import open_imagenet
 from darts_hpc.distributed.world import World
@@ -160,8 +160,8 @@ def test_however_long_the_journal_the_names_are_gone_through_once(own_tree: Path
     for victim in sorted((own_tree / "val").rglob("*.JPEG")):
         flip_bits(victim)
     assert sum(len(batch.labels) for batch in data.valid.batches(0)) == 0
-    name, asked = Part.name, []
-    monkeypatch.setattr(Part, "name", lambda part, sample_id: asked.append(sample_id) or name(part, sample_id))
+    name, asked = Split.name, []
+    monkeypatch.setattr(Split, "name", lambda part, sample_id: asked.append(sample_id) or name(part, sample_id))
     open_imagenet(config(own_tree, 20), 0, ALONE)
     assert len((own_tree / "manifest.damaged.jsonl").read_text().splitlines()) == NUM_VALID
     assert len(asked) == NUM_TRAIN + NUM_VALID

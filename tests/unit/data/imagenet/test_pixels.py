@@ -67,7 +67,7 @@ def test_exact_training_pixels_are_torchvisions_up_to_the_resize(photos: Path):
     manifest = build_manifest(photos, 1)
     exact = open_loader(photos, manifest, exact=True, batch_size=10)
     ids = torch.cat([exact.samples.order.ids(0, step) for step in range(2)])
-    draws = exact.samples.draws(0, ids)
+    draws = exact.samples.augment_params(0, ids)
     images = [decode((photos / manifest.train.name(i)).read_bytes()) for i in ids.tolist()]
     pictures = [np.array(augment(image, draws, row, 32)) for row, image in enumerate(images)]
     expected = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()

@@ -58,7 +58,7 @@ def sum_in_turns() -> None:
     launching.FINISH["ROWS"] = 4
 
 
-def convolutions(x, depthwise3, depthwise5, pointwise, shares, sizes, half_norm: Any, out_norm: Any) -> Tensor:
+def convolutions(x, depthwise3, depthwise5, pointwise, mixing_weights, sizes, half_norm: Any, out_norm: Any) -> Tensor:
     """The branches one by one, as the original computes them."""
     states, edges, stride = sizes
     c = x.shape[1] // states
@@ -84,7 +84,7 @@ def convolutions(x, depthwise3, depthwise5, pointwise, shares, sizes, half_norm:
                 (branch, pair(rectified, 1, edge, kind, stride, 2)),
                 (branches + branch, pair(half, 2, edge, kind, 1, 1)),
             ):
-                share = shares.split(c)[place][:, None, None]
+                share = mixing_weights.split(c)[place][:, None, None]
                 normed = F.batch_norm(raw, out_mean[place], out_variance[place], training=True)
                 totals[edge % edges] = totals[edge % edges] + share * normed
     return torch.stack(totals, 1)
@@ -99,12 +99,12 @@ def compare_convolutions(states: int, edges: int, stride: int, c: int, side: int
         (3, states * edges, 2, c, c), (2 * branches * c,),
     )  # fmt: skip
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    x, depthwise3, depthwise5, pointwise, shares = inputs
+    x, depthwise3, depthwise5, pointwise, mixing_weights = inputs
     ours, theirs = norms(branches * c, 2 * branches * c), norms(branches * c, 2 * branches * c)
     sizes = (states, edges, stride)
     taps = [weight.flatten(3).transpose(2, 3).contiguous() for weight in (depthwise3, depthwise5)]
-    got = stage_convolutions.stage_convolutions(x, taps[0], taps[1], pointwise, shares, sizes, ours[0], ours[1])
-    expected = convolutions(x, depthwise3, depthwise5, pointwise, shares, sizes, theirs[0], theirs[1])
+    got = stage_convolutions.stage_convolutions(x, taps[0], taps[1], pointwise, mixing_weights, sizes, ours[0], ours[1])
+    expected = convolutions(x, depthwise3, depthwise5, pointwise, mixing_weights, sizes, theirs[0], theirs[1])
     towards = torch.randn_like(expected)
     gradients = [torch.autograd.grad(out, inputs, towards) for out in (got, expected)]
     of_results = errors((got, *gradients[0]), (expected, *gradients[1]))
@@ -126,16 +126,16 @@ def compare_pools(states: int, edges: int, stride: int, c: int, side: int) -> tu
     torch.manual_seed(0)
     kinds, others = 3 if stride == 1 else 2, 5
     x = torch.randint(-3, 4, (3, states * c, side, side)).double().requires_grad_()  # windows with several largest
-    mixer = torch.randn(edges * kinds * states, dtype=torch.float64, requires_grad=True)
+    mixing_weights = torch.randn(edges * kinds * states, dtype=torch.float64, requires_grad=True)
     (ours,), (theirs,) = norms(others + 2 * states * c), norms(others + 2 * states * c)
-    got = stage_pools.stage_pools(x, mixer, (states, edges, stride), ours)
+    got = stage_pools.stage_pools(x, mixing_weights, (states, edges, stride), ours)
     pooled = torch.cat((F.max_pool2d(x, 3, stride, 1), F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)), 1)
     assert theirs.running_mean is not None and theirs.running_var is not None
     parts = F.batch_norm(pooled, theirs.running_mean[others:], theirs.running_var[others:], training=True)
     parts = torch.cat((parts, x), 1) if stride == 1 else parts
-    expected = torch.einsum("ek,bkchw->bechw", mixer.view(edges, -1), parts.unflatten(1, (kinds * states, c)))
+    expected = torch.einsum("ek,bkchw->bechw", mixing_weights.view(edges, -1), parts.unflatten(1, (kinds * states, c)))
     towards = torch.randn_like(expected)
-    gradients = [torch.autograd.grad(out, (x, mixer), towards) for out in (got, expected)]
+    gradients = [torch.autograd.grad(out, (x, mixing_weights), towards) for out in (got, expected)]
     of_results = errors((got, *gradients[0]), (expected, *gradients[1]))
     return of_results, errors(tuple(statistics(ours)), tuple(statistics(theirs)))
 
@@ -177,8 +177,10 @@ def nan_pixels() -> list[bool]:
     half, out = (norm.eval() for norm in norms(4, 12))
     weights = [torch.randn(shape).double() for shape in ((3, 1, 2, 3, 3), (3, 1, 2, 5, 5), (3, 1, 2, 2, 2))]
     taps = [weight.flatten(3).transpose(2, 3).contiguous() for weight in weights[:2]]
-    shares = torch.tensor([1.0, 1.0, 0, 0, 1, 1, 0, 0]).double()  # the 3x3 ones alone
-    convolved = stage_convolutions.stage_convolutions(x, taps[0], taps[1], weights[2], shares, (1, 1, 1), half, out)
+    mixing_weights = torch.tensor([1.0, 1.0, 0, 0, 1, 1, 0, 0]).double()  # the 3x3 ones alone
+    convolved = stage_convolutions.stage_convolutions(
+        x, taps[0], taps[1], weights[2], mixing_weights, (1, 1, 1), half, out
+    )
     expected = F.relu(x)
     dilated = F.conv2d(expected, weights[0][1, 0].unsqueeze(1), None, 1, 2, 2, 2).sum(1)
     pooled = stage_pools.stage_pools(x, torch.tensor([1.0, 0, 0]).double(), (1, 1, 1), out)

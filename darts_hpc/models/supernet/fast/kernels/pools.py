@@ -11,8 +11,8 @@ import triton.language as tl
 
 from darts_hpc.models.supernet.fast.kernels.tiles import COUNTS, image_tile, in_place
 
-UNALIGNED = ["mixer_ptr"]
-"""A mixer is a part of one vector, and may begin anywhere in it."""
+UNALIGNED = ["mixing_ptr"]
+"""Mixing weights are a part of one vector, and may begin anywhere in it."""
 LOWEST = tl.constexpr(float("-inf"))
 
 
@@ -73,11 +73,11 @@ def pool(
 
 @triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=UNALIGNED)
 def mix(
-    pools_ptr, mean_ptr, inv_std_ptr, x_ptr, mixer_ptr, out_ptr, tiles, states, edges,
+    pools_ptr, mean_ptr, inv_std_ptr, x_ptr, mixing_ptr, out_ptr, tiles, states, edges,
     SKIPS: tl.constexpr, C: tl.constexpr, PIXELS: tl.constexpr, ACC: tl.constexpr,
     BC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write, for each out-edge, the sum of the groups times the mixer (E, kinds, states), the pools normalised.
+    """Write each out-edge's sum of the groups times the mixing weights (E, kinds, states), the pools normalised.
 
     Grid: (B * tiles, edges).
     """
@@ -87,7 +87,7 @@ def mix(
     groups = (3 if SKIPS else 2) * states
     total = tl.zeros((BC, BLOCK), ACC)
     for group in range(2 * states):
-        scale = tl.load(mixer_ptr + edge * groups + group).to(ACC)
+        scale = tl.load(mixing_ptr + edge * groups + group).to(ACC)
         scale *= tl.load(inv_std_ptr + group * C + channel, mask=own, other=0.0).to(ACC)
         mean = tl.load(mean_ptr + group * C + channel, mask=own, other=0.0).to(ACC)
         raw = tl.load(pools_ptr + (image * 2 * states + group) * C * PIXELS + within, mask=mask, other=0.0).to(ACC)
@@ -95,7 +95,7 @@ def mix(
     if SKIPS:
         for state in range(states):
             x = tl.load(x_ptr + (image * states + state) * C * PIXELS + within, mask=mask, other=0.0).to(ACC)
-            total += tl.load(mixer_ptr + edge * groups + 2 * states + state).to(ACC) * x
+            total += tl.load(mixing_ptr + edge * groups + 2 * states + state).to(ACC) * x
     to = out_ptr + (image * edges + edge) * C * PIXELS + within
     tl.store(to, total.to(out_ptr.dtype.element_ty), mask=mask)
 
@@ -129,12 +129,12 @@ def sum_mixed_gradients(
 
 @triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=UNALIGNED)
 def finish_mixed_gradients(
-    sum_ptr, product_ptr, mean_ptr, inv_std_ptr, mixer_ptr, coefficients_ptr, mixer_gradient_ptr,
+    sum_ptr, product_ptr, mean_ptr, inv_std_ptr, mixing_ptr, coefficients_ptr, mixing_gradient_ptr,
     rows, states, edges, groups, count, C: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Join the tiles' sums to the mixer's gradient (E, groups, C), and to the pools' BatchNorm backward.
+    """Join the tiles' sums to the mixing weights' gradient (E, groups, C), and to the pools' BatchNorm backward.
 
-    That is k0 * g + k1 * pool + k2 for g the sum of the nodes' gradients times the mixer. Grid: (groups * C /
+    That is k0 * g + k1 * pool + k2 for g the sum of the nodes' gradients times the mixing weights. Grid: (groups * C /
     CHANNELS,).
     """
     at = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
@@ -156,11 +156,11 @@ def finish_mixed_gradients(
             of_edge += tl.sum(tl.load(sum_ptr + place * C + channel[None, :], mask=mask, other=0.0).to(tl.float64), 0)
             part = tl.load(product_ptr + place * channels + at[None, :], mask=mask, other=0.0)
             with_raw += tl.sum(part.to(tl.float64), 0)
-        kind = mixer_gradient_ptr.dtype.element_ty
-        tl.store(mixer_gradient_ptr + edge * channels + at, (with_raw * inv_std).to(kind), mask=own)
-        share = tl.load(mixer_ptr + edge * groups + group, mask=own, other=0.0).to(tl.float64)
-        total += share * of_edge
-        product += share * with_raw
+        kind = mixing_gradient_ptr.dtype.element_ty
+        tl.store(mixing_gradient_ptr + edge * channels + at, (with_raw * inv_std).to(kind), mask=own)
+        weight = tl.load(mixing_ptr + edge * groups + group, mask=own, other=0.0).to(tl.float64)
+        total += weight * of_edge
+        product += weight * with_raw
     k1 = -inv_std * inv_std * inv_std * product / count
     kind = coefficients_ptr.dtype.element_ty
     pools = 2 * states * C
@@ -171,7 +171,7 @@ def finish_mixed_gradients(
 
 @triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=UNALIGNED)
 def unmix(
-    gradient_ptr, pools_ptr, coefficients_ptr, mixer_ptr, out_ptr, tiles, states, edges, groups,
+    gradient_ptr, pools_ptr, coefficients_ptr, mixing_ptr, out_ptr, tiles, states, edges, groups,
     C: tl.constexpr, PIXELS: tl.constexpr, ACC: tl.constexpr, BC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the gradient of each pool before its BatchNorm. Grid: (B * tiles, 2 * states)."""
@@ -181,7 +181,7 @@ def unmix(
     mixed = tl.zeros((BC, BLOCK), ACC)
     for edge in range(edges):
         at = (image * edges + edge) * C * PIXELS + within
-        mixed += tl.load(mixer_ptr + edge * groups + group).to(ACC) * tl.load(
+        mixed += tl.load(mixing_ptr + edge * groups + group).to(ACC) * tl.load(
             gradient_ptr + at, mask=mask, other=0.0
         ).to(ACC)
     of_group = coefficients_ptr + group * C + channel
@@ -197,7 +197,7 @@ def unmix(
 
 @triton.jit(do_not_specialize=COUNTS, do_not_specialize_on_alignment=UNALIGNED)
 def pool_backward(
-    pooled_ptr, winner_ptr, gradient_ptr, mixer_ptr, dx_ptr, tiles, states, edges, groups,
+    pooled_ptr, winner_ptr, gradient_ptr, mixing_ptr, dx_ptr, tiles, states, edges, groups,
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, OUT_H: tl.constexpr, OUT_W: tl.constexpr,
     STRIDE: tl.constexpr, SKIPS: tl.constexpr, ACC: tl.constexpr, BC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -236,7 +236,7 @@ def pool_backward(
     if SKIPS:
         for edge in range(edges):
             at = (image * edges + edge) * C * pixels + within
-            share = tl.load(mixer_ptr + edge * groups + 2 * states + state).to(ACC)
-            dx += share * tl.load(gradient_ptr + at, mask=mask, other=0.0).to(ACC)
+            weight = tl.load(mixing_ptr + edge * groups + 2 * states + state).to(ACC)
+            dx += weight * tl.load(gradient_ptr + at, mask=mask, other=0.0).to(ACC)
     at = (image * states + state) * C * pixels + within
     tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=mask)

@@ -22,12 +22,12 @@ def stage_convolutions(
     depthwise3: Tensor,
     depthwise5: Tensor,
     pointwise: Tensor,
-    shares: Tensor,
+    mixing_weights: Tensor,
     sizes: tuple[int, int, int],
     half_norm: nn.Module,
     out_norm: nn.Module,
 ) -> Tensor:
-    """Sum a stage's separable and dilated convolutions, each normalised and times its share, into its out-edges.
+    """Sum a stage's separable and dilated convolutions, normalised and times their mixing weights, into its out-edges.
 
     Differentiable once, and only with the batch's statistics.
 
@@ -35,19 +35,19 @@ def stage_convolutions(
         x: (B, S * C, H, W), not yet rectified.
         depthwise3, depthwise5: (role 3, S * E, taps 9, C) and (.., 25, C).
         pointwise: (role 3, S * E, kind 2, C out, C in).
-        shares: (2 * 2 * S * E * C): of the dilated branches, then of the separable ones, for each channel.
+        mixing_weights: (2 * 2 * S * E * C): of the dilated branches, then of the separable ones, for each channel.
         sizes: states S, out-edges E, stride.
         half_norm: the nn.BatchNorm2d within the separable convolutions.
-        out_norm: the nn.BatchNorm2d at the end, whose first channels are those of `shares`.
+        out_norm: the nn.BatchNorm2d at the end, whose first channels are those of `mixing_weights`.
 
     Returns:
         (B, E, C, H', W').
     """
     assert isinstance(half_norm, nn.BatchNorm2d) and isinstance(out_norm, nn.BatchNorm2d)
-    channels = len(shares) // 2
+    channels = len(mixing_weights) // 2
     dilated, separable = statistics(out_norm, slice(channels)), statistics(out_norm, slice(channels, 2 * channels))
     norms = {SEP_A: statistics(half_norm), DIL: dilated, SEP_B: separable}
-    return _StageConvolutions.apply(x, depthwise3, depthwise5, pointwise, shares, sizes, norms)  # pyright: ignore[reportReturnType]
+    return _StageConvolutions.apply(x, depthwise3, depthwise5, pointwise, mixing_weights, sizes, norms)  # pyright: ignore[reportReturnType]
 
 
 class _Input(NamedTuple):
@@ -84,33 +84,33 @@ class _StageConvolutions(torch.autograd.Function):
         depthwise3: Tensor,
         depthwise5: Tensor,
         pointwise: Tensor,
-        shares: Tensor,
+        mixing_weights: Tensor,
         sizes: tuple[int, int, int],
         norms: dict[int, Statistics],
     ) -> Tensor:
-        x, shares = x.contiguous(), shares.contiguous()
+        x, mixing_weights = x.contiguous(), mixing_weights.contiguous()
         stage = _Stage(x, depthwise3, depthwise5, pointwise, sizes, needs_weights=any(ctx.needs_input_grad[1:4]))
         half = stage.convolve(stage.source(SEP_A), SEP_A, norms[SEP_A])
         dilated = stage.convolve(stage.source(DIL), DIL, norms[DIL])
         separable = stage.convolve(stage.source(SEP_B, half), SEP_B, norms[SEP_B])
         ctx.sizes = sizes
-        ctx.save_for_backward(x, depthwise3, depthwise5, pointwise, shares, *half, *dilated, *separable)
-        return stage.sum_into_nodes(dilated, separable, shares)
+        ctx.save_for_backward(x, depthwise3, depthwise5, pointwise, mixing_weights, *half, *dilated, *separable)
+        return stage.sum_into_nodes(dilated, separable, mixing_weights)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, depthwise3, depthwise5, pointwise, shares, *outputs = ctx.saved_tensors
+        x, depthwise3, depthwise5, pointwise, mixing_weights, *outputs = ctx.saved_tensors
         half, dilated, separable = (_Output._make(outputs[start : start + 4]) for start in (0, 4, 8))
         needs_x = ctx.needs_input_grad[0]
         gradient = gradient.contiguous()
         stage = _Stage(x, depthwise3, depthwise5, pointwise, ctx.sizes, needs_weights=any(ctx.needs_input_grad[1:4]))
-        share_gradient = torch.empty_like(shares)
-        dil_share, sep_share = shares.chunk(2)
-        dil_share_gradient, sep_share_gradient = share_gradient.chunk(2)
+        mixing_gradient = torch.empty_like(mixing_weights)
+        dil_mixing, sep_mixing = mixing_weights.chunk(2)
+        dil_mixing_gradient, sep_mixing_gradient = mixing_gradient.chunk(2)
 
         source = stage.source(SEP_B, half)
-        coefficients = stage.node_backward(gradient, separable, sep_share, sep_share_gradient)
+        coefficients = stage.node_backward(gradient, separable, sep_mixing, sep_mixing_gradient)
         dz = stage.pointwise_backward(gradient, coefficients, separable, SEP_B, torch.empty_like(half.raw))
         stage.add_depthwise_weight_gradient(dz, source, SEP_B)
         half_gradient = torch.empty_like(half.raw)
@@ -123,12 +123,12 @@ class _StageConvolutions(torch.autograd.Function):
         if needs_x:
             stage.depthwise_backward(dz, source, SEP_A, dx)
         source = stage.source(DIL)
-        coefficients = stage.node_backward(gradient, dilated, dil_share, dil_share_gradient)
+        coefficients = stage.node_backward(gradient, dilated, dil_mixing, dil_mixing_gradient)
         dz = stage.pointwise_backward(gradient, coefficients, dilated, DIL, dz)
         stage.add_depthwise_weight_gradient(dz, source, DIL)
         if needs_x:
             stage.depthwise_backward(dz, source, DIL, dx, add=True)
-        return dx if needs_x else None, *stage.weight_gradients(), share_gradient, None, None
+        return dx if needs_x else None, *stage.weight_gradients(), mixing_gradient, None, None
 
 
 class _Stage:
@@ -186,25 +186,27 @@ class _Stage:
         mean, inv_std = sums.finish(tiles, block)
         return _Output(raw, mean, inv_std, z)
 
-    def sum_into_nodes(self, dilated: _Output, separable: _Output, shares: Tensor) -> Tensor:
+    def sum_into_nodes(self, dilated: _Output, separable: _Output, mixing_weights: Tensor) -> Tensor:
         """Return (B, E, C, H', W')."""
         total = self.x.new_empty(self.batch, self.edges, self.c, self.out_height, self.out_width)
-        dil_share, sep_share = shares.chunk(2)
+        dil_mixing, sep_mixing = mixing_weights.chunk(2)
         launch(
             self.norms.sum_into_nodes, (self.rows, self.edges),
-            *dilated[:3], dil_share, *separable[:3], sep_share, total, self.tiles, self.states, self.edges,
+            *dilated[:3], dil_mixing, *separable[:3], sep_mixing, total, self.tiles, self.states, self.edges,
             **self._tile(),
         )  # fmt: skip
         return total
 
-    def node_backward(self, gradient: Tensor, output: _Output, shares: Tensor, share_gradient: Tensor) -> Tensor:
-        """Return the coefficients (3, branches * C) of the last BatchNorms' backward; write the shares' gradient."""
+    def node_backward(
+        self, gradient: Tensor, output: _Output, mixing_weights: Tensor, mixing_gradient: Tensor
+    ) -> Tensor:
+        """Return the coefficients (3, branches * C) of the last BatchNorms' backward; write mixing_gradient."""
         sums, products = self._partial(self.rows, self.channels), self._partial(self.rows, self.channels)
         launch(
             self.norms.sum_gradients, (self.rows, self.branches),
             gradient, output.raw, output.mean, sums, products, self.tiles, self.branches, self.edges, **self._tile(),
         )  # fmt: skip
-        return self._finish(sums, products, self.pixels, output.mean, output.inv_std, shares, share_gradient)
+        return self._finish(sums, products, self.pixels, output.mean, output.inv_std, mixing_weights, mixing_gradient)
 
     def pointwise_backward(
         self, gradient: Tensor, coefficients: Tensor, output: _Output, role: int, dz: Tensor

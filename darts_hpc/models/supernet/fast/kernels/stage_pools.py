@@ -11,14 +11,14 @@ from darts_hpc.models.supernet.fast.kernels.channel_sums import ChannelSums
 from darts_hpc.models.supernet.fast.kernels.launching import FINISH, accumulator, ceil_div, launch, padded, tiling
 
 
-def stage_pools(x: Tensor, mixer: Tensor, sizes: tuple[int, int, int], norm: nn.Module) -> Tensor:
+def stage_pools(x: Tensor, mixing_weights: Tensor, sizes: tuple[int, int, int], norm: nn.Module) -> Tensor:
     """Mix the states' max and average pools, normalised, and at stride 1 the states themselves into the out-edges.
 
     Differentiable once, and only with the batch's statistics.
 
     Args:
         x: (B, S * C, H, W).
-        mixer: (E * kinds * S), the kinds being max, average and, at stride 1, skip.
+        mixing_weights: (E * kinds * S), the kinds being max, average and, at stride 1, skip.
         sizes: states S, out-edges E, stride.
         norm: an nn.BatchNorm2d whose last channels are those of the pools, kind by kind.
 
@@ -26,17 +26,19 @@ def stage_pools(x: Tensor, mixer: Tensor, sizes: tuple[int, int, int], norm: nn.
         (B, E, C, H', W').
     """
     assert isinstance(norm, nn.BatchNorm2d)
-    return _StagePools.apply(x, mixer, sizes, statistics(norm, slice(norm.num_features - 2 * x.shape[1], None)))  # pyright: ignore[reportReturnType]
+    return _StagePools.apply(
+        x, mixing_weights, sizes, statistics(norm, slice(norm.num_features - 2 * x.shape[1], None))
+    )  # pyright: ignore[reportReturnType]
 
 
 class _StagePools(torch.autograd.Function):
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, x: Tensor, mixer: Tensor, sizes: tuple[int, int, int], norm: Statistics
+        ctx: Any, x: Tensor, mixing_weights: Tensor, sizes: tuple[int, int, int], norm: Statistics
     ) -> Tensor:
         from darts_hpc.models.supernet.fast.kernels import pools
 
-        x, mixer = x.contiguous(), mixer.contiguous()
+        x, mixing_weights = x.contiguous(), mixing_weights.contiguous()
         states, edges, stride = sizes
         batch, channels, height, width = x.shape
         c = channels // states
@@ -56,11 +58,11 @@ class _StagePools(torch.autograd.Function):
         mean, inv_std = sums.finish(tiles, block)
         total = x.new_empty(batch, edges, c, out_height, out_width)
         launch(
-            pools.mix, (rows, edges), pooled, mean, inv_std, x, mixer, total, tiles, states, edges,
+            pools.mix, (rows, edges), pooled, mean, inv_std, x, mixing_weights, total, tiles, states, edges,
             SKIPS=stride == 1, PIXELS=pixels, **tile,
         )  # fmt: skip
         ctx.sizes, ctx.image, ctx.tile = sizes, image, tile
-        ctx.save_for_backward(x, mixer, pooled, winner, mean, inv_std)
+        ctx.save_for_backward(x, mixing_weights, pooled, winner, mean, inv_std)
         return total
 
     @staticmethod
@@ -68,7 +70,7 @@ class _StagePools(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
         from darts_hpc.models.supernet.fast.kernels import pools
 
-        x, mixer, pooled, winner, mean, inv_std = ctx.saved_tensors
+        x, mixing_weights, pooled, winner, mean, inv_std = ctx.saved_tensors
         gradient = gradient.contiguous()
         states, edges, stride = ctx.sizes
         batch, channels, height, width = x.shape
@@ -83,10 +85,10 @@ class _StagePools(torch.autograd.Function):
             gradient, pooled, mean, x, sums, products, tiles, states, edges, groups, PIXELS=pixels, **ctx.tile,
         )  # fmt: skip
         coefficients = x.new_empty(3, 2 * channels, dtype=dtype)
-        mixer_gradient = x.new_empty(edges, groups, c, dtype=dtype)
+        mixing_gradient = x.new_empty(edges, groups, c, dtype=dtype)
         launch(
             pools.finish_mixed_gradients, (ceil_div(groups * c, FINISH["CHANNELS"]),),
-            sums, products, mean, inv_std, mixer, coefficients, mixer_gradient,
+            sums, products, mean, inv_std, mixing_weights, coefficients, mixing_gradient,
             rows, states, edges, groups, batch * pixels, C=c, **FINISH,
         )  # fmt: skip
         dx = None
@@ -94,14 +96,14 @@ class _StagePools(torch.autograd.Function):
             pooled_gradient = torch.empty_like(pooled)
             launch(
                 pools.unmix, (rows, 2 * states),
-                gradient, pooled, coefficients, mixer, pooled_gradient, tiles, states, edges, groups,
+                gradient, pooled, coefficients, mixing_weights, pooled_gradient, tiles, states, edges, groups,
                 PIXELS=pixels, **ctx.tile,
             )  # fmt: skip
             dx = torch.empty_like(x)
             block, tiles, rows = tiling(batch, height * width, c)
             launch(
                 pools.pool_backward, (rows, states),
-                pooled_gradient, winner, gradient, mixer, dx, tiles, states, edges, groups,
+                pooled_gradient, winner, gradient, mixing_weights, dx, tiles, states, edges, groups,
                 SKIPS=skips, **ctx.image, **{**ctx.tile, "BLOCK": block},
             )  # fmt: skip
-        return dx, mixer_gradient.sum(-1).flatten().to(mixer.dtype), None, None
+        return dx, mixing_gradient.sum(-1).flatten().to(mixing_weights.dtype), None, None

@@ -5,33 +5,28 @@ from typing import Any
 
 import pytest
 
-from darts_hpc.config.memory import MemoryConfig
-from darts_hpc.config.parallel import ParallelConfig
-from darts_hpc.config.prepare import PackConfig, StageConfig
-from darts_hpc.config.schema import (
+from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
+from darts_hpc.config.flags import flat
+from darts_hpc.config.pack import PackConfig
+from darts_hpc.config.report import ReportConfig
+from darts_hpc.config.shared import MemoryConfig, RunConfig, RuntimeConfig, TrainModelConfig
+from darts_hpc.config.stage import StageConfig
+from darts_hpc.config.train import TrainConfig, TrainDataConfig, TrainOptimConfig
+from darts_hpc.config.train_imagenet import (
+    ImageNetConfig,
+    ImageNetDataConfig,
+    ImageNetOptimConfig,
+    ImageNetRuntimeConfig,
+)
+from darts_hpc.config.train_search import (
     ArchOptimConfig,
-    EvaluateConfig,
-    ReportConfig,
-    RunConfig,
     SearchConfig,
     SearchDataConfig,
     SearchModelConfig,
     SearchOptimConfig,
-    TrainConfig,
-    TrainDataConfig,
-    TrainModelConfig,
-    TrainOptimConfig,
-    VisualizeConfig,
-    flat,
+    SearchRuntimeConfig,
 )
-from darts_hpc.config.speed import SearchSpeedConfig
-from darts_hpc.config.train_imagenet import (
-    EvaluateImageNetConfig,
-    ImageNetConfig,
-    ImageNetDataConfig,
-    ImageNetOptimConfig,
-    MachineConfig,
-)
+from darts_hpc.config.visualize import VisualizeConfig
 
 ORIGINAL_DEFAULTS = {  # train_search.py, train.py and test.py of the original repository
     SearchConfig: {
@@ -162,6 +157,7 @@ OURS = {
         "precision": "fp32",
         "tf32": True,
         "cuda_graph": True,
+        "channels_last": True,
         "resume": "none",
         "device": "auto",
         "checkpoint_freq": 0,
@@ -188,7 +184,7 @@ OURS = {
         "channels_last": True,
         "compile": False,
         "sync_bn": False,
-        "replica_check": 0,
+        "replica_check": 100,
         "model_path": "saved_models",
         "resume": "none",
         "device": "auto",
@@ -214,23 +210,23 @@ def test_flags_that_prepare_imagenet_are_these():
     assert flat(StageConfig(**paths)) == PREPARE
 
 
-COMPILED = SearchSpeedConfig(compile=True)
+COMPILED = SearchRuntimeConfig(compile=True)
 REFUSED = [
     (SearchModelConfig, {"init_channels": 15}, "--init_channels 15"),
     (TrainModelConfig, {"init_channels": 0}, "--init_channels 0"),
     (SearchModelConfig, {"layers": 2}, "--layers 2"),
-    (ParallelConfig, {"replica_check": -1}, "--replica_check -1"),
+    (RuntimeConfig, {"replica_check": -1}, "--replica_check -1"),
     (MemoryConfig, {"memory_check": "maybe"}, "--memory_check 'maybe'"),
     (MemoryConfig, {"memory_limit": "ten"}, "--memory_limit 'ten'"),
     (MemoryConfig, {"memory_limit": "0GiB"}, "--memory_limit '0GiB'"),
     (SearchModelConfig, {"supernet": "dense"}, "--supernet 'dense'"),
-    (SearchSpeedConfig, {"precision": "fp16"}, "--precision 'fp16'"),
+    (SearchConfig, {"runtime": SearchRuntimeConfig(precision="fp16")}, "--precision fp16"),
     (
         SearchConfig,
-        {"speed": COMPILED, "arch_optim": ArchOptimConfig(unrolled=True, unrolled_method="exact")},
+        {"runtime": COMPILED, "arch_optim": ArchOptimConfig(unrolled=True, unrolled_method="exact")},
         "--compile with --unrolled_method exact",
     ),
-    (SearchConfig, {"speed": COMPILED, "parallel": ParallelConfig(sync_bn=True)}, "--compile with --sync_bn"),
+    (SearchConfig, {"runtime": SearchRuntimeConfig(compile=True, sync_bn=True)}, "--compile with --sync_bn"),
     (TrainModelConfig, {"drop_path_prob": 1.0}, "--drop_path_prob 1.0"),
     (TrainModelConfig, {"drop_path_prob": -0.1}, "--drop_path_prob -0.1"),
     (TrainModelConfig, {"auxiliary_weight": -1.0}, "--auxiliary_weight -1.0"),
@@ -265,8 +261,8 @@ REFUSED = [
     (ImageNetOptimConfig, {"warmup_epochs": -1}, "--warmup_epochs -1"),
     (ImageNetOptimConfig, {"global_batch_size": 0}, "--global_batch_size 0"),
     (ImageNetOptimConfig, {"optimizer_impl": "lion"}, "--optimizer_impl 'lion'"),
-    (MachineConfig, {"precision": "fp8"}, "--precision 'fp8'"),
-    (MachineConfig, {"replica_check": -1}, "--replica_check -1"),
+    (ImageNetRuntimeConfig, {"precision": "fp8"}, "--precision 'fp8'"),
+    (ImageNetRuntimeConfig, {"replica_check": -1}, "--replica_check -1"),
     (EvaluateConfig, {"dataset": "folder"}, "--image_size 32"),
     (EvaluateConfig, {"layers": 1}, "--layers 1"),
     (VisualizeConfig, {"genotype": "DARTS", "format": ()}, "--format"),

@@ -1,0 +1,72 @@
+"""What is wrong with a command line, in one line: tyro's own words take a box."""
+
+import contextlib
+import difflib
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import tyro
+
+from darts_hpc.config.flags import Flag
+
+
+def explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -> None:
+    """Raise ValueError for the first unknown flag, bad value or superfluous word among the tokens."""
+    spellings = {f"--{name}": flag for name, flag in flags.items() if not flag.positional}
+    spellings |= {f"--no_{name}": flag for name, flag in flags.items() if flag.type is bool}
+    num_words = sum(math.inf if flag.is_list else 1 for flag in flags.values() if flag.positional)
+    for token, values in grouped(tokens):
+        flag = spellings.get("--" + token[2:].replace("-", "_"))
+        if token and not flag:
+            raise ValueError(f"{source}unknown flag {token}{nearest(token, [*spellings, '--config'])}")
+        num_values = 0 if flag is None or flag.type is bool else len(values) if flag.is_list else 1
+        if flag and num_values and not values:
+            raise ValueError(f"{source}{token}: expected {flag.expected}")
+        for value in values[:num_values]:
+            if flag and not _accepts(flag, value):
+                raise ValueError(f"{source}{f'{token} {value}'.strip()}: expected {flag.expected}")
+        num_words -= len(values) - num_values
+        if num_words < 0:
+            hint = f"; write --{flag.name} or --no_{flag.name}" if flag and flag.type is bool else ""
+            raise ValueError(f"{source}unexpected {values[-1]!r} after {token or 'the command'}{hint}")
+
+
+def grouped(tokens: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Group tokens as (flag, words up to the next flag); the words before the first flag come with an empty one."""
+    token, values = "", []
+    for word in tokens:
+        if not re.match(r"--?(?!inf|nan)[A-Za-z]", word):
+            values.append(word)
+            continue
+        yield token, values
+        token, equals, value = word.partition("=")
+        values = [value] if equals else []
+    yield token, values
+
+
+def _accepts(flag: Flag, value: str) -> bool:
+    """Ask tyro, which does all the typing, whether this word is a value of the flag."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            tyro.cli(flag.type, args=[value])
+    except SystemExit:
+        return False
+    return True
+
+
+def explain_stop(stop: SystemExit, flags: dict[str, Flag]) -> str:
+    """Find the line behind tyro's exit: the ValueError of a config's own checks, or a missing word."""
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, ValueError):
+        cause = cause.__cause__ or cause.__context__
+    missing = " and ".join(name.upper() for name, flag in flags.items() if flag.positional)
+    return str(cause) if cause else f"expected {missing or 'other flags'}; --help shows how"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean X?" for the most similar known flag, else where the known ones are listed."""
+    known = {word.strip("-"): word for word in known}
+    near = difflib.get_close_matches(name.strip("-").replace("-", "_"), known, n=1)
+    return f"; did you mean {known[near[0]]}?" if near else "; --help lists the known ones"

@@ -1,0 +1,187 @@
+"""Sections that several entry points use. The original scripts' flags keep their names, meanings and defaults."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from darts_hpc.config.checks import (
+    MAX_SEED,
+    check_at_most,
+    check_choice,
+    check_device,
+    check_network,
+    check_not_negative,
+    check_positive,
+)
+
+Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
+
+
+PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
+
+
+MemoryCheck = Literal["auto", "warn", "off"]
+
+
+UNITS = {"": 1, "B": 1} | {
+    f"{prefix}{binary}B": (1024 if binary else 1000) ** power
+    for power, prefix in enumerate("KMGT", start=1)
+    for binary in ("", "i")
+}
+"""Bytes by unit: GB is 10**9, GiB is 2**30."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Images and their augmentation."""
+
+    data: Path = Path("../data")
+    """Folder the data set lies in, or is downloaded to."""
+    dataset: Dataset = "cifar10"
+    """Data set; digits ships with the package, folder means train/CLASS/* and test/CLASS/* under --data."""
+    image_size: int | None = None
+    """Side in pixels to resize to; the data set's own size when left out, required by folder."""
+    cutout: bool = False
+    """Blank one random square in each training image."""
+    cutout_length: int = 16
+    """Side of that square in pixels."""
+
+    def __post_init__(self) -> None:
+        check_images(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainModelConfig:
+    """The network built from a found cell."""
+
+    arch: str = "DARTS"
+    """The cell: a published name (DARTS, NASNet, ...), a genotype file, or the folder of a search run."""
+    init_channels: int = 36
+    """Channels of the first cell; each reduction cell doubles them."""
+    layers: int = 20
+    """Cells, stacked; those at 1/3 and 2/3 of the depth are reduction cells."""
+    auxiliary: bool = False
+    """Train a second classifier on the features at 2/3 of the depth."""
+    auxiliary_weight: float = 0.4
+    """Weight of its loss."""
+    drop_path_prob: float = 0.2
+    """Chance to drop a path, reached by a linear ramp over the epochs."""
+
+    def __post_init__(self) -> None:
+        check_network(self)
+        check_not_negative(self, "auxiliary_weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SgdConfig:
+    """SGD on the weights."""
+
+    learning_rate: float = 0.025
+    """First learning rate; a cosine over the epochs takes it down."""
+    momentum: float = 0.9
+    """Momentum."""
+    weight_decay: float = 3e-4
+    """Weight decay."""
+    grad_clip: float = 5.0
+    """Largest norm of the gradient; longer ones are scaled down to it."""
+
+    def __post_init__(self) -> None:
+        check_not_negative(self, "learning_rate", "momentum", "weight_decay")
+        check_positive(self, "grad_clip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """What a step may take."""
+
+    memory_check: MemoryCheck = "auto"
+    """Before the first step: auto recomputes cells in backward where only that fits, and refuses a step that does not
+    fit; warn tells and runs; off runs."""
+    memory_limit: str | None = None
+    """Memory that a step of one process may take, such as 10GiB; what is free, less a margin, when left out."""
+
+    def __post_init__(self) -> None:
+        if self.memory_check not in get_args(MemoryCheck):
+            raise ValueError(
+                f"--memory_check {self.memory_check!r}: expected one of {', '.join(get_args(MemoryCheck))}"
+            )
+        if self.memory_limit is not None:
+            parse_bytes(self.memory_limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig:
+    """How steps are computed, and by how many processes; --batch_size is that of each of them."""
+
+    precision: PrecisionName = "fp32"
+    """auto (bf16 on GPUs that compute in it), bf16, fp16 (with loss scaling), or fp32; weights, alphas and BatchNorm's
+    statistics stay float32."""
+    channels_last: bool = True
+    """Keep images and weights in the layout that convolutions prefer."""
+    compile: bool = False
+    """Compile the network, or the cells of a search, with torch.compile: minutes at the start, faster steps."""
+    sync_bn: bool = False
+    """Take BatchNorm's statistics over the batches of all processes, not over each its own: N processes then compute
+    what one does on the joined batch."""
+    replica_check: int = 100
+    """Steps between two checks that all processes hold the same weights (and alphas); 0 for none."""
+
+    def __post_init__(self) -> None:
+        check_choice(self, "precision", PrecisionName)
+        check_not_negative(self, "replica_check")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The run: its length, its folder and its machine."""
+
+    epochs: int = 50
+    """Passes over the training images."""
+    seed: int = 2
+    """Seed of the weights, the alphas, the split, the order and the augmentation."""
+    save: str = "EXP"
+    """Name of the experiment, kept under runs/; with a slash in it, the run folder itself."""
+    resume: str = "none"
+    """none starts afresh; auto continues the newest valid checkpoint of --save; a run folder continues that run."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
+    gpu: int = 0
+    """The GPU that auto and cuda mean."""
+    report_freq: int = 50
+    """Steps between two reports."""
+    checkpoint_freq: int = 0
+    """Steps between two checkpoints within an epoch; 0 for one at the end of each epoch only."""
+    tensorboard: bool = True
+    """Write TensorBoard events beside metrics.jsonl."""
+    deterministic: bool = False
+    """Take algorithms that repeat bit for bit on a GPU, where torch has them (slower); a CPU run always repeats."""
+    model_path: Path = Path("saved_models")
+    """Unused, as in the original: checkpoints lie in the run folder."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "epochs", "report_freq")
+        check_not_negative(self, "seed", "checkpoint_freq")
+        check_at_most(self, MAX_SEED, "seed")
+        check_device(self)
+
+
+def check_images(cfg: Any) -> None:
+    """Check the data set, its image size and cutout."""
+    check_choice(cfg, "dataset", Dataset)
+    check_positive(cfg, "cutout_length")
+    if cfg.image_size is None:
+        if cfg.dataset == "folder":
+            raise ValueError("--dataset folder: expected an --image_size beside it, such as --image_size 32")
+    elif cfg.image_size < 4:
+        raise ValueError(f"--image_size {cfg.image_size}: expected at least 4, because two reduction cells quarter it")
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes that a size such as 10GiB, 1.5 GB or 800MB means. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
+    units = {name.lower(): size for name, size in UNITS.items()}
+    size = int(float(match[1]) * units[match[2].lower()]) if match and match[2].lower() in units else 0
+    if size <= 0:
+        raise ValueError(f"--memory_limit {text!r}: expected a size above 0, such as 10GiB or 800MB")
+    return size
