@@ -33,7 +33,7 @@ class Step:
     """Everything but the batch size and the channels that a step's memory depends on."""
 
     supernet: str
-    """Form of the supernet, a key of models.build.SUPERNETS."""
+    """Form of the supernet, a key of models.supernet.build.SUPERNETS."""
     checkpoint_cells: bool
     unrolled_method: str | None
     """None for first order."""

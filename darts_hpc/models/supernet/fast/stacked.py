@@ -1,4 +1,4 @@
-"""The supernet with few, large tensor operations: the same function as supernet.py, arranged for a GPU.
+"""The supernet with few, large tensor operations: the same function as plain.py, arranged for a GPU.
 
 A cell goes through its states in four stages and runs all out-edges of a stage's states at once: every convolution of
 a kind, every BatchNorm, each pool once. A 3x3 kernel is padded to 5x5 and a depthwise convolution composed with its

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from darts_hpc.models.supernet.plain import MixedOp, NodeSum, State, SuperNet
+from darts_hpc.models.supernet.edges import MixedOp, NodeSum, State
+from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.operations import OPERATIONS
 
