@@ -4,6 +4,7 @@ from darts_hpc.config.cli import run_entry
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.shape import dataset_shape
 from darts_hpc.distributed.world import World
+from darts_hpc.memory.explain import table
 from darts_hpc.memory.plan import METHODS, plan_search
 
 
@@ -13,7 +14,7 @@ def main(cfg: SearchConfig) -> None:
         plan = plan_search(cfg, dataset_shape(cfg.data.dataset, cfg.data.data, cfg.data.image_size), world)
         if world.is_main:
             print(plan.choose("auto")[1])
-            print(plan.table(METHODS))
+            print(table(plan, METHODS))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.data.sets.shape import dataset_shape
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
-from darts_hpc.memory.plan import choose_form, plan_search
+from darts_hpc.memory.explain import choose_form, explaining_out_of_memory
+from darts_hpc.memory.plan import plan_search
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
@@ -71,7 +72,7 @@ def main(cfg: SearchConfig) -> Path:
     with World.open(cfg.run.device, cfg.run.gpu) as world, ExitStack() as stack:
         plan = plan_search(cfg, dataset_shape(cfg.data.dataset, cfg.data.data, cfg.data.image_size), world)
         form, why = choose_form(plan, cfg.memory.memory_check, world)
-        stack.enter_context(plan.explaining_out_of_memory())
+        stack.enter_context(explaining_out_of_memory(plan))
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
         data = data.to(world.device)
         weight_source, alpha_source, valid_source = search_sources(data, cfg.data, cfg.run.seed, world)

@@ -1,16 +1,13 @@
-"""Whether a search step fits into memory, told before it runs, and what to do when it does not."""
+"""Whether a search step fits into memory, known before it runs, and which of its forms to take."""
 
 import platform
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 
 from darts_hpc.config.shared import MemoryConfig, parse_bytes
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.shape import DataShape
 from darts_hpc.distributed.world import World
-from darts_hpc.errors import ExplainedError, is_out_of_memory
 from darts_hpc.memory.available import FreeMemory, free_memory
 from darts_hpc.memory.predict import CUDA_BLOCK, Step
 from darts_hpc.models.supernet.build import choose_supernet
@@ -113,44 +110,6 @@ class MemoryPlan:
         most = MOST_CHANNELS // 4 if step.supernet == "fused" else MOST
         return int(min(self.free.num_bytes * init_channels / needed, most)) // 2 * 2
 
-    def table(self, methods: Iterable[str | None] | None = None) -> str:
-        """Return the forms of the step as a table; those of several gradients where `methods` names them."""
-        methods = [self.step.unrolled_method] if methods is None else methods
-        rows = [("plan", "needs", "free", "fits", "largest batch_size", "largest init_channels")]
-        for method in methods:
-            for form in (replace(self.step, unrolled_method=method, checkpoint_cells=cells) for cells in (False, True)):
-                batch_size, init_channels = self.largest(form)
-                rows.append(
-                    (
-                        ("> " if form == self.step else "  ") + describe(form),
-                        readable_bytes(self.needed_bytes(form)),
-                        readable_bytes(self.free.num_bytes),
-                        "yes" if self.fits(form) else "no",
-                        _count(batch_size),
-                        "~" * (init_channels > 0 and not form.scales_with_channels) + _count(init_channels),
-                    )
-                )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        ]
-        return "\n".join(lines)
-
-    @contextmanager
-    def explaining_out_of_memory(self) -> Iterator[None]:
-        """Turn an out-of-memory error into one line and the table."""
-        try:
-            yield
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            traceback.clear_frames(error.__traceback__)
-            said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        else:
-            return
-        raise ExplainedError(f"out of memory: {said}", self.table())
-
 
 def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan:
     """Return the plan of a search; every rank asks for it."""
@@ -196,18 +155,6 @@ def memory_to_use(cfg: MemoryConfig, world: World) -> FreeMemory:
     return min(world.gather_objects(free_memory(world.device, processes)), key=lambda free: free.num_bytes)
 
 
-def choose_form(plan: MemoryPlan, check: str, world: World) -> tuple[Step, str]:
-    """Return the form of the step to run and why, the same on every rank. Raises ExplainedError where none fits."""
-    form, line, table = None, "", ""
-    if world.is_main:
-        form, line = plan.choose(check)
-        table = plan.table() if form is None else ""
-    form, line, table = world.broadcast_object((form, line, table))
-    if form is None:
-        raise ExplainedError(line, table) if world.is_main else ValueError(line)
-    return form, line
-
-
 def describe(step: Step) -> str:
     """Name a form of the step as the flags do."""
     flags = ", --checkpoint_cells" * step.checkpoint_cells + ", --precision bf16" * (step.precision == "bf16")
@@ -231,10 +178,6 @@ def _largest(fits: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-def _count(number: int) -> str:
-    return f"over {MOST}" if number >= MOST else str(number) if number else "none"
 
 
 assert set(METHODS) == {None, *UNROLLED_GRADIENTS}

@@ -12,8 +12,9 @@ from darts_hpc.data.sets.shape import DataShape
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import ExplainedError
 from darts_hpc.memory.available import FreeMemory
+from darts_hpc.memory.explain import choose_form, explaining_out_of_memory, table
 from darts_hpc.memory.live_bytes import LiveBytes
-from darts_hpc.memory.plan import METHODS, MemoryPlan, choose_form, plan_search
+from darts_hpc.memory.plan import METHODS, MemoryPlan, plan_search
 from darts_hpc.memory.predict import Step
 from darts_hpc.models.supernet.build import build_supernet
 
@@ -56,7 +57,7 @@ def test_where_nothing_fits_the_line_names_what_would_and_it_does():
     assert RECOMPUTED_STEP.needed_bytes(64, init_channels) <= free < RECOMPUTED_STEP.needed_bytes(64, init_channels + 2)
     with pytest.raises(ExplainedError, match="would fit") as refusal:
         choose_form(tight, "auto", WORLD)
-    assert refusal.value.explanation == tight.table() and "\n" not in str(refusal.value)
+    assert refusal.value.explanation == table(tight) and "\n" not in str(refusal.value)
 
 
 def test_warn_and_off_run_as_asked_whatever_is_free():
@@ -69,17 +70,17 @@ def test_unknown_free_memory_refuses_nothing():
 
 
 def test_the_table_has_a_row_for_each_form_and_marks_the_one_asked_for():
-    header, asked, recomputed = plan(WHOLE - 1).table().splitlines()
+    header, asked, recomputed = table(plan(WHOLE - 1)).splitlines()
     assert header.split()[:2] == ["plan", "needs"] and asked.startswith("> finite differences, stacked ")
     assert "--checkpoint_cells" in recomputed and " no " in asked and " yes " in recomputed
-    assert len(plan(1).table([None, "finite_difference"]).splitlines()) == 5
+    assert len(table(plan(1), [None, "finite_difference"]).splitlines()) == 5
 
 
 def test_out_of_memory_is_explained_by_the_table_and_other_errors_are_not_touched():
-    with pytest.raises(ExplainedError, match="out of memory: CUDA") as end, plan(1).explaining_out_of_memory():
+    with pytest.raises(ExplainedError, match="out of memory: CUDA") as end, explaining_out_of_memory(plan(1)):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand more")
     assert end.value.explanation.startswith("plan")
-    with pytest.raises(RuntimeError, match="shape"), plan(1).explaining_out_of_memory():
+    with pytest.raises(RuntimeError, match="shape"), explaining_out_of_memory(plan(1)):
         raise RuntimeError("shape mismatch")
 
 
@@ -113,7 +114,7 @@ def test_no_more_channels_are_named_than_the_kernels_serve():
 
 
 def test_the_table_of_a_gpu_has_every_gradient():
-    assert len(fused_plan(1e12).table(METHODS).splitlines()) == 1 + 2 * len(METHODS)
+    assert len(table(fused_plan(1e12), METHODS).splitlines()) == 1 + 2 * len(METHODS)
 
 
 def test_beside_a_graph_which_keeps_its_memory_validation_needs_its_own():
