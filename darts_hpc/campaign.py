@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from darts_hpc.campaigns.control import cancel_mark, look, run_campaign, stop_jobs
-from darts_hpc.campaigns.executors import is_locked, make_executor
+from darts_hpc.campaigns.executors import make_executor
 from darts_hpc.campaigns.folder import campaign_folder, check_same, check_version, write_folder
 from darts_hpc.campaigns.page import to_html
 from darts_hpc.campaigns.plan import PRESETS, make_plan
@@ -25,6 +25,7 @@ from darts_hpc.config.cli import parse_config, run_entry, to_yaml
 from darts_hpc.config.flags import flat
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.locks import is_locked, lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
 
 CANCEL_PATIENCE_S = 90
@@ -50,8 +51,6 @@ def main(cfg: CampaignConfig) -> None:
     if cfg.where.dry_run:
         dry_run(cfg, folder, configs)
         return
-    from darts_hpc.run.folder import lock_run_folder  # imports torch, which a look at a campaign can do without
-
     executor = make_executor(cfg, folder, num_gpus())
     with lock_run_folder(folder), log_to_terminal():
         if is_new:

@@ -1,7 +1,6 @@
 """Where jobs run: processes of this machine or Slurm, both through submitit, which only this file imports."""
 
 import contextlib
-import fcntl
 import os
 import pickle
 import re
@@ -19,6 +18,7 @@ from darts_hpc.campaigns.command import RunEntry
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import Attempt, log_path
 from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.locks import is_locked
 
 FOREVER_MIN = 60 * 24 * 365
 SECONDS_TO_SAVE = 120
@@ -182,18 +182,6 @@ def exit_code(folder: Path, job: Job, number: int, attempt: Attempt) -> int | No
 def attempt_folder(folder: Path, job: Job, number: int) -> Path:
     """Return submitit's folder of a job's number-th start: one each, because ids of processes come again."""
     return folder / "jobs" / "submitit" / f"{job.name}.{number}"
-
-
-def is_locked(run: Path) -> bool:
-    """Whether a process holds the lock of a run folder (run.folder.lock_run_folder), without importing torch."""
-    try:
-        with (run / ".lock").open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
 
 
 def read_queue() -> set[str]:

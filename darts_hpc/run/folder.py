@@ -1,7 +1,5 @@
-"""The folder of a run: its name, its lock, its log and what it says about where it ran."""
+"""The folder of a run: its name, its log and what it says about where it ran."""
 
-import contextlib
-import fcntl
 import glob
 import importlib.metadata
 import logging
@@ -20,7 +18,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-log = logging.getLogger(__name__)
+from darts_hpc.locks import is_locked
 
 RUNS = Path("runs")
 PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "darts_hpc")
@@ -67,44 +65,6 @@ def choose_run_folder(
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run in this folder can be continued."""
     return any(folder.glob("checkpoints/step-*"))
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process is running in this folder."""
-    try:
-        with lock_run_folder(folder):
-            return False
-    except ValueError:
-        return True
-
-
-@contextmanager
-def lock_run_folder(folder: Path) -> Iterator[None]:
-    """Keep other processes out of the folder; the kernel lets go when this process dies.
-
-    Raises ValueError naming the process that has it, or when the folder can't be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise ValueError(
-            f"can't write to the run folder {folder}: {error.strerror}; choose another with --save"
-        ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise ValueError(f"{folder} is in use by {owner}; wait for it, or choose another --save") from None
-        except OSError as error:  # Lustre mounted without flock, for one
-            log.warning("%s can't be locked (%s): see to it that no second process runs in it", folder, error)
-        with contextlib.suppress(OSError):  # a full disk: the lock holds all the same, it only can't say whose it is
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
-        yield
 
 
 def environment() -> dict[str, object]:

@@ -17,8 +17,9 @@ from darts_hpc.distributed.launcher import is_restart, job_name, launch_time
 from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import RolledBack
+from darts_hpc.locks import lock_run_folder
 from darts_hpc.run.checkpoint import CheckpointStore, check_fingerprint, save_atomically, write_text_atomically
-from darts_hpc.run.folder import choose_run_folder, command_line, environment, lock_run_folder, logging_to
+from darts_hpc.run.folder import choose_run_folder, command_line, environment, logging_to
 from darts_hpc.run.interrupt import Interrupt, name_of
 from darts_hpc.run.metrics import JsonLines, Meter
 from darts_hpc.run.performance import Window, peak_memory_bytes, readable_duration

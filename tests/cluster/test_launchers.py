@@ -153,7 +153,7 @@ def test_a_job_submitted_from_elsewhere_says_where_to_submit_it(cluster: Cluster
 
 
 def test_a_second_job_on_a_run_folder_is_refused_in_one_line(cluster: Cluster, checkout: Path, tmp_path: Path):
-    lock = "import sys, time; from pathlib import Path; from darts_hpc.run.folder import lock_run_folder\n"
+    lock = "import sys, time; from pathlib import Path; from darts_hpc.locks import lock_run_folder\n"
     lock += "with lock_run_folder(Path(sys.argv[1])): print('locked', flush=True); time.sleep(100)"
     python = environment()["PYTHON"]
     first = cluster.sbatch(

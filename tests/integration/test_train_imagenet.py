@@ -21,9 +21,9 @@ from darts_hpc.config.evaluate import EvaluateImageNetConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.imagenet.read.synthetic import SyntheticLoader
+from darts_hpc.locks import lock_run_folder
 from darts_hpc.models.derived import NetworkImageNet
 from darts_hpc.run.checkpoint import CheckpointStore
-from darts_hpc.run.folder import lock_run_folder
 from darts_hpc.space.genotypes import load_genotype
 
 DATA = ["--loader", "synthetic", "--synthetic_images", "175", "--synthetic_classes", "6"]

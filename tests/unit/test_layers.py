@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "darts_hpc"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ANYONE = {"distributed", "counter_rng", "durable", "errors"}
+ANYONE = {"distributed", "counter_rng", "durable", "errors", "locks"}
 MAY_IMPORT = {
     "entry": {"memory", "training", "run", "search", "models", "space", "data", "config", "reporting", "pictures"}
     | {"campaigns"}
@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "counter_rng": set(),
     "durable": set(),
     "errors": set(),
+    "locks": set(),
 }
 
 

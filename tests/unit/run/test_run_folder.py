@@ -1,31 +1,19 @@
-"""Run folders: their names, their lock, and what they say."""
+"""Run folders: their names, and what they say."""
 
 import logging
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from full_disk import files_up_to
 
+from darts_hpc.locks import lock_run_folder
 from darts_hpc.run.folder import (
     choose_run_folder,
     environment,
     has_checkpoint,
-    is_locked,
-    lock_run_folder,
     logging_to,
 )
-
-HOLD_LOCK = """
-import sys, time
-from pathlib import Path
-from darts_hpc.run.folder import lock_run_folder
-with lock_run_folder(Path(sys.argv[1])):
-    print("locked", flush=True)
-    time.sleep(60)
-"""
 
 
 def with_checkpoint(folder: Path) -> Path:
@@ -100,22 +88,6 @@ def test_resuming_a_folder_needs_a_checkpoint_there(tmp_path):
     assert choose(tmp_path, resume=str(folder)) == folder and has_checkpoint(folder)
 
 
-def test_a_lock_names_its_owner_and_dies_with_it(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLD_LOCK, tmp_path], stdout=subprocess.PIPE, text=True) as owner:
-        assert owner.stdout is not None and owner.stdout.readline() == "locked\n"
-        with pytest.raises(ValueError, match=f"in use by process {owner.pid} on "), lock_run_folder(tmp_path):
-            pass
-        assert is_locked(tmp_path)
-        owner.kill()
-    assert not is_locked(tmp_path)
-
-
-def test_a_folder_that_can_not_be_written_is_refused(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="can't write to the run folder"), lock_run_folder(tmp_path / "file" / "run"):
-        pass
-
-
 def test_the_environment_names_what_numbers_depend_on():
     facts = environment()
     assert {"python", "torch", "numpy", "cpus", "threads", "gpus", "host"} <= set(facts)
@@ -136,12 +108,3 @@ def test_a_full_disk_costs_lines_of_the_log_and_no_traceback(tmp_path, capsys):
     with logging_to(tmp_path, 1), files_up_to(0):
         logging.getLogger("darts_hpc.test").info("no room for this")
     assert "Traceback" not in capsys.readouterr().err
-
-
-def test_a_file_system_without_locks_warns_and_lets_the_run_go_on(tmp_path, monkeypatch, caplog):
-    def no_locks(*args):
-        raise OSError(38, "Function not implemented")
-
-    monkeypatch.setattr("fcntl.flock", no_locks)
-    with lock_run_folder(tmp_path):
-        assert "can't be locked" in caplog.text

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from darts_hpc.data.imagenet.list.inspect import build_manifest
 from darts_hpc.data.imagenet.list.listing import PARTS
-from darts_hpc.data.imagenet.list.lock import locked
 from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.quarantine import journal_of
 from darts_hpc.distributed.long_tasks import run_on_all, run_on_main
 from darts_hpc.distributed.world import World
+from darts_hpc.locks import locked
 
 NAME, VAL_NAME = "manifest.npz", "manifest.val.npz"
 STAGING = ".staging"

@@ -10,12 +10,12 @@ import numpy as np
 
 from darts_hpc.data.imagenet.list.counter import Counter
 from darts_hpc.data.imagenet.list.listing import list_shards, shard_files, tree_files, tree_folders
-from darts_hpc.data.imagenet.list.lock import locked
 from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import NAME, STAGING, VAL_NAME
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.list.verify import find_damage
 from darts_hpc.durable import failpoint
+from darts_hpc.locks import locked
 
 log = logging.getLogger(__name__)
 

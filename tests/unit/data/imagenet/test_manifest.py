@@ -379,6 +379,14 @@ def test_a_shard_that_is_cut_or_has_a_damaged_header_is_refused(tmp_path: Path, 
         build_manifest(tmp_path, 1)
 
 
+def test_a_refused_data_folder_is_left_as_it_was(tmp_path: Path):
+    (tmp_path / "train" / "ant").mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="val"):
+        open_manifest(tmp_path, None, World(torch.device("cpu")))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_fewer_images_than_the_processes_take_are_refused(own_tree: Path):
     with pytest.raises(ValueError, match=r"--batch_size 28 on 1 processes takes 28 images a step; only 27 are there"):
         open_imagenet(ImageNetDataConfig(data=own_tree, batch_size=28), 0, ALONE)
