@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import logging
 import shlex
 import sys
@@ -27,6 +26,7 @@ from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.locks import is_locked, lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
+from darts_hpc.suggest import did_you_mean
 
 CANCEL_PATIENCE_S = 90
 
@@ -39,9 +39,7 @@ def main(cfg: CampaignConfig) -> None:
     configs = presets(cfg)
     for name in cfg.train.baselines:
         if name not in GENOTYPES:
-            near = difflib.get_close_matches(name, GENOTYPES, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(GENOTYPES)}"
-            raise ValueError(f"--baselines {name} is no published cell; {hint}")
+            raise ValueError(f"--baselines {name} is no published cell; {did_you_mean(name, GENOTYPES)}")
     is_new = not (folder / "campaign.yaml").is_file()
     if not is_new:
         check_version(folder)

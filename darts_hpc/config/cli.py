@@ -1,7 +1,6 @@
 """Presets and flags become a config. A preset's keys are flags that stand before the user's own, so the user's win."""
 
 import contextlib
-import difflib
 import io
 import os
 import re
@@ -13,10 +12,11 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 import yaml
 
-from darts_hpc.config.explain import explain_stop, explain_tokens, grouped, nearest
+from darts_hpc.config.explain import LISTED, explain_stop, explain_tokens, grouped
 from darts_hpc.config.flags import Flag, flags_of, flat
 from darts_hpc.distributed.launcher import is_first_process, stop_restarts
 from darts_hpc.errors import ExplainedError
+from darts_hpc.suggest import did_you_mean
 
 Config = TypeVar("Config")
 
@@ -148,8 +148,7 @@ def _find_preset(file: str) -> Path:
         return Path(file)
     if file in shipped:
         return shipped[file]
-    near = difflib.get_close_matches(file, shipped, n=3, cutoff=0.4) or sorted(shipped)
-    raise ValueError(f"--config {file}: no such file; near ones that ship with the package: {', '.join(near)}")
+    raise ValueError(f"--config {file}: no such file; {did_you_mean(file, shipped)}")
 
 
 def _peek(file: str) -> dict[str, Any]:
@@ -175,8 +174,9 @@ def _read_preset(file: str, flags: dict[str, Flag]) -> list[str]:
 
 
 def _preset_tokens(file: str, key: str, value: Any, flags: dict[str, Flag]) -> list[str]:
-    if key not in flags or flags[key].positional:
-        raise ValueError(f"{file}: unknown key {key}{nearest(key, [n for n in flags if not flags[n].positional])}")
+    known = [name for name, flag in flags.items() if not flag.positional]
+    if key not in known:
+        raise ValueError(f"{file}: unknown key {key}; {did_you_mean(key, known, LISTED)}")
     flag = flags[key]
     if value is None:
         return []

@@ -1,15 +1,17 @@
 """What is wrong with a command line, in one line: tyro's own words take a box."""
 
 import contextlib
-import difflib
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import tyro
 
 from darts_hpc.config.flags import Flag
+from darts_hpc.suggest import did_you_mean
+
+LISTED = "--help lists the known ones"
 
 
 def explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -> None:
@@ -20,7 +22,7 @@ def explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -
     for token, values in grouped(tokens):
         flag = spellings.get("--" + token[2:].replace("-", "_"))
         if token and not flag:
-            raise ValueError(f"{source}unknown flag {token}{nearest(token, [*spellings, '--config'])}")
+            raise ValueError(f"{source}unknown flag {token}; {did_you_mean(token, [*spellings, '--config'], LISTED)}")
         num_values = 0 if flag is None or flag.type is bool else len(values) if flag.is_list else 1
         if flag and num_values and not values:
             raise ValueError(f"{source}{token}: expected {flag.expected}")
@@ -63,10 +65,3 @@ def explain_stop(stop: SystemExit, flags: dict[str, Flag]) -> str:
         cause = cause.__cause__ or cause.__context__
     missing = " and ".join(name.upper() for name, flag in flags.items() if flag.positional)
     return str(cause) if cause else f"expected {missing or 'other flags'}; --help shows how"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean X?" for the most similar known flag, else where the known ones are listed."""
-    known = {word.strip("-"): word for word in known}
-    near = difflib.get_close_matches(name.strip("-").replace("-", "_"), known, n=1)
-    return f"; did you mean {known[near[0]]}?" if near else "; --help lists the known ones"

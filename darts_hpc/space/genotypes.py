@@ -1,12 +1,13 @@
 """A genotype is two cells as lists of (operation, input state). JSON and the original's text are read and written."""
 
 import ast
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+
+from darts_hpc.suggest import did_you_mean
 
 PRIMITIVES = (
     "none",
@@ -110,8 +111,7 @@ def load_genotype(name_or_path: str) -> Genotype:
             return parse_genotype(path.read_text())
         except (ValueError, OSError) as error:
             raise ValueError(f"{path}: {error}") from None
-    near = difflib.get_close_matches(name_or_path, GENOTYPES, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(GENOTYPES)}"
+    hint = did_you_mean(name_or_path, GENOTYPES)
     raise ValueError(f"--arch {name_or_path!r} is no published cell, genotype file or run folder; {hint}")
 
 
@@ -203,10 +203,8 @@ def _check_edges(cell: str, edges: Edges) -> None:
     for position, (operation, state) in enumerate(edges):
         node = position // 2
         if operation not in OPERATION_NAMES:
-            near = difflib.get_close_matches(operation, OPERATION_NAMES, n=1, cutoff=0)
-            raise ValueError(
-                f"genotype {cell}: unknown operation {operation!r} at node {node}; did you mean {near[0]!r}?"
-            )
+            hint = did_you_mean(operation, OPERATION_NAMES)
+            raise ValueError(f"genotype {cell}: unknown operation {operation!r} at node {node}; {hint}")
         if not 0 <= state < node + 2:
             raise ValueError(f"genotype {cell}: node {node} can't read state {state}; it sees states 0 to {node + 1}")
 

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "darts_hpc"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-ANYONE = {"distributed", "counter_rng", "durable", "errors", "locks"}
+ANYONE = {"distributed", "counter_rng", "durable", "errors", "locks", "suggest"}
 MAY_IMPORT = {
     "entry": {"memory", "training", "run", "search", "models", "space", "data", "config", "reporting", "pictures"}
     | {"campaigns"}
@@ -26,11 +26,16 @@ MAY_IMPORT = {
     "distributed": ANYONE,
     "reporting": {"space", "pictures"},
     "pictures": {"space"},
-    "config": {"distributed", "errors"},  # its launcher, to know which of many processes says what is wrong with a flag
+    "config": {
+        "distributed",
+        "errors",
+        "suggest",
+    },  # its launcher, to know which of many processes says what is wrong with a flag
     "counter_rng": set(),
     "durable": set(),
     "errors": set(),
     "locks": set(),
+    "suggest": set(),
 }
 
 

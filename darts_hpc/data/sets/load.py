@@ -1,6 +1,5 @@
 """From --dataset to a data set in memory."""
 
-import difflib
 from pathlib import Path
 
 from darts_hpc.data.sets.digits import load_digits
@@ -8,6 +7,7 @@ from darts_hpc.data.sets.folder import load_folder
 from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.torchvision_sets import load_cifar10, load_cifar100, load_svhn
 from darts_hpc.distributed.world import World
+from darts_hpc.suggest import did_you_mean
 
 # name -> load(root, image_size, world)
 DATASETS = {
@@ -25,7 +25,5 @@ def load_dataset(name: str, root: Path, *, image_size: int | None = None, world:
     Raises ValueError, one line, for an unknown name and for missing or damaged files, saying which to place where.
     """
     if name not in DATASETS:
-        near = difflib.get_close_matches(name, DATASETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(DATASETS)}"
-        raise ValueError(f"--dataset {name!r} is unknown; {hint}")
+        raise ValueError(f"--dataset {name!r} is unknown; {did_you_mean(name, DATASETS)}")
     return DATASETS[name](root, image_size, world)

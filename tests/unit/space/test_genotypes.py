@@ -59,7 +59,7 @@ def test_text_is_never_evaluated(tmp_path):
         ("[1, 2]", "must read Genotype"),
         (json.dumps({"normal": []}), "no 'normal_concat'"),
         (changed(normal=[["sep_conv_3x3", 0]]), "1 edges; every node takes two"),
-        (changed(normal=[["sep_conv_3x4", 0], ["skip_connect", 1]]), "did you mean 'sep_conv_3x3'"),
+        (changed(normal=[["sep_conv_3x4", 0], ["skip_connect", 1]]), "did you mean sep_conv_3x3"),
         (changed(normal=[["sep_conv_3x3", 0], ["skip_connect", 2]]), "can't read state 2; it sees states 0 to 1"),
         (changed(normal=[["sep_conv_3x3", True], ["skip_connect", 1]]), "expected an .operation, input. pair"),
         (changed(normal_concat=[2, 2]), "distinct states between 2 and 5"),
