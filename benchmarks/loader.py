@@ -34,7 +34,7 @@ from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.imagenet.read.torchvision_loader import TorchvisionLoader
 from darts_hpc.data.loading.batches import Batch, Loader
 from darts_hpc.data.loading.order import SampleOrder
-from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.space.genotypes import load_genotype
 
 SEED = 0
@@ -93,7 +93,7 @@ def epoch_rate(loader: Loader, epoch: int) -> float:
     return count / (time.perf_counter() - start)
 
 
-def train(network: NetworkImageNet, batches: Iterator[Batch], steps: int) -> tuple[float, float]:
+def train(network: DerivedNetwork, batches: Iterator[Batch], steps: int) -> tuple[float, float]:
     """Train some steps; return images/s and the share of the time that was spent waiting for batches."""
     optimizer = torch.optim.SGD(network.parameters(), 0.01)
     device, waiting, count = next(network.parameters()).device, 0.0, 0
@@ -151,7 +151,7 @@ def main() -> None:
                     rates[name].append(rate)
                     print(f"round {epoch} {name:15} {rate:8.1f} images/s", flush=True)
         torch.set_num_threads(args.threads)
-        network = NetworkImageNet(48, 1000, 14, False, load_genotype("DARTS")).to(device).train()
+        network = DerivedNetwork("imagenet", 48, 1000, 14, False, load_genotype("DARTS")).to(device).train()
         network = network.to(memory_format=torch.channels_last)
         best = loaders["dali_gpu" if device.type == "cuda" else "dali"]
         train(network, replay(next(best.batches(0))), 1)

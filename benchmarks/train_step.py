@@ -22,7 +22,7 @@ from machine import machine
 
 from darts_hpc.config.train_imagenet import ImageNetOptimConfig
 from darts_hpc.data.loading.batches import Batch
-from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.imagenet_loop import StepConfig, train_step
@@ -37,7 +37,7 @@ def make_step(
 ) -> Callable[[], None]:
     """Return a function that takes one training step."""
     torch.manual_seed(0)
-    network = NetworkImageNet(args.init_channels, 1000, args.layers, True, load_genotype("DARTS")).to(device)
+    network = DerivedNetwork("imagenet", args.init_channels, 1000, args.layers, True, load_genotype("DARTS")).to(device)
     network.train().to(memory_format=LAYOUTS[layout])
     weights, meter = list(network.parameters()), Meter(device)
     optimizer = build_sgd_of(choose_optimizer_impl("auto", device), weights, ImageNetOptimConfig())

@@ -13,7 +13,7 @@ from darts_hpc import train, train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
-from darts_hpc.models.classifier import ClassifierCIFAR, ClassifierImageNet
+from darts_hpc.models.classifier import Classifier
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
 
@@ -60,7 +60,7 @@ def create_model(
     init_channels: int | None = None,
     layers: int | None = None,
     drop_path_prob: float = 0.0,
-) -> ClassifierCIFAR | ClassifierImageNet:
+) -> Classifier:
     """Return a derived network that maps normalised images (B, 3, H, W) to logits (B, classes).
 
     Args:
@@ -84,7 +84,8 @@ def create_model(
     if num_classes is None and dataset not in NUM_CLASSES:
         raise ValueError(f"dataset {dataset!r} is unknown; choose from {', '.join(NUM_CLASSES)}, or give num_classes")
     for_imagenet = dataset == "imagenet"
-    model = (ClassifierImageNet if for_imagenet else ClassifierCIFAR)(
+    model = Classifier(
+        "imagenet" if for_imagenet else "cifar",
         genotype,
         num_classes=num_classes or NUM_CLASSES[dataset],
         init_channels=init_channels or SIZES[for_imagenet][0],

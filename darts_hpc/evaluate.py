@@ -17,7 +17,7 @@ from darts_hpc.data.loading.batches import BatchSource, Loader
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.derived import NetworkCIFAR, NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.run.weights import read_weights
 from darts_hpc.space.genotypes import load_genotype
@@ -33,7 +33,7 @@ def main(cfg: EvaluateConfig) -> None:
     genotype = load_genotype(cfg.arch)
     with World.open(cfg.device, cfg.gpu) as world:
         data = load_dataset(cfg.dataset, cfg.data, image_size=cfg.image_size, world=world)
-        network = NetworkCIFAR(cfg.init_channels, data.num_classes, cfg.layers, cfg.auxiliary, genotype)
+        network = DerivedNetwork("cifar", cfg.init_channels, data.num_classes, cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, data.image_size))
         load_original(network, state)
@@ -54,7 +54,7 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
     with World.open(cfg.device, cfg.gpu) as world:
         precision = Precision(choose_precision(cfg.precision, world.device), world.device)
         source, classes = open_validation(cfg.data, cfg.seed, world)
-        network = NetworkImageNet(cfg.init_channels, len(classes), cfg.layers, cfg.auxiliary, genotype)
+        network = DerivedNetwork("imagenet", cfg.init_channels, len(classes), cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, cfg.data.image_size))
         load_original(network, state)

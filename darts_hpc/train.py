@@ -15,7 +15,7 @@ from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.derived import NetworkCIFAR
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.run import Run, prefixed
@@ -57,8 +57,8 @@ def main(cfg: TrainConfig) -> Path:
         data = data.to(world.device)
         train_source, eval_source = train_sources(data, cfg.data, cfg.run.seed, world)
         seed_everything(cfg.run.seed, cfg.run.deterministic)
-        network = NetworkCIFAR(
-            cfg.model.init_channels, data.num_classes, cfg.model.layers, cfg.model.auxiliary, genotype
+        network = DerivedNetwork(
+            "cifar", cfg.model.init_channels, data.num_classes, cfg.model.layers, cfg.model.auxiliary, genotype
         )
         costs = measure_costs(network, data.image_size)
         network = network.to(world.device).to(memory_format=torch.channels_last)
@@ -75,7 +75,7 @@ def main(cfg: TrainConfig) -> Path:
             for epoch in run.epochs(state):
                 learning_rate = cosine_learning_rate(epoch, cfg.run.epochs, cfg.optim.learning_rate)
                 set_learning_rate(optimizer, learning_rate)
-                network.drop_path_prob = cfg.model.drop_path_prob * epoch / cfg.run.epochs
+                network.set_drop_path(cfg.model.drop_path_prob * epoch / cfg.run.epochs)
                 train = train_epoch(
                     network, optimizer, train_source, cfg.model.auxiliary_weight, cfg.optim.grad_clip, run
                 )

@@ -12,7 +12,7 @@ from darts_hpc.data.loading.batches import Batch
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.run import MAY_DIFFER, Run, check_run_folder, prefixed
@@ -77,8 +77,8 @@ def main(cfg: ImageNetConfig) -> Path:
                 "of an epoch; lower it"
             )
         seed_everything(cfg.run.seed, cfg.run.deterministic)
-        network = NetworkImageNet(
-            cfg.model.init_channels, len(data.classes), cfg.model.layers, cfg.model.auxiliary, genotype
+        network = DerivedNetwork(
+            "imagenet", cfg.model.init_channels, len(data.classes), cfg.model.layers, cfg.model.auxiliary, genotype
         )
         costs = measure_costs(network, cfg.data.image_size)
         network.to(world.device).to(memory_format=recipe.memory_format)

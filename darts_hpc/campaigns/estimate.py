@@ -12,7 +12,7 @@ from darts_hpc.config.shared import TrainModelConfig
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.derived import NetworkCIFAR
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
 
@@ -93,5 +93,5 @@ def _supernet_forward(init_channels: int, layers: int, classes: int, side: int) 
 @cache
 def _network_forward(model: TrainModelConfig, classes: int, side: int, genotype: Genotype) -> int:
     with torch.device("meta"):
-        network = NetworkCIFAR(model.init_channels, classes, model.layers, model.auxiliary, genotype)
+        network = DerivedNetwork("cifar", model.init_channels, classes, model.layers, model.auxiliary, genotype)
     return measure_costs(network, side).multiply_adds

@@ -1,4 +1,7 @@
-"""The networks of a derived cell, for CIFAR and for ImageNet (original model.py, with its submodule names)."""
+"""The network of a derived cell, for CIFAR or for ImageNet (original model.py, with its submodule names)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +11,6 @@ from darts_hpc import counter_rng
 from darts_hpc.models.layout import place_cells, reduction_layers
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
-
-STEM_MULTIPLIER = 3
 
 
 class Cell(nn.Module):
@@ -116,6 +117,7 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, in_channels: int, num_classes: int, pool_stride: int, second_norm: bool):
         super().__init__()
+        self.num_features = 768
         self.features = nn.Sequential(
             # In place as in the original: in a network of 3 cells, whose last one feeds this head, the classifier then
             # sees the rectified features in training. In deeper ones the next cell rectifies them anyway.
@@ -128,71 +130,128 @@ class AuxiliaryHead(nn.Module):
             *([nn.BatchNorm2d(768)] if second_norm else []),
             nn.ReLU(),
         )
-        self.classifier = nn.Linear(768, num_classes)
+        self.classifier = nn.Linear(self.num_features, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).flatten(1))
 
 
-class NetworkCIFAR(nn.Module):
-    """Derived network for small images (32x32 and the like).
+@dataclass(frozen=True)
+class Stem:
+    """What precedes the cells, and the auxiliary head that fits the resolution it leaves.
 
-    `drop_path_prob` is 0 until the training loop sets it. forward returns (logits, auxiliary logits): the latter is
-    None in evaluation or without the head.
+    `build` maps init_channels to modules by name, in order: the first cell's inputs are the outputs of the first and
+    of the last one.
     """
 
-    def __init__(self, init_channels: int, num_classes: int, layers: int, auxiliary: bool, genotype: Genotype):
-        super().__init__()
-        self.drop_path_prob = 0.0
-        width = STEM_MULTIPLIER * init_channels
-        self.stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
-        self.cells = CellStack(layers, init_channels, (width, width), genotype, reduction_prev=False)
-        head = AuxiliaryHead(self.cells.auxiliary_channels, num_classes, pool_stride=3, second_norm=True)
-        self.auxiliary_head = head if auxiliary else None
-        self.global_pooling = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(self.cells.out_channels, num_classes)
-
-    def forward(self, images: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Classify images (B, 3, H, W); keys (B,) make drop path reproducible."""
-        s1 = self.stem(images)
-        out, features = self.cells(s1, s1, self.drop_path_prob, keys)
-        logits_auxiliary = self.auxiliary_head(features) if self.auxiliary_head is not None and self.training else None
-        return self.classifier(self.global_pooling(out).flatten(1)), logits_auxiliary
+    build: Callable[[int], dict[str, nn.Sequential]]
+    width: int
+    """Channels it gives for each of init_channels."""
+    reduces: bool
+    """Whether its last module halves the resolution, as a reduction cell would."""
+    auxiliary_stride: int
+    auxiliary_second_norm: bool
 
 
-class NetworkImageNet(nn.Module):
-    """Derived network for 224x224 images: two stems divide the resolution by eight. Otherwise as NetworkCIFAR."""
+def cifar_stem(init_channels: int) -> dict[str, nn.Sequential]:
+    """Return one convolution at full resolution, 3 * init_channels wide."""
+    width = 3 * init_channels
+    return {"stem": nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))}
 
-    def __init__(self, init_channels: int, num_classes: int, layers: int, auxiliary: bool, genotype: Genotype):
+
+def imagenet_stem(init_channels: int) -> dict[str, nn.Sequential]:
+    """Return two stems that divide the resolution by four and by eight."""
+    width = init_channels
+    first = nn.Sequential(
+        nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width // 2),
+        nn.ReLU(),
+        nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+    )
+    second = nn.Sequential(
+        nn.ReLU(), nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)
+    )
+    return {"stem0": first, "stem1": second}
+
+
+STEMS = {
+    "cifar": Stem(cifar_stem, width=3, reduces=False, auxiliary_stride=3, auxiliary_second_norm=True),
+    "imagenet": Stem(imagenet_stem, width=1, reduces=True, auxiliary_stride=2, auxiliary_second_norm=False),
+}
+"""cifar for small images (32x32 and the like), imagenet for 224x224."""
+
+
+class DerivedNetwork(nn.Module):
+    """The network that stacks a derived cell.
+
+    forward returns (logits, auxiliary logits): the latter is None in evaluation or without the head.
+
+    Args:
+        stem: a name in STEMS.
+        init_channels: channels of the first cell; each reduction cell doubles them.
+        auxiliary: add the second classifier.
+
+    Attributes:
+        drop_path_prob: 0 until set_drop_path.
+        num_features: width of the pooled features that the classifier takes.
+    """
+
+    def __init__(
+        self, stem: str, init_channels: int, num_classes: int, layers: int, auxiliary: bool, genotype: Genotype
+    ):
         super().__init__()
         self.drop_path_prob: float | Tensor = 0.0
-        width = init_channels
-        self.stem0 = nn.Sequential(
-            nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width // 2),
-            nn.ReLU(),
-            nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+        kind = STEMS[stem]
+        stems = kind.build(init_channels)
+        self._stem_names = list(stems)
+        for name, module in stems.items():
+            self.add_module(name, module)
+        width = kind.width * init_channels
+        self.cells = CellStack(layers, init_channels, (width, width), genotype, reduction_prev=kind.reduces)
+        head = AuxiliaryHead(
+            self.cells.auxiliary_channels, num_classes, kind.auxiliary_stride, kind.auxiliary_second_norm
         )
-        self.stem1 = nn.Sequential(
-            nn.ReLU(),
-            nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-        )
-        self.cells = CellStack(layers, init_channels, (width, width), genotype, reduction_prev=True)
-        head = AuxiliaryHead(self.cells.auxiliary_channels, num_classes, pool_stride=2, second_norm=False)
         self.auxiliary_head = head if auxiliary else None
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
-        self.classifier = nn.Linear(self.cells.out_channels, num_classes)
+        self.num_classes, self.num_features = num_classes, self.cells.out_channels
+        self.classifier = nn.Linear(self.num_features, num_classes)
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Classify images (B, 3, H, W); keys (B,) make drop path reproducible."""
-        s0 = self.stem0(images)
-        out, features = self.cells(s0, self.stem1(s0), self.drop_path_prob, keys)
-        logits_auxiliary = self.auxiliary_head(features) if self.auxiliary_head is not None and self.training else None
-        return self.classifier(self.global_pooling(out).flatten(1)), logits_auxiliary
+        features, auxiliary_input = self._forward_cells(images, keys)
+        auxiliary = self.auxiliary_head(auxiliary_input) if self.auxiliary_head is not None and self.training else None
+        return self.forward_head(features), auxiliary
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Return the last feature map (B, C, H', W') of images (B, 3, H, W)."""
+        return self._forward_cells(images, None)[0]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return the logits (B, classes) of a feature map, or its pooled features (B, C)."""
+        pooled = self.global_pooling(features).flatten(1)
+        return pooled if pre_logits else self.classifier(pooled)
+
+    def _forward_cells(self, images: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor]:
+        outputs = [images]
+        for name in self._stem_names:
+            outputs.append(self.get_submodule(name)(outputs[-1]))
+        return self.cells(outputs[1], outputs[-1], self.drop_path_prob, keys)
+
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer."""
+        return self.classifier
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Put a fresh last layer in, also into the auxiliary head; 0 classes leave the pooled features."""
+        self.num_classes = num_classes
+        for head in (self, self.auxiliary_head):
+            if head is not None:
+                layer = nn.Linear(head.num_features, num_classes) if num_classes else nn.Identity()
+                head.add_module("classifier", layer.to(next(self.parameters())))
 
     def set_drop_path(self, drop_path_prob: float) -> None:
         """Set the chance to drop a path. As a tensor, for a compiled network would be compiled anew for each number."""
-        chance = torch.tensor(drop_path_prob, dtype=torch.float64, device=self.classifier.weight.device)
+        device = next(self.parameters()).device
+        chance = torch.tensor(drop_path_prob, dtype=torch.float64, device=device)
         self.drop_path_prob = chance if drop_path_prob > 0 else 0.0

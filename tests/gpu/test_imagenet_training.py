@@ -10,7 +10,7 @@ from torch import nn
 
 from darts_hpc.config.train_imagenet import ImageNetOptimConfig
 from darts_hpc.data.loading.batches import Batch
-from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import DataWait, gpu_utilisation
 from darts_hpc.space.genotypes import load_genotype
@@ -25,7 +25,11 @@ GPU = torch.device("cuda:0")
 def losses(precision_name: str, steps: int = 8, compiled: bool = False, impl: str = "fused") -> list[float]:
     """Return the loss of each step on one batch, which a working format brings down."""
     torch.manual_seed(0)
-    network = NetworkImageNet(16, 10, 5, True, load_genotype("DARTS")).to(GPU).to(memory_format=torch.channels_last)
+    network = (
+        DerivedNetwork("imagenet", 16, 10, 5, True, load_genotype("DARTS"))
+        .to(GPU)
+        .to(memory_format=torch.channels_last)
+    )
     weights = list(network.train().parameters())
     if compiled:
         network.compile()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_hpc.distributed.world import World
-from darts_hpc.models.derived import NetworkCIFAR, NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original, load_original
 from darts_hpc.models.supernet.build import SUPERNETS, build_supernet
 from darts_hpc.search.architect import Architect
@@ -22,7 +22,6 @@ from darts_hpc.training.search_step import weight_step
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
 TOLERANCE = 1e-9
-DERIVED_NETWORKS = {"cifar": NetworkCIFAR, "imagenet": NetworkImageNet}
 WORLD = World(torch.device("cpu"))
 
 
@@ -100,8 +99,8 @@ def test_search_equals_the_original(path, kind):
 
 def derived_network(path: Path, golden: Mapping[str, np.ndarray]) -> torch.nn.Module:
     channels, layers, classes, _, _, auxiliary = (int(v) for v in golden["config"])
-    build = DERIVED_NETWORKS["cifar" if "_cifar_" in path.name else "imagenet"]
-    return build(channels, classes, layers, bool(auxiliary), load_genotype(str(golden["arch"]))).double()
+    stem = "cifar" if "_cifar_" in path.name else "imagenet"
+    return DerivedNetwork(stem, channels, classes, layers, bool(auxiliary), load_genotype(str(golden["arch"]))).double()
 
 
 @pytest.mark.parametrize("path", golden_files("cifar") + golden_files("imagenet"))

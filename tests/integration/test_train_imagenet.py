@@ -22,7 +22,7 @@ from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.imagenet.read.synthetic import SyntheticLoader
 from darts_hpc.locks import lock_run_folder
-from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.run.checkpoint import CheckpointStore
 from darts_hpc.space.genotypes import load_genotype
 
@@ -276,7 +276,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_difference(trained, 
 
 
 def test_weights_for_other_classes_are_refused(trained, tmp_path, capsys, monkeypatch):
-    other = NetworkImageNet(4, 9, 3, True, load_genotype("DARTS"))
+    other = DerivedNetwork("imagenet", 4, 9, 3, True, load_genotype("DARTS"))
     torch.save(other.state_dict(), tmp_path / "other.pt")
     flags = ["--dataset", "imagenet", "--model_path", tmp_path / "other.pt", *DATA, *NETWORK]
     monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, flags)])

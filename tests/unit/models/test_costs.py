@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from darts_hpc.models.costs import measure_costs
-from darts_hpc.models.derived import NetworkCIFAR, NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.space.genotypes import GENOTYPES
 
 # cell: CIFAR parameters (M), multiply-adds (M), ImageNet parameters (M), multiply-adds (M); auxiliary head excluded
@@ -38,8 +38,8 @@ def test_every_published_cell_has_a_reference_count():
 def test_costs_equal_the_reference(name):
     cifar_parameters, cifar_madds, imagenet_parameters, imagenet_madds = REFERENCE[name]
     with torch.device("meta"):
-        cifar = measure_costs(NetworkCIFAR(36, 10, 20, False, GENOTYPES[name]), 32)
-        imagenet = measure_costs(NetworkImageNet(48, 1000, 14, False, GENOTYPES[name]), 224)
+        cifar = measure_costs(DerivedNetwork("cifar", 36, 10, 20, False, GENOTYPES[name]), 32)
+        imagenet = measure_costs(DerivedNetwork("imagenet", 48, 1000, 14, False, GENOTYPES[name]), 224)
     assert cifar.parameters / 1e6 == pytest.approx(cifar_parameters, abs=6e-4)
     assert cifar.multiply_adds / 1e6 == pytest.approx(cifar_madds, abs=0.06)
     assert imagenet.parameters / 1e6 == pytest.approx(imagenet_parameters, abs=6e-4)
@@ -48,12 +48,12 @@ def test_costs_equal_the_reference(name):
 
 def test_parameters_are_the_number_that_the_original_logged():
     with torch.device("meta"):
-        network = NetworkCIFAR(36, 10, 20, False, GENOTYPES["PDARTS"])
+        network = DerivedNetwork("cifar", 36, 10, 20, False, GENOTYPES["PDARTS"])
     assert measure_costs(network, 32).parameters == 3433798
 
 
 def test_auxiliary_head_is_counted_apart_and_the_network_is_left_alone():
-    network = NetworkCIFAR(4, 10, 5, True, GENOTYPES["DARTS"])
+    network = DerivedNetwork("cifar", 4, 10, 5, True, GENOTYPES["DARTS"])
     weight = network.classifier.weight
     costs = measure_costs(network, 32)
     head = sum(p.numel() for p in network.auxiliary_head.parameters())  # pyright: ignore[reportOptionalMemberAccess]

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from darts_hpc.models.derived import NetworkCIFAR
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original, load_original
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.genotypes import GENOTYPES
 
 
-def network(auxiliary=True, channels=4, seed=0) -> NetworkCIFAR:
+def network(auxiliary=True, channels=4, seed=0) -> DerivedNetwork:
     torch.manual_seed(seed)
-    return NetworkCIFAR(channels, 10, 3, auxiliary, GENOTYPES["DARTS"])
+    return DerivedNetwork("cifar", channels, 10, 3, auxiliary, GENOTYPES["DARTS"])
 
 
 def equal(ours, theirs) -> bool:

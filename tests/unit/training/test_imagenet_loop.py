@@ -10,7 +10,7 @@ from torch import nn
 from darts_hpc.data.loading.batches import Batch
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
 from darts_hpc.distributed.world import World
-from darts_hpc.models.derived import NetworkImageNet
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.data_parallel import data_parallel
@@ -20,10 +20,10 @@ from darts_hpc.training.precision import Precision
 CPU = torch.device("cpu")
 
 
-def make_network() -> NetworkImageNet:
+def make_network() -> DerivedNetwork:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network = NetworkImageNet(4, 5, 3, True, load_genotype("DARTS")).double()
+    network = DerivedNetwork("imagenet", 4, 5, 3, True, load_genotype("DARTS")).double()
     network.set_drop_path(0.3)
     return network.train()
 
@@ -86,7 +86,7 @@ def test_two_processes_with_synchronised_batch_norm_equal_one_on_the_joined_batc
 def test_accumulated_batches_equal_one_large_batch(processes):
     """With BatchNorm on its running statistics, by which images don't see each other; else batches differ by design."""
 
-    def frozen() -> NetworkImageNet:
+    def frozen() -> DerivedNetwork:
         network = make_network()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
