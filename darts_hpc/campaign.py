@@ -20,8 +20,9 @@ from darts_hpc.campaigns.state import JobState
 from darts_hpc.campaigns.status import duration, summary_line, watch
 from darts_hpc.campaigns.tables import to_json, to_markdown, to_terminal
 from darts_hpc.config.campaign import CampaignConfig, CampaignFolderConfig
-from darts_hpc.config.cli import parse_config, run_entry, to_yaml
+from darts_hpc.config.cli import parse_config, run_entry
 from darts_hpc.config.flags import flat
+from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.locks import is_locked, lock_run_folder

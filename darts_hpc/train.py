@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from darts_hpc.config.cli import run_entry, to_yaml
+from darts_hpc.config.cli import run_entry
+from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig, TrainDataConfig
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import BatchSource
@@ -17,7 +18,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
-from darts_hpc.run.fingerprint import fingerprint
+from darts_hpc.run.fingerprint import fingerprint, may_differ
 from darts_hpc.run.run import Run, prefixed
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.loops import evaluate, train_epoch
@@ -66,9 +67,8 @@ def main(cfg: TrainConfig) -> Path:
         optimizer = build_sgd(network.parameters(), cfg.optim)
         state = {"network": network, "optimizer": optimizer}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train")
-        with Run(
-            "train", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint(), arch=genotype.to_dict()), world
-        ) as run:
+        identity = fingerprint(cfg, data.fingerprint(), arch=genotype.to_dict())
+        with Run("train", cfg.run, config_yaml, identity, world, may_differ(cfg)) as run:
             if run.is_fresh:
                 run.record_genotype("epoch_start", genotype)
             log.info("%s", costs)

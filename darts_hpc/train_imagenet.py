@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from darts_hpc.config.cli import run_entry, to_yaml
+from darts_hpc.config.cli import run_entry
+from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.load import open_imagenet
 from darts_hpc.data.loading.batches import Batch
@@ -14,8 +15,8 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
-from darts_hpc.run.fingerprint import fingerprint
-from darts_hpc.run.run import MAY_DIFFER, Run, check_run_folder, prefixed
+from darts_hpc.run.fingerprint import fingerprint, may_differ
+from darts_hpc.run.run import Run, check_run_folder, prefixed
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.compile import compile_modules
 from darts_hpc.training.data_parallel import data_parallel
@@ -27,9 +28,6 @@ from darts_hpc.training.schedule import imagenet_learning_rate
 from darts_hpc.training.seeding import seed_everything
 
 log = logging.getLogger("darts_hpc")
-
-ELASTIC = MAY_DIFFER | {"world_size", "batch_size", "channels_last"}
-"""A run may go on with other processes: the global batch decides. BatchNorm then sees other parts of it."""
 
 
 def step_config(cfg: ImageNetConfig, world: World) -> StepConfig:
@@ -97,7 +95,7 @@ def main(cfg: ImageNetConfig) -> Path:
         }
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_imagenet")
         with Run(
-            "train_imagenet", cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world, ELASTIC
+            "train_imagenet", cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world, may_differ(cfg)
         ) as run:
             if run.is_fresh:
                 run.record_genotype("epoch_start", genotype)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from darts_hpc.config.cli import run_entry, to_yaml
+from darts_hpc.config.cli import run_entry
+from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_search import SearchConfig, SearchDataConfig
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import BatchSource
@@ -22,7 +23,7 @@ from darts_hpc.memory.plan import plan_search
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
-from darts_hpc.run.fingerprint import fingerprint
+from darts_hpc.run.fingerprint import fingerprint, may_differ
 from darts_hpc.run.run import Run, prefixed
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
@@ -98,7 +99,9 @@ def main(cfg: SearchConfig) -> Path:
         )
         state = {"supernet": supernet, "optimizer": MomentumByName(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
-        with Run("train_search", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint()), world) as run:
+        with Run(
+            "train_search", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint()), world, may_differ(cfg)
+        ) as run:
             log.info("%s", why)
             step = build_search_step(
                 supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from darts_hpc.config.checks import check_choice, check_not_negative, check_positive
+from darts_hpc.config.flags import flag
 
 Order = Literal["first_order", "unrolled", "both"]
 
@@ -16,9 +17,9 @@ Executor = Literal["local", "slurm"]
 class CampaignSearchConfig:
     """The searches."""
 
-    search_config: str = "configs/search/cifar10.yaml"
+    search_config: str = flag("configs/search/cifar10.yaml", affects="named")
     """Preset of train_search."""
-    search_flags: str = ""
+    search_flags: str = flag("", affects="named")
     """Flags of train_search that win over its preset, such as "--epochs 10 --image_size 16"."""
     order: Order = "first_order"
     """Order of the alphas' gradient; both makes two families of searches, ranked apart."""
@@ -39,9 +40,9 @@ class CampaignSearchConfig:
 class CampaignTrainConfig:
     """The trainings: a short one of every cell for the ranking, then full ones."""
 
-    train_config: str = "configs/train/cifar10.yaml"
+    train_config: str = flag("configs/train/cifar10.yaml", affects="named")
     """Preset of train, for the short and the full trainings."""
-    train_flags: str = ""
+    train_flags: str = flag("", affects="named")
     """Flags of train that win over its preset, for the short and the full trainings."""
     select_epochs: int = 100
     """Epochs of the short trainings."""
@@ -58,9 +59,9 @@ class CampaignTrainConfig:
     """Published cells trained under the same recipe."""
     baseline_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     """One full training of each baseline a seed."""
-    imagenet_config: str = ""
+    imagenet_config: str = flag("", affects="named")
     """Preset of train_imagenet: train the best cells on ImageNet too; empty for no ImageNet."""
-    imagenet_flags: str = ""
+    imagenet_flags: str = flag("", affects="named")
     """Flags of train_imagenet that win over its preset."""
     imagenet_seeds: tuple[int, ...] = (0,)
     """One training on ImageNet of each best cell a seed."""
@@ -82,21 +83,21 @@ class CampaignTrainConfig:
 class CampaignJobsConfig:
     """Where and how jobs run; none of it changes a number, and a campaign may go on with other values."""
 
-    save: str = "EXP"
+    save: str = flag("EXP", affects="nothing")
     """Name of the campaign, kept under runs/campaign-NAME; with a slash in it, its folder. The same again goes on."""
-    executor: Executor = "local"
+    executor: Executor = flag("local", affects="nothing")
     """Processes on this machine, or jobs of Slurm."""
-    jobs: int = 0
+    jobs: int = flag(0, affects="nothing")
     """Jobs at once; 0 for as many as there are GPUs (without one: CPU cores), and on Slurm for all."""
-    retries: int = 2
+    retries: int = flag(2, affects="nothing")
     """How often a failed job is started again before it is given up."""
-    hours: float = 24.0
+    hours: float = flag(24.0, affects="nothing")
     """Time limit of one Slurm job; a job that reaches it saves, and goes on in the next."""
-    slurm_flags: str = ""
+    slurm_flags: str = flag("", affects="nothing")
     """Flags of sbatch beside those of slurm/site.sh, such as "--partition=gpu --mem=32G"."""
-    poll_seconds: float = 5.0
+    poll_seconds: float = flag(5.0, affects="nothing")
     """Seconds between two looks at the jobs."""
-    dry_run: bool = False
+    dry_run: bool = flag(False, affects="nothing")
     """Print every job's command and what it may cost, and start nothing."""
 
     def __post_init__(self) -> None:
@@ -111,7 +112,7 @@ class CampaignSizeConfig:
 
     gpus_per_job: int = 1
     """GPUs of a job, each with a process of its own; unused where there is no GPU."""
-    cpus_per_job: int = 1
+    cpus_per_job: int = flag(1, affects="last_bits")
     """Threads of a process on the CPU, and CPU cores a process asks Slurm for. Sums may round otherwise with others."""
     device: str = "auto"
     """Device of every job: auto (a GPU where there is one), cpu, or cuda."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import tyro
-import yaml
 
 from darts_hpc.config.explain import LISTED, explain_stop, explain_tokens, grouped
-from darts_hpc.config.flags import Flag, flags_of, flat
+from darts_hpc.config.flags import Flag, flags_of
+from darts_hpc.config.presets import ENTRY, entry_of, read_yaml
 from darts_hpc.distributed.launcher import is_first_process, stop_restarts
 from darts_hpc.errors import ExplainedError
 from darts_hpc.suggest import did_you_mean
@@ -63,7 +63,7 @@ def parse_config(cls: type[Config], argv: Sequence[str] | None = None) -> Config
     if {"-h", "--help"} & set(typed):
         return _tyro(cls, ["--help"])
     flags = flags_of(cls)
-    sources = [(f"{file}: ", _read_preset(file, flags)) for file in presets] + [("", typed)]
+    sources = [(f"{file}: ", _read_preset(file, flags, cls)) for file in presets] + [("", typed)]
     args = [token for _, tokens in sources for token in tokens]
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # tyro draws a box around its errors
@@ -97,12 +97,6 @@ def given_flags(argv: Sequence[str] | None = None) -> set[str]:
     from_presets = {key for preset in map(_peek, presets) for key, value in preset.items() if value is not None}
     words = {token[2:].replace("-", "_") for token, _ in grouped(typed)}
     return from_presets | words | {word.removeprefix("no_") for word in words}
-
-
-def to_yaml(cfg: Any, header: str) -> str:
-    """Write a config as a preset that --config reads back to an equal one; the header becomes its first comment."""
-    comment = "".join(f"# {line}\n" for line in header.splitlines())
-    return comment + yaml.safe_dump(flat(cfg), sort_keys=False, allow_unicode=True)
 
 
 def _tyro(cls: type[Config], args: list[str]) -> Config:
@@ -153,24 +147,23 @@ def _find_preset(file: str) -> Path:
 
 def _peek(file: str) -> dict[str, Any]:
     """Return what a preset says, unchecked; nothing for one that can't be read, which is said when it is parsed."""
-    with contextlib.suppress(ValueError, yaml.YAMLError, OSError):
-        preset = yaml.safe_load(_find_preset(file).read_text(encoding="utf-8"))
-        return preset if isinstance(preset, dict) else {}
+    with contextlib.suppress(ValueError):
+        return read_yaml(_find_preset(file))
     return {}
 
 
-def _read_preset(file: str, flags: dict[str, Flag]) -> list[str]:
+def _read_preset(file: str, flags: dict[str, Flag], cls: type) -> list[str]:
     """Spell a preset as command-line tokens."""
+    path = _find_preset(file)
     try:
-        preset = yaml.safe_load(_find_preset(file).read_text(encoding="utf-8")) or {}
-    except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise ValueError(f"--config {file}: not YAML: {where}{error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"--config {file}: can't be read: {error}") from None
-    if not isinstance(preset, dict):
-        raise ValueError(f"--config {file}: expected lines of the form flag: value, such as epochs: 50")
-    return [token for key, value in preset.items() for token in _preset_tokens(file, str(key), value, flags)]
+        preset = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"--config {error}") from None
+    written_by = preset.pop(ENTRY, None)
+    if written_by not in (None, entry_of(cls)):
+        own = f"{entry_of(cls) or Path(sys.argv[0]).stem}'s"
+        raise ValueError(f"--config {file}: these are flags of {written_by}; expected a preset of {own} flags")
+    return [token for key, value in preset.items() for token in _preset_tokens(file, key, value, flags)]
 
 
 def _preset_tokens(file: str, key: str, value: Any, flags: dict[str, Flag]) -> list[str]:

@@ -1,18 +1,36 @@
-"""Every flag of a config: its name, its type and what its value looks like."""
+"""Every flag of a config: its name, its type, what its value looks like and what it affects."""
 
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+AFFECTS = {
+    "numbers": "what is computed: another value is another configuration, which never continues this one's checkpoint",
+    "named": "as numbers, but what the value names is compared: the cell of --arch, the flags in a preset's file",
+    "batches": "as numbers, but a checkpoint may be continued: with other processes, by the same global batch",
+    "last_bits": "rounding alone: the same configuration, and a checkpoint is continued with a warning",
+    "member": "which run of a configuration it is: the same configuration, whose runs don't continue each other",
+    "nothing": "where a run lies and runs, what it may take, and how often it reports and saves: never compared",
+}
+"""What a flag may affect. A checkpoint (run.fingerprint), a report (reporting.groups) and a campaign's folder
+(campaigns.folder) compare configurations by it."""
+
+
+def flag(default: Any, *, affects: str) -> Any:
+    """Return a config's field that affects something else than the numbers, which is what a plain default does."""
+    assert affects in AFFECTS, affects
+    return field(default=default, metadata={"affects": affects})
+
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag of a config: its name, its type, and whether it is a bare word on the command line."""
+    """One flag of a config; `positional` is a bare word on the command line, `affects` a key of AFFECTS."""
 
     name: str
     type: Any
     positional: bool
+    affects: str = "numbers"
 
     @property
     def is_list(self) -> bool:
@@ -38,8 +56,14 @@ def flags_of(cls: type) -> dict[str, Flag]:
             flags |= flags_of(hints[item.name])
         else:
             required = item.default is MISSING and item.default_factory is MISSING
-            flags[item.name] = Flag(item.name, hints[item.name], positional=required)
+            affects = item.metadata.get("affects", "numbers")
+            flags[item.name] = Flag(item.name, hints[item.name], required, affects)
     return flags
+
+
+def affecting(cls: type, *affects: str) -> set[str]:
+    """Return the names of a config class's flags that affect one of these, keys of AFFECTS."""
+    return {name for name, flag in flags_of(cls).items() if flag.affects in affects}
 
 
 def flat(cfg: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from darts_hpc.config.checks import (
     check_not_negative,
     check_positive,
 )
+from darts_hpc.config.flags import flag
 
 Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
 
@@ -36,7 +37,7 @@ UNITS = {"": 1, "B": 1} | {
 class DataConfig:
     """Images and their augmentation."""
 
-    data: Path = Path("../data")
+    data: Path = flag(Path("../data"), affects="nothing")
     """Folder the data set lies in, or is downloaded to."""
     dataset: Dataset = "cifar10"
     """Data set; digits ships with the package, folder means train/CLASS/* and test/CLASS/* under --data."""
@@ -55,7 +56,7 @@ class DataConfig:
 class TrainModelConfig:
     """The network built from a found cell."""
 
-    arch: str = "DARTS"
+    arch: str = flag("DARTS", affects="named")
     """The cell: a published name (DARTS, NASNet, ...), a genotype file, or the folder of a search run."""
     init_channels: int = 36
     """Channels of the first cell; each reduction cell doubles them."""
@@ -95,10 +96,10 @@ class SgdConfig:
 class MemoryConfig:
     """What a step may take."""
 
-    memory_check: MemoryCheck = "auto"
+    memory_check: MemoryCheck = flag("auto", affects="nothing")
     """Before the first step: auto recomputes cells in backward where only that fits, and refuses a step that does not
     fit; warn tells and runs; off runs."""
-    memory_limit: str | None = None
+    memory_limit: str | None = flag(None, affects="nothing")
     """Memory that a step of one process may take, such as 10GiB; what is free, less a margin, when left out."""
 
     def __post_init__(self) -> None:
@@ -117,14 +118,14 @@ class RuntimeConfig:
     precision: PrecisionName = "fp32"
     """auto (bf16 on GPUs that compute in it), bf16, fp16 (with loss scaling), or fp32; weights, alphas and BatchNorm's
     statistics stay float32."""
-    channels_last: bool = True
+    channels_last: bool = flag(True, affects="last_bits")
     """Keep images and weights in the layout that convolutions prefer."""
-    compile: bool = False
+    compile: bool = flag(False, affects="last_bits")
     """Compile the network, or the cells of a search, with torch.compile: minutes at the start, faster steps."""
     sync_bn: bool = False
     """Take BatchNorm's statistics over the batches of all processes, not over each its own: N processes then compute
     what one does on the joined batch."""
-    replica_check: int = 100
+    replica_check: int = flag(100, affects="nothing")
     """Steps between two checks that all processes hold the same weights (and alphas); 0 for none."""
 
     def __post_init__(self) -> None:
@@ -138,25 +139,25 @@ class RunConfig:
 
     epochs: int = 50
     """Passes over the training images."""
-    seed: int = 2
+    seed: int = flag(2, affects="member")
     """Seed of the weights, the alphas, the split, the order and the augmentation."""
-    save: str = "EXP"
+    save: str = flag("EXP", affects="nothing")
     """Name of the experiment, kept under runs/; with a slash in it, the run folder itself."""
-    resume: str = "none"
+    resume: str = flag("none", affects="nothing")
     """none starts afresh; auto continues the newest valid checkpoint of --save; a run folder continues that run."""
-    device: str = "auto"
+    device: str = flag("auto", affects="nothing")
     """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
-    gpu: int = 0
+    gpu: int = flag(0, affects="nothing")
     """The GPU that auto and cuda mean."""
-    report_freq: int = 50
+    report_freq: int = flag(50, affects="nothing")
     """Steps between two reports."""
-    checkpoint_freq: int = 0
+    checkpoint_freq: int = flag(0, affects="nothing")
     """Steps between two checkpoints within an epoch; 0 for one at the end of each epoch only."""
-    tensorboard: bool = True
+    tensorboard: bool = flag(True, affects="nothing")
     """Write TensorBoard events beside metrics.jsonl."""
-    deterministic: bool = False
+    deterministic: bool = flag(False, affects="last_bits")
     """Take algorithms that repeat bit for bit on a GPU, where torch has them (slower); a CPU run always repeats."""
-    model_path: Path = Path("saved_models")
+    model_path: Path = flag(Path("saved_models"), affects="nothing")
     """Unused, as in the original: checkpoints lie in the run folder."""
 
     def __post_init__(self) -> None:

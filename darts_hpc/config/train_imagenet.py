@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from darts_hpc.config.checks import MAX_BATCH_SIZE, check_at_most, check_choice, check_not_negative, check_positive
+from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import PrecisionName, RunConfig, RuntimeConfig, SgdConfig, TrainModelConfig
 
 ImageNetLoader = Literal["dali", "torchvision", "synthetic"]
@@ -26,13 +27,13 @@ OptimizerImpl = Literal["auto", "fused", "foreach", "apex"]
 class ImageNetDataConfig:
     """Images, how they are read, and their augmentation."""
 
-    data: Path = Path("../data/imagenet/")
+    data: Path = flag(Path("../data/imagenet/"), affects="nothing")
     """Folder of train/CLASS/* and val/CLASS/*, or of tar shards, whose names or folders say train or val."""
     loader: ImageNetLoader = "dali"
     """dali decodes in C++ threads or on the GPU; torchvision in worker processes; synthetic reads nothing."""
-    batch_size: int = 128
+    batch_size: int = flag(128, affects="batches")
     """Images a step in each process."""
-    valid_batch_size: int | None = None
+    valid_batch_size: int | None = flag(None, affects="nothing")
     """Images a validation step in each process; --batch_size when left out."""
     image_size: int = 224
     """Side in pixels of the images that the network sees."""
@@ -42,13 +43,13 @@ class ImageNetDataConfig:
     """dali's colour jitter: twist (its own, fast) or exact (torchvision's); --loader torchvision is always exact."""
     decode: Decode = "auto"
     """Where dali decodes JPEGs: auto is the GPU where there is one."""
-    num_threads: int = 4
+    num_threads: int = flag(4, affects="nothing")
     """Threads (dali) or worker processes (torchvision) that prepare images, in each process."""
-    prefetch: int = 2
+    prefetch: int = flag(2, affects="nothing")
     """Batches prepared ahead."""
-    max_bad_images: int = 10
+    max_bad_images: int = flag(10, affects="nothing")
     """Damaged images to leave out, each named in the log; one more stops the run."""
-    manifest: Path | None = None
+    manifest: Path | None = flag(None, affects="nothing")
     """File that keeps the list of images; in --data, or in ~/.cache where that is read-only, when left out."""
     synthetic_images: int = 1_281_167
     """Training images of --loader synthetic; a 25th as many validate."""
@@ -132,7 +133,7 @@ class ImageNetRuntimeConfig(RuntimeConfig):
     precision: PrecisionName = "auto"
     """auto (bf16 on GPUs that compute in it), bf16, fp16 (with loss scaling), or fp32; weights and BatchNorm's
     statistics stay float32."""
-    parallel: bool = False
+    parallel: bool = flag(False, affects="nothing")
     """Accepted from the original, where it meant DataParallel: start one process per GPU with torchrun instead."""
 
 

@@ -11,6 +11,7 @@ from darts_hpc.config.checks import (
     check_not_negative,
     check_positive,
 )
+from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import DataConfig, MemoryConfig, RunConfig, RuntimeConfig, SgdConfig
 
 Split = Literal["stratified", "index"]
@@ -53,13 +54,13 @@ class SearchModelConfig:
     """Channels of the first cell; each reduction cell doubles them."""
     layers: int = 8
     """Cells, stacked; those at 1/3 and 2/3 of the depth are reduction cells."""
-    drop_path_prob: float = 0.3
+    drop_path_prob: float = flag(0.3, affects="nothing")
     """Unused in the search, as in the original."""
-    supernet: Supernet = "auto"
+    supernet: Supernet = flag("auto", affects="last_bits")
     """Its form; all compute the same function. fused: few, large operations by Triton kernels, the fastest on a GPU;
     stacked: the same by torch's operations; plain: one module for each edge and operation, the fastest on a CPU; auto
     takes the one for the device."""
-    checkpoint_cells: bool = False
+    checkpoint_cells: bool = flag(False, affects="last_bits")
     """Keep only the cells' inputs for backward, and compute the rest once more: less memory, more time, the same
     numbers."""
 
@@ -102,9 +103,9 @@ class ArchOptimConfig:
 class SearchRuntimeConfig(RuntimeConfig):
     """How steps are computed, and by how many processes; finite differences stay in full float32 in any case."""
 
-    tf32: bool = True
+    tf32: bool = flag(True, affects="last_bits")
     """Let an NVIDIA GPU round the factors of float32 products to TF32, as torch does for convolutions by itself."""
-    cuda_graph: bool = True
+    cuda_graph: bool = flag(True, affects="last_bits")
     """Replay the whole step as one CUDA graph, where that is possible; a log line says where it is not."""
 
 

@@ -2,15 +2,10 @@
 
 from typing import Any
 
-from darts_hpc.config.flags import flat
+from darts_hpc.config.flags import affecting, flat
 
-NOT_COMPARED = frozenset(
-    {"data", "save", "resume", "device", "gpu", "tensorboard", "model_path"}
-    | {"num_threads", "prefetch", "manifest", "valid_batch_size", "parallel", "replica_check"}
-    | {"max_bad_images"}
-    | {"memory_check", "memory_limit"}
-)
-"""Flags that change where a run lies or runs, and nothing that it computes."""
+MACHINE = frozenset({"torch", "device_type"})
+"""What a run adds to its fingerprint of where it runs, and what may differ: it changes the last bits alone."""
 
 
 def fingerprint(cfg: Any, data_digest: str, **replaced: object) -> dict[str, object]:
@@ -18,5 +13,16 @@ def fingerprint(cfg: Any, data_digest: str, **replaced: object) -> dict[str, obj
 
     `replaced` gives flags by value instead, such as the genotype that --arch named.
     """
-    flags = {name: value for name, value in flat(cfg).items() if name not in NOT_COMPARED}
+    not_compared = affecting(type(cfg), "nothing")
+    flags = {name: value for name, value in flat(cfg).items() if name not in not_compared}
     return {**flags, **replaced, "data_digest": data_digest}
+
+
+def may_differ(cfg: Any) -> frozenset[str]:
+    """Return the parts of a fingerprint that only warn: the data and the maths stay, though not to the last bit.
+
+    Where the global batch decides, and not how processes share it, their number may differ too: BatchNorm then sees
+    other parts of it.
+    """
+    shares = affecting(type(cfg), "batches")
+    return MACHINE | affecting(type(cfg), "last_bits") | shares | ({"world_size"} if shares else set())

@@ -19,6 +19,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.errors import RolledBack
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.run.checkpoint import CheckpointStore, check_fingerprint, save_atomically, write_text_atomically
+from darts_hpc.run.fingerprint import MACHINE
 from darts_hpc.run.folder import choose_run_folder, command_line, environment, logging_to
 from darts_hpc.run.interrupt import Interrupt, name_of
 from darts_hpc.run.metrics import JsonLines, Meter
@@ -30,11 +31,6 @@ from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
 
-MAY_DIFFER = frozenset(
-    {"report_freq", "checkpoint_freq", "torch", "device_type", "supernet", "checkpoint_cells"}
-    | {"tf32", "cuda_graph", "compile"}
-)
-"""Parts of the fingerprint that only warn: the data and the maths stay the same, though not to the last bit."""
 RECORDS = ("metrics", "genotypes", "performance")
 REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
 """Environment variable: where a job script wants to be told that a stopped run should go on in a job of its own."""
@@ -70,7 +66,7 @@ class Run:
         config_yaml: str,
         fingerprint: Mapping[str, object],
         world: World,
-        may_differ: Collection[str] = MAY_DIFFER,
+        may_differ: Collection[str] = MACHINE,
     ):
         self.entry, self.cfg, self.config_yaml, self.world = entry, cfg, config_yaml, world
         machine = {"world_size": world.size, "torch": torch.__version__, "device_type": world.device.type}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from darts_hpc.config.cli import given_flags, parse_config, to_yaml
+from darts_hpc.config.cli import given_flags, parse_config
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
+from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig, ImageNetDataConfig
 from darts_hpc.evaluate import with_imagenet_network_of_run, with_network_of_run

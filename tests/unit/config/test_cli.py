@@ -10,9 +10,10 @@ import yaml
 
 from darts_hpc import config
 from darts_hpc.config.campaign import CampaignConfig
-from darts_hpc.config.cli import given_flags, parse_config, run_entry, to_yaml
+from darts_hpc.config.cli import given_flags, parse_config, run_entry
 from darts_hpc.config.evaluate import EvaluateConfig
 from darts_hpc.config.flags import flags_of
+from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.report import ReportConfig
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
@@ -168,12 +169,22 @@ def test_a_config_s_own_checks_reach_the_user():
         ("epochs: true", ": epochs: True: expected a whole number"),
         ("unrolled: 1", ": unrolled: 1: expected true or false"),
         ("- epochs", ": expected lines of the form flag: value, such as epochs: 50"),
-        ("epochs: 3: 4", ": not YAML: line 1: mapping values are not allowed here"),
+        ("epochs: 3: 4", " line 1: not YAML: mapping values are not allowed here"),
     ],
 )
 def test_a_wrong_preset_is_explained_with_its_name(tmp_path, text, line):
     preset = write(tmp_path, text)
     assert f"{preset}{line}" in refusal(["--config", preset])
+
+
+@pytest.mark.parametrize(("cls", "entry"), [(SearchConfig, "train_search"), (TrainConfig, "train")])
+def test_a_written_config_says_whose_it_is_and_is_a_preset_of_no_other_entry(cls, entry, tmp_path):
+    preset = write(tmp_path, to_yaml(parse_config(cls, ["--dataset", "digits"]), "python -m darts_hpc"))
+    assert f"entry: {entry}" in Path(preset).read_text().splitlines()
+    assert parse_config(cls, ["--config", preset, "--epochs", "3"]).run.epochs == 3
+    for other in {SearchConfig, TrainConfig, ImageNetConfig, EvaluateConfig, VisualizeConfig} - {cls}:
+        said = refusal(["--config", preset], other)
+        assert f"{preset}: these are flags of {entry}; expected" in said and "\n" not in said
 
 
 def test_a_positional_word_is_no_preset_key(tmp_path):

@@ -1,0 +1,63 @@
+"""Configs as files: flat YAML whose keys are flag names, and the entry they are for."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.config.flags import flat
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
+from darts_hpc.config.train_search import SearchConfig
+
+ENTRY = "entry"
+"""Key of the name of the entry point that a written config is for."""
+ENTRIES = {
+    "train_search": SearchConfig,
+    "train": TrainConfig,
+    "train_imagenet": ImageNetConfig,
+    "campaign": CampaignConfig,
+}
+"""Entries that write their config, and its class."""
+
+
+def entry_of(cls: type) -> str | None:
+    """Return the entry whose config this is; None where no entry writes it."""
+    return next((entry for entry, config in ENTRIES.items() if config is cls), None)
+
+
+def to_yaml(cfg: Any, header: str) -> str:
+    """Write a config as a preset that --config reads back to an equal one; the header becomes its first comment."""
+    comment = "".join(f"# {line}\n" for line in header.splitlines())
+    entry = entry_of(type(cfg))
+    content = ({ENTRY: entry} if entry else {}) | flat(cfg)
+    return comment + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys and values of a preset. Raises ValueError, which names the file and the line of what is wrong."""
+    try:
+        preset = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{where}: not YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"{path}: can't be read: {error}") from None
+    if not isinstance(preset, dict | None):
+        raise ValueError(f"{path}: expected lines of the form flag: value, such as epochs: 50")
+    return {str(key): value for key, value in (preset or {}).items()}
+
+
+def read_written(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """Return the entry that wrote a config and its flags by name. Raises ValueError as read_yaml does.
+
+    Runs of older versions name their entry in a comment alone; None where there is none.
+    """
+    flags = read_yaml(path)
+    entry = flags.pop(ENTRY, None)
+    if entry is None:
+        comment = re.match(rf"#.*?\b({'|'.join(ENTRIES)})\b", path.read_text(encoding="utf-8"))
+        entry = comment[1] if comment else None
+    return None if entry is None else str(entry), flags
