@@ -5,14 +5,14 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import tyro
 
 from darts_hpc.config.explain import LISTED, explain_stop, explain_tokens, grouped
-from darts_hpc.config.flags import Flag, flags_of
+from darts_hpc.config.flags import RENAMED_VALUES, Flag, flags_of
 from darts_hpc.config.presets import ENTRY, entry_of, read_yaml
 from darts_hpc.distributed.launcher import is_first_process, stop_restarts
 from darts_hpc.errors import ExplainedError
@@ -64,6 +64,7 @@ def parse_config(cls: type[Config], argv: Sequence[str] | None = None) -> Config
         return _tyro(cls, ["--help"])
     flags = flags_of(cls)
     sources = [(f"{file}: ", _read_preset(file, flags, cls)) for file in presets] + [("", typed)]
+    sources = [(source, list(_with_new_names(tokens))) for source, tokens in sources]
     args = [token for _, tokens in sources for token in tokens]
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # tyro draws a box around its errors
@@ -112,6 +113,19 @@ def _tyro(cls: type[Config], args: list[str]) -> Config:
         ),
         use_underscores=True,
     )
+
+
+def _with_new_names(tokens: Sequence[str]) -> Iterator[str]:
+    """Yield the tokens, with values that were renamed under their new names."""
+    flag = ""
+    for token in tokens:
+        name, _, value = token.partition("=")
+        if token.startswith("--"):
+            flag = name[2:].replace("-", "_")
+            new = RENAMED_VALUES.get(flag, {}).get(value)
+            yield f"{name}={new}" if new else token
+        else:
+            yield RENAMED_VALUES.get(flag, {}).get(token, token)
 
 
 def _split_presets(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -23,6 +23,10 @@ def flag(default: Any, *, affects: str) -> Any:
     return field(default=default, metadata={"affects": affects})
 
 
+RENAMED_VALUES = {"supernet": {"stacked": "fast", "fused": "fast"}}
+"""flag -> earlier name of a value -> its name now. Presets and the config.yaml of old runs may have the earlier one."""
+
+
 @dataclass(frozen=True)
 class Flag:
     """One flag of a config; `positional` is a bare word on the command line, `affects` a key of AFFECTS."""

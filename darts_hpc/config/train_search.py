@@ -17,7 +17,7 @@ from darts_hpc.config.shared import DataConfig, MemoryConfig, RunConfig, Runtime
 Split = Literal["stratified", "index"]
 
 
-Supernet = Literal["auto", "plain", "stacked", "fused"]
+Supernet = Literal["auto", "plain", "fast"]
 
 
 UnrolledMethod = Literal["finite_difference", "exact"]
@@ -57,9 +57,9 @@ class SearchModelConfig:
     drop_path_prob: float = flag(0.3, affects="nothing")
     """Unused in the search, as in the original."""
     supernet: Supernet = flag("auto", affects="last_bits")
-    """Its form; all compute the same function. fused: few, large operations by Triton kernels, the fastest on a GPU;
-    stacked: the same by torch's operations; plain: one module for each edge and operation, the fastest on a CPU; auto
-    takes the one for the device."""
+    """Its form; both compute the same function. plain: one module for each edge and operation, the faster one on most
+    CPUs; fast: few, large operations, by Triton kernels on a GPU and by torch's elsewhere (earlier called fused and
+    stacked); auto: fast on a GPU, plain on a CPU."""
     checkpoint_cells: bool = flag(False, affects="last_bits")
     """Keep only the cells' inputs for backward, and compute the rest once more: less memory, more time, the same
     numbers."""

@@ -116,9 +116,9 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
     sync_bn = cfg.runtime.sync_bn and world.size > 1
     torch_only = None
     if sync_bn:
-        torch_only = "knows no BatchNorm over several processes"
+        torch_only = "know no BatchNorm over several processes"
     elif cfg.runtime.compile:
-        torch_only = "is not made of torch's operations, which --compile compiles"
+        torch_only = "are no operations of torch, which --compile compiles"
     chosen = choose_supernet(cfg.model.supernet, world.device, cfg.model.init_channels, torch_only=torch_only)
     # where one rank falls back, all do
     form, fallback = next((choice for choice in world.gather_objects(chosen) if choice[1]), chosen)

@@ -75,7 +75,7 @@ runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
 
 @pytest.mark.slow
 def test_torchrun_searches_as_one_process_on_the_joined_batch(tmp_path):
-    flags = [*TINY, "--supernet", "stacked", "--unrolled", "--sync_bn", "--epochs", "1", "--replica_check", "1"]
+    flags = [*TINY, "--supernet", "fast", "--unrolled", "--sync_bn", "--epochs", "1", "--replica_check", "1"]
     for processes in (1, 2):
         done = start_search(processes, *flags, "--batch_size", 240 // processes, "--save", tmp_path / str(processes))
         assert done.returncode == 0, done.stderr
@@ -100,7 +100,7 @@ def drifting(self, *args):
     return norm
 Architect.step = drifting
 """
-    flags = [*TINY, "--supernet", "stacked", "--epochs", "1", "--batch_size", "120", "--replica_check", "2"]
+    flags = [*TINY, "--supernet", "fast", "--epochs", "1", "--batch_size", "120", "--replica_check", "2"]
     done = start_search(2, *flags, "--save", tmp_path / "run", script=perturb)
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if "drifted apart" in line]

@@ -11,7 +11,7 @@ from run_entries import TINY, entry, start
 from darts_hpc.run.checkpoint import CheckpointStore
 
 # 4 times the area of TINY's images, so that a step needs gigabytes; both supernets start from the same few weights
-LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "stacked", "--init_channels", "16"]
+LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "fast", "--init_channels", "16"]
 
 LIMITED = """
 import os, resource, runpy, signal, sys
@@ -102,14 +102,14 @@ def test_a_search_stopped_for_want_of_memory_in_a_step_or_in_validation_ends_as_
 
 
 def test_a_limit_where_only_recomputed_cells_fit_takes_them_and_says_so(tmp_path):
-    done = entry("train_search", *TINY, "--supernet", "stacked", "--memory_limit", "120MiB", "--epochs", "1",
+    done = entry("train_search", *TINY, "--supernet", "fast", "--memory_limit", "120MiB", "--epochs", "1",
                  "--save", tmp_path / "run")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "recomputing cells in backward (--checkpoint_cells)" in done.stderr
 
 
 def test_plan_prints_every_gradient_and_runs_nothing(tmp_path):
-    done = entry("plan", *TINY, "--supernet", "stacked", "--unrolled", "--memory_limit", "1MB")
+    done = entry("plan", *TINY, "--supernet", "fast", "--unrolled", "--memory_limit", "1MB")
     assert done.returncode == 0, done.stderr
     said, header, *rows = done.stdout.strip().splitlines()
     assert "a step needs" in said and header.startswith("plan") and len(rows) == 6
@@ -131,10 +131,3 @@ def test_the_limit_of_a_control_group_is_kept():
         assert "the cgroup's memory.limit_in_bytes leaves" in done.stdout and " no " in done.stdout
     finally:
         group.rmdir()
-
-
-def test_why_another_form_was_taken_stands_in_the_log(tmp_path):
-    done = entry("train_search", *TINY, "--epochs", "1", "--supernet", "fused", "--save", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
-    log = (tmp_path / "run" / "log.rank0.txt").read_text()
-    assert "the fused supernet needs a GPU: taking the stacked one; a step takes" in log

@@ -10,7 +10,7 @@ from darts_hpc.models.supernet.fast.stacked import StackedSuperNet, why_not_stac
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 
-# form of the supernet -> its class
+# form of the supernet -> its class; fast is fused, or stacked where its kernels do not serve
 SUPERNETS: dict[str, Callable[..., RelaxedNetwork]] = {
     "plain": SuperNet,
     "stacked": StackedSuperNet,
@@ -49,13 +49,15 @@ def choose_supernet(
     have to be copied. The plain form serves every search space.
 
     Args:
-        kind: auto, or a key of SUPERNETS.
-        torch_only: why nothing but torch's operations will do, if so.
+        kind: auto, plain or fast.
+        torch_only: why nothing but torch's operations will do, if so: "the kernels ...".
     """
-    if kind == "auto":
-        kind = "fused" if device.type == "cuda" else "plain"
-    if kind in ("fused", "stacked") and (reason := why_not_stacked(num_nodes, primitives)):
-        return "plain", f"the {kind} supernet {reason}: taking the plain one"
-    if kind == "fused" and (reason := torch_only or why_not_kernels(device, init_channels)):
-        return "stacked", f"the fused supernet {reason}: taking the stacked one"
-    return kind, None
+    if kind == "plain" or (kind == "auto" and device.type != "cuda"):
+        return "plain", None
+    if reason := why_not_stacked(num_nodes, primitives):
+        return "plain", f"the fast supernet {reason}: taking the plain one"
+    if device.type != "cuda":
+        return "stacked", None
+    if reason := torch_only or why_not_kernels(device, init_channels):
+        return "stacked", f"the fast supernet's kernels {reason}: taking its stacked form"
+    return "fused", None

@@ -56,6 +56,20 @@ def test_booleans_are_bare_flags():
     assert not parse_config(SearchConfig, ["--no_tensorboard"]).run.tensorboard
 
 
+@pytest.mark.parametrize("name", ["stacked", "fused"])
+def test_the_earlier_names_of_the_fast_supernet_mean_it_on_the_command_line_and_in_presets(tmp_path, name):
+    for argv in (
+        ["--supernet", name],
+        [f"--supernet={name}"],
+        ["--layers", "4", "--supernet", name, "--epochs=3"],
+        ["--config", write(tmp_path, f"supernet: {name}\n")],
+    ):
+        cfg = parse_config(SearchConfig, argv)
+        assert cfg.model.supernet == "fast" and "supernet: fast" in to_yaml(cfg, "")
+    assert "expected one of auto, plain, fast" in refusal(["--supernet", "dense"])
+    assert parse_config(SearchConfig, ["--supernet", name, "--save", name]).run.save == name
+
+
 def test_positional_words_need_no_flag():
     assert parse_config(VisualizeConfig, ["DARTS", "--format", "png"]).format == ("png",)
     assert parse_config(ReportConfig, ["a", "b"]).runs == (Path("a"), Path("b"))

@@ -65,6 +65,14 @@ def test_warn_and_off_run_as_asked_whatever_is_free():
     assert plan(1).choose("off")[0] == STEP
 
 
+def test_why_another_supernet_was_taken_is_said_whether_the_step_fits_or_not():
+    for free in (WHOLE, WHOLE - 1, 1):
+        fallen_back = MemoryPlan(
+            STEP, batch_size=64, init_channels=4, free=FreeMemory(free, "has"), fallback="no kernels"
+        )
+        assert fallen_back.choose("auto")[1].startswith("no kernels; a step ")
+
+
 def test_unknown_free_memory_refuses_nothing():
     assert plan(float("inf")).choose("auto")[0] == STEP
 

@@ -77,15 +77,13 @@ class FusedSuperNet(StackedSuperNet):
 
 
 def why_not_kernels(device: torch.device, init_channels: int) -> str | None:
-    """Return why the kernels can't be used, as "needs ...", or None where they can: one is compiled and run."""
+    """Return why the kernels can't be used on a GPU, as "need ...", or None where they can: one is compiled and run."""
     most = 4 * init_channels  # two reductions double them
-    if device.type != "cuda":
-        return "needs a GPU"
     if most > MOST_CHANNELS:
-        return f"serves at most {MOST_CHANNELS // 4} init_channels"
+        return f"serve at most {MOST_CHANNELS // 4} init_channels"
     try:
         probe(device, most)
     except Exception as error:  # Triton is missing, or its C compiler, or the GPU is too old or too small for it
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"needs Triton, which fails here ({said})"
+        return f"need Triton, which fails here ({said})"
     return None
