@@ -27,6 +27,7 @@ from darts_hpc.run.fingerprint import fingerprint, may_differ
 from darts_hpc.run.run import Run, prefixed
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
+from darts_hpc.space.genotypes import PRIMITIVES, Genotype
 from darts_hpc.training.cuda_graph import build_search_step
 from darts_hpc.training.loops import evaluate, search_epoch
 from darts_hpc.training.optim import MomentumByName, build_sgd, set_learning_rate
@@ -64,14 +65,22 @@ def alpha_numbers(supernet: RelaxedNetwork) -> dict[str, Any]:
         shares = alpha.detach().double().softmax(-1)
         numbers[f"alphas/{kind}"] = shares.cpu().tolist()
         numbers[f"entropy/{kind}"] = torch.special.entr(shares).sum(-1).mean().item()
-    numbers["skip_connects"] = derive_genotype(*supernet.alphas(), supernet.primitives).num_skip_connects
+    numbers["skip_connects"] = _genotype(supernet).num_skip_connects
     return numbers
 
 
-def main(cfg: SearchConfig) -> Path:
-    """Run a search from its first epoch, or its newest checkpoint, to the genotype; return its folder."""
+def _genotype(supernet: RelaxedNetwork) -> Genotype:
+    return derive_genotype(*supernet.alphas(), supernet.primitives)
+
+
+def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
+    """Run a search from its first epoch, or its newest checkpoint, to the genotype; return its folder.
+
+    `primitives` are the candidate operations of each edge, whose names the genotypes take.
+    """
     with World.open(cfg.run.device, cfg.run.gpu) as world, ExitStack() as stack:
-        plan = plan_search(cfg, dataset_shape(cfg.data.dataset, cfg.data.data, cfg.data.image_size), world)
+        shape = dataset_shape(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
+        plan = plan_search(cfg, shape, world, primitives)
         form, why = choose_form(plan, cfg.memory.memory_check, world)
         stack.enter_context(explaining_out_of_memory(plan))
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
@@ -83,6 +92,7 @@ def main(cfg: SearchConfig) -> Path:
             cfg.model.init_channels,
             cfg.model.layers,
             data.num_classes,
+            primitives=primitives,
             checkpoint_cells=form.checkpoint_cells,
         )
         supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
@@ -99,15 +109,15 @@ def main(cfg: SearchConfig) -> Path:
         )
         state = {"supernet": supernet, "optimizer": MomentumByName(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
-        with Run(
-            "train_search", cfg.run, config_yaml, fingerprint(cfg, data.fingerprint()), world, may_differ(cfg)
-        ) as run:
+        space = {} if primitives == PRIMITIVES else {"primitives": list(primitives)}
+        agreed = fingerprint(cfg, data.fingerprint(), **space)
+        with Run("train_search", cfg.run, config_yaml, agreed, world, may_differ(cfg)) as run:
             log.info("%s", why)
             step = build_search_step(
                 supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime
             )
             if run.is_fresh:
-                run.record_genotype("epoch_start", derive_genotype(*supernet.alphas()))
+                run.record_genotype("epoch_start", _genotype(supernet))
             for epoch in run.epochs(state):
                 learning_rate = cosine_learning_rate(
                     epoch, cfg.run.epochs, cfg.optim.learning_rate, cfg.optim.learning_rate_min
@@ -123,8 +133,8 @@ def main(cfg: SearchConfig) -> Path:
                     "learning_rate": learning_rate,
                     **alpha_numbers(supernet),
                 }
-                run.finish_epoch(numbers, derive_genotype(*supernet.alphas()))
-            genotype = derive_genotype(*supernet.alphas())
+                run.finish_epoch(numbers, _genotype(supernet))
+            genotype = _genotype(supernet)
             log.info("genotype = %s", genotype)
             facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype)}
             alphas = {name: alpha.detach().cpu() for name, alpha in supernet.named_alphas().items()}

@@ -13,6 +13,7 @@ from darts_hpc.memory.predict import CUDA_BLOCK, Step
 from darts_hpc.models.supernet.build import choose_supernet
 from darts_hpc.models.supernet.fast.kernels.stage_convolutions import MOST_CHANNELS
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
+from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.training.cuda_graph import why_not_graph
 
 METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
@@ -111,15 +112,19 @@ class MemoryPlan:
         return int(min(self.free.num_bytes * init_channels / needed, most)) // 2 * 2
 
 
-def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan:
-    """Return the plan of a search; every rank asks for it."""
+def plan_search(
+    cfg: SearchConfig, shape: DataShape, world: World, primitives: tuple[str, ...] = PRIMITIVES
+) -> MemoryPlan:
+    """Return the plan of a search among `primitives`; every rank asks for it."""
     sync_bn = cfg.runtime.sync_bn and world.size > 1
     torch_only = None
     if sync_bn:
         torch_only = "know no BatchNorm over several processes"
     elif cfg.runtime.compile:
         torch_only = "are no operations of torch, which --compile compiles"
-    chosen = choose_supernet(cfg.model.supernet, world.device, cfg.model.init_channels, torch_only=torch_only)
+    chosen = choose_supernet(
+        cfg.model.supernet, world.device, cfg.model.init_channels, primitives=primitives, torch_only=torch_only
+    )
     # where one rank falls back, all do
     form, fallback = next((choice for choice in world.gather_objects(chosen) if choice[1]), chosen)
     step = Step(
@@ -130,6 +135,7 @@ def plan_search(cfg: SearchConfig, shape: DataShape, world: World) -> MemoryPlan
         num_classes=shape.num_classes,
         image_size=shape.image_size,
         num_images=shape.num_images,
+        primitives=primitives,
         sync_bn=sync_bn,
         precision=cfg.runtime.precision,
         optim=cfg.optim,

@@ -11,9 +11,11 @@ from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, MetaLiveBytes
+from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
+from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.phases import meta_stands_for
 from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.rollback import Rollback
@@ -42,6 +44,8 @@ class Step:
     image_size: int
     num_images: int
     """Images of the data set, all of which stay on the device."""
+    primitives: tuple[str, ...] = PRIMITIVES
+    """Candidate operations of each edge."""
     sync_bn: bool = False
     """BatchNorm over several ranks."""
     dtype: torch.dtype = torch.float32
@@ -115,9 +119,7 @@ def _trace(step: Step, work: Work, init_channels: int, batch_size: int) -> MetaL
 def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
     world = World(device)
     with device:
-        supernet = build_supernet(
-            step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
-        )
+        supernet = _supernet(step, init_channels)
     if step.sync_bn:
         synchronise_batch_norm(supernet, World(device, rank=0, size=2))
     if device.type == "meta":  # fake weights can't be converted, and need not: float32, as many bytes in any layout
@@ -140,10 +142,15 @@ def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) 
 
 def _validate(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
     with device:
-        supernet = build_supernet(step.supernet, init_channels, step.layers, step.num_classes).eval()
+        supernet = _supernet(step, init_channels).eval()
     images, _ = _batch(step, batch_size, device)
     with torch.no_grad():
         supernet.to(step.dtype)(images)
+
+
+def _supernet(step: Step, init_channels: int) -> RelaxedNetwork:
+    sizes = init_channels, step.layers, step.num_classes
+    return build_supernet(step.supernet, *sizes, primitives=step.primitives, checkpoint_cells=step.checkpoint_cells)
 
 
 def _batch(step: Step, batch_size: int, device: torch.device) -> LabelledImages:

@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from darts_hpc.space.genotypes import PRIMITIVES, Edges, Genotype
+from darts_hpc.space.genotypes import Edges, Genotype
 
 
-def derive_genotype(alphas_normal: Tensor, alphas_reduce: Tensor, primitives: tuple[str, ...] = PRIMITIVES) -> Genotype:
+def derive_genotype(alphas_normal: Tensor, alphas_reduce: Tensor, primitives: tuple[str, ...]) -> Genotype:
     """Keep each node's two strongest edges, and on each its strongest operation other than 'none'.
 
-    alphas (E, O) are those before softmax; strength is the softmax weight, so a heavy 'none' weakens its edge.
-    Ties go to the earlier edge and operation, as in the original.
+    alphas (E, O) are those before softmax, and primitives the names of their O columns; strength is the softmax
+    weight, so a heavy 'none' weakens its edge. Ties go to the earlier edge and operation, as in the original.
     """
     normal, num_nodes = _derive_cell(alphas_normal, primitives)
     reduce, _ = _derive_cell(alphas_reduce, primitives)

@@ -94,7 +94,7 @@ def test_search_equals_the_original(path, kind):
         assert abs(weight.sum().item() - total) <= bound, f"sum of {name}"
         assert weight.norm().item() == pytest.approx(norm, rel=TOLERANCE), f"norm of {name}"
     theirs = parse_genotype(ast.literal_eval(str(golden["genotype"])))
-    assert derive_genotype(*supernet.alphas()) == theirs
+    assert derive_genotype(*supernet.alphas(), supernet.primitives) == theirs
 
 
 def derived_network(path: Path, golden: Mapping[str, np.ndarray]) -> torch.nn.Module:

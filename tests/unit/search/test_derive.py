@@ -30,19 +30,19 @@ def test_derivation_equals_a_second_implementation(seed):
         "reduce": reference_cell(reduce.numpy()),
         "reduce_concat": concat,
     }
-    assert derive_genotype(normal, reduce) == parse_genotype(expected)
+    assert derive_genotype(normal, reduce, PRIMITIVES) == parse_genotype(expected)
 
 
 def test_a_heavy_none_lowers_its_edges_rank_but_is_never_chosen():
     alphas = torch.zeros(14, 8)
     alphas[2:5, 3] = torch.tensor([3.0, 2.0, 1.0])  # node 1: state 0 has the largest alpha of all ...
     alphas[2, 0] = 9.0  # ... but 'none' takes its softmax
-    edges = derive_genotype(alphas, alphas).normal[2:4]
+    edges = derive_genotype(alphas, alphas, PRIMITIVES).normal[2:4]
     assert edges == (("skip_connect", 1), ("skip_connect", 2))
 
 
 def test_ties_go_to_the_first_edge_and_operation():
-    genotype = derive_genotype(torch.zeros(14, 8), torch.zeros(14, 8))
+    genotype = derive_genotype(torch.zeros(14, 8), torch.zeros(14, 8), PRIMITIVES)
     assert genotype.normal == (("max_pool_3x3", 0), ("max_pool_3x3", 1)) * 4
 
 
