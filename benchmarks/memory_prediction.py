@@ -19,7 +19,7 @@ from machine import machine
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import LiveBytes
-from darts_hpc.memory.plan import METHODS, describe, readable_bytes
+from darts_hpc.memory.plan import METHODS, describe
 from darts_hpc.memory.predict import CUDA_BLOCK, Step
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
@@ -27,6 +27,7 @@ from darts_hpc.search.hypergradient import LabelledImages
 from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.search_step import search_step
 from darts_hpc.training.seeding import seed_everything
+from darts_hpc.units import readable_bytes
 
 WEIGHTS = SgdConfig()
 

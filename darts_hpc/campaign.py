@@ -17,7 +17,7 @@ from darts_hpc.campaigns.page import to_html
 from darts_hpc.campaigns.plan import PRESETS, make_plan
 from darts_hpc.campaigns.report import read_campaign
 from darts_hpc.campaigns.state import JobState
-from darts_hpc.campaigns.status import duration, summary_line, watch
+from darts_hpc.campaigns.status import summary_line, watch
 from darts_hpc.campaigns.tables import to_json, to_markdown, to_terminal
 from darts_hpc.config.campaign import CampaignConfig, CampaignFolderConfig
 from darts_hpc.config.cli import parse_config, run_entry
@@ -28,6 +28,7 @@ from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.locks import is_locked, lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
 from darts_hpc.suggest import did_you_mean
+from darts_hpc.units import readable_duration
 
 CANCEL_PATIENCE_S = 90
 
@@ -141,7 +142,7 @@ def dry_run(cfg: CampaignConfig, folder: Path, configs: dict[str, Any]) -> None:
     seconds, words = estimate_seconds(jobs, configs, states)
     for each in states:
         own = seconds[each.job.name]
-        print(f"# {each.job.name}: {each.state}, about {'an unknown time' if own is None else duration(own)}")
+        print(f"# {each.job.name}: {each.state}, about {'an unknown time' if own is None else readable_duration(own)}")
         print(each.job.repeat(folder))
     known = [value for value in seconds.values() if value is not None]
     unknown = f" and {len(seconds) - len(known)} of unknown cost" if len(known) < len(seconds) else ""

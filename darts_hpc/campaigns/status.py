@@ -7,6 +7,7 @@ from pathlib import Path
 
 from darts_hpc.campaigns.plan import STAGES
 from darts_hpc.campaigns.state import JobState, last_lines
+from darts_hpc.units import readable_duration
 
 HEADER = ("stage", "job", "state", "epoch", "accuracy", "took", "left")
 COLORS = {"finished": "32", "running": "36", "failed": "31", "blocked": "31", "ready": "33", "waiting": "2"}
@@ -49,7 +50,7 @@ def summary_line(states: Sequence[JobState]) -> str:
     hours = sum(progress.device_seconds for progress in begun) / 3600
     unit = "GPU hours" if any(progress.gpus for progress in begun) else "CPU job hours"
     left = work_left_s(states)
-    words = f", about {duration(left)} of work left" if left else ""
+    words = f", about {readable_duration(left)} of work left" if left else ""
     return f"{', '.join(parts)} done; {hours:.2f} {unit} so far{words}"
 
 
@@ -88,15 +89,6 @@ def watch(folder: Path, look: Callable[[], Sequence[JobState]]) -> None:
         time.sleep(LIVE_SECONDS)
 
 
-def duration(seconds: float) -> str:
-    """Spell a duration with its two largest units, such as 1 h 05 min."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 def _row(each: JobState) -> tuple[str, ...]:
     progress = each.progress
     if progress is None:
@@ -108,8 +100,8 @@ def _row(each: JobState) -> tuple[str, ...]:
         each.state,
         f"{progress.epoch}/{progress.epochs}",
         "-" if progress.accuracy is None else f"{progress.accuracy:.2f} %",
-        duration(progress.seconds),
-        "-" if left is None else duration(left),
+        readable_duration(progress.seconds),
+        "-" if left is None else readable_duration(left),
     )
 
 

@@ -1,6 +1,5 @@
 """Sections that several entry points use. The original scripts' flags keep their names, meanings and defaults."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +14,7 @@ from darts_hpc.config.checks import (
     check_positive,
 )
 from darts_hpc.config.flags import flag
+from darts_hpc.units import parse_bytes
 
 Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
 
@@ -23,14 +23,6 @@ PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 
 
 MemoryCheck = Literal["auto", "warn", "off"]
-
-
-UNITS = {"": 1, "B": 1} | {
-    f"{prefix}{binary}B": (1024 if binary else 1000) ** power
-    for power, prefix in enumerate("KMGT", start=1)
-    for binary in ("", "i")
-}
-"""Bytes by unit: GB is 10**9, GiB is 2**30."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +100,10 @@ class MemoryConfig:
                 f"--memory_check {self.memory_check!r}: expected one of {', '.join(get_args(MemoryCheck))}"
             )
         if self.memory_limit is not None:
-            parse_bytes(self.memory_limit)
+            try:
+                parse_bytes(self.memory_limit)
+            except ValueError as error:
+                raise ValueError(f"--memory_limit {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,13 +171,3 @@ def check_images(cfg: Any) -> None:
             raise ValueError("--dataset folder: expected an --image_size beside it, such as --image_size 32")
     elif cfg.image_size < 4:
         raise ValueError(f"--image_size {cfg.image_size}: expected at least 4, because two reduction cells quarter it")
-
-
-def parse_bytes(text: str) -> int:
-    """Return the bytes that a size such as 10GiB, 1.5 GB or 800MB means. Raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
-    units = {name.lower(): size for name, size in UNITS.items()}
-    size = int(float(match[1]) * units[match[2].lower()]) if match and match[2].lower() in units else 0
-    if size <= 0:
-        raise ValueError(f"--memory_limit {text!r}: expected a size above 0, such as 10GiB or 800MB")
-    return size

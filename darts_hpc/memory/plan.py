@@ -4,7 +4,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import replace
 
-from darts_hpc.config.shared import MemoryConfig, parse_bytes
+from darts_hpc.config.shared import MemoryConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.shape import DataShape
 from darts_hpc.distributed.world import World
@@ -15,6 +15,7 @@ from darts_hpc.models.supernet.fast.kernels.stage_convolutions import MOST_CHANN
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.training.cuda_graph import why_not_graph
+from darts_hpc.units import parse_bytes, readable_bytes
 
 METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
 MOST = 2**20
@@ -165,14 +166,6 @@ def describe(step: Step) -> str:
     """Name a form of the step as the flags do."""
     flags = ", --checkpoint_cells" * step.checkpoint_cells + ", --precision bf16" * (step.precision == "bf16")
     return f"{METHODS[step.unrolled_method]}, {step.supernet}{flags}"
-
-
-def readable_bytes(num_bytes: float) -> str:
-    """Return a size as a person would say it."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
-        if size <= num_bytes < float("inf"):
-            return f"{num_bytes / size:.1f} {unit}"
-    return f"{num_bytes / 1024:.0f} KiB" if num_bytes < float("inf") else "unknown"
 
 
 def _largest(fits: Callable[[int], bool]) -> int:

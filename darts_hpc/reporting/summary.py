@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from darts_hpc.reporting.runs import Group, Run, Statistic
+from darts_hpc.units import readable_bytes, readable_duration
 
 UNITS: dict[str, list[tuple[float, str]]] = {
     "percent": [(1, "%")],
     "plain": [(1, "")],
     "count": [(1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")],
-    "seconds": [(3600, "h"), (60, "min"), (1, "s")],
-    "bytes": [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")],
 }
+READABLE = {"seconds": readable_duration, "bytes": readable_bytes}
 COSTS = {
     "parameters": ("Parameters", "count"),
     "multiply_adds": ("Multiply-adds", "count"),
@@ -32,8 +32,11 @@ def show(value: float | Statistic | None, kind: str = "plain") -> str:
     statistic = value if isinstance(value, Statistic) else Statistic(value, None, 1)
     if not math.isfinite(statistic.mean):
         return "not finite"
+    if kind in READABLE:
+        spread = f" ± {READABLE[kind](statistic.std)}" if statistic.std else ""
+        return READABLE[kind](statistic.mean) + spread
     divisor, unit = next((u for u in UNITS[kind] if abs(statistic.mean) >= u[0]), UNITS[kind][-1])
-    digits = 0 if divisor == 1 and kind in ("count", "bytes") else 1 if kind == "seconds" else 2
+    digits = 0 if divisor == 1 and kind == "count" else 2
     text = f"{statistic.mean / divisor:.{digits}f}"
     if statistic.std is not None and (statistic.std > 0 or kind == "percent"):
         text += f" ± {statistic.std / divisor:.{digits}f}"

@@ -106,14 +106,6 @@ def peak_memory_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def readable_duration(seconds: float) -> str:
-    """Return a duration as a person would say it."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"
-
-
 def gpu_utilisation(device: torch.device) -> float | None:
     """Return the percentage of the last moments in which the GPU ran a kernel, as NVIDIA's management library has it.
 

@@ -23,11 +23,12 @@ from darts_hpc.run.fingerprint import MACHINE
 from darts_hpc.run.folder import choose_run_folder, command_line, environment, logging_to
 from darts_hpc.run.interrupt import Interrupt, name_of
 from darts_hpc.run.metrics import JsonLines, Meter
-from darts_hpc.run.performance import Window, peak_memory_bytes, readable_duration
+from darts_hpc.run.performance import Window, peak_memory_bytes
 from darts_hpc.run.progress import Progress
 from darts_hpc.run.rank_state import load_rank_state, rank_state, saved_rank_state
 from darts_hpc.run.tensorboard import TensorBoard
 from darts_hpc.space.genotypes import Genotype
+from darts_hpc.units import readable_duration
 
 log = logging.getLogger(__name__)
 

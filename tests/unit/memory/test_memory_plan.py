@@ -6,7 +6,6 @@ import pytest
 import torch
 from ranks import on_ranks
 
-from darts_hpc.config.shared import parse_bytes
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.shape import DataShape
 from darts_hpc.distributed.world import World
@@ -17,6 +16,7 @@ from darts_hpc.memory.live_bytes import LiveBytes
 from darts_hpc.memory.plan import METHODS, MemoryPlan, plan_search
 from darts_hpc.memory.predict import Step
 from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.units import parse_bytes
 
 WORLD = World(torch.device("cpu"))
 STEP = Step(
