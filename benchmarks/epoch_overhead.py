@@ -19,7 +19,7 @@ import torch
 from command import run
 from machine import machine
 
-from darts_hpc import train_search
+from darts_hpc import strict_json, train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.run.run import Run
@@ -76,7 +76,7 @@ def main() -> None:
         "torch": torch.__version__,
         "flags": sys.argv[1:],
     }
-    print(json.dumps(result))
+    print(strict_json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ The last line is one JSON object.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from command import run
 from machine import machine
 from torch import Tensor
 
+from darts_hpc import strict_json
 from darts_hpc.memory.live_bytes import LiveBytes
 from darts_hpc.models.recompute import frozen_running_statistics
 from darts_hpc.models.supernet.base import RelaxedNetwork
@@ -126,7 +126,7 @@ def main() -> None:
         print(form, rows[form], flush=True)
     names = ("init_channels", "layers", "batch_size", "image_size")
     facts = {"benchmark": "exact_gradient", "machine": machine(device, args.threads), "torch": torch.__version__}
-    print(json.dumps({**facts, **dict(zip(names, sizes, strict=True)), "repeats": args.repeats, **rows}))
+    print(strict_json.dumps({**facts, **dict(zip(names, sizes, strict=True)), "repeats": args.repeats, **rows}))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ rates are medians, and a ratio is the median of the rounds' ratios. The last lin
 
 import argparse
 import dataclasses
-import json
 import statistics
 import tempfile
 import time
@@ -26,6 +25,7 @@ from command import run
 from machine import machine
 from PIL import Image
 
+from darts_hpc import strict_json
 from darts_hpc.data.imagenet.list.inspect import build_manifest
 from darts_hpc.data.imagenet.list.manifest import COLUMNS, Split
 from darts_hpc.data.imagenet.list.quarantine import Quarantine
@@ -184,7 +184,7 @@ def main() -> None:
         | {"dali": loaders["dali"]._dali.__version__},  # pyright: ignore[reportAttributeAccessIssue]
         "quick": args.quick,
     }
-    print(json.dumps(result))
+    print(strict_json.dumps(result))
 
 
 if __name__ == "__main__":

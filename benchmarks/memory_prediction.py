@@ -7,7 +7,6 @@ On a GPU the peak of torch's allocator stands beside them. The last line is one 
 
 import argparse
 import gc
-import json
 import time
 from dataclasses import replace
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from command import run
 from machine import machine
 
+from darts_hpc import strict_json
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import LiveBytes
@@ -136,7 +136,7 @@ def main() -> None:
     worst = max(abs(row["predicted_bytes"] / (row["allocated_bytes"] or row["counted_bytes"]) - 1) for row in rows)
     name = machine(world.device, torch.get_num_threads())
     facts = {"benchmark": "memory_prediction", "machine": name, "torch": torch.__version__, "quick": args.quick}
-    print(json.dumps({**facts, "worst_error": round(worst, 4), "rows": rows}))
+    print(strict_json.dumps({**facts, "worst_error": round(worst, 4), "rows": rows}))
 
 
 if __name__ == "__main__":

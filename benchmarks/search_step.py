@@ -9,7 +9,6 @@ are interleaved, times are medians. The last line is one JSON object.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections import Counter
@@ -26,6 +25,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from darts_hpc import strict_json
 from darts_hpc.config.train_search import SearchOptimConfig, SearchRuntimeConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet, choose_supernet
@@ -261,7 +261,7 @@ def main() -> None:
         "form": kind, "init_channels": sizes[0], "layers": sizes[1], "batch_size": batch_size, "repeats": repeats,
         "gradient_errors": errors,
     }  # fmt: skip
-    print(json.dumps(result))
+    print(strict_json.dumps(result))
 
 
 def counts(quick: bool, sizes: tuple[int, int]) -> dict[str, object]:

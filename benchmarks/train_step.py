@@ -11,7 +11,6 @@ first variant. The last line is one JSON object.
 import argparse
 import gc
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import torch
 from command import run
 from machine import machine
 
+from darts_hpc import strict_json
 from darts_hpc.config.train_imagenet import ImageNetOptimConfig
 from darts_hpc.data.loading.batches import Batch
 from darts_hpc.models.derived import DerivedNetwork
@@ -111,7 +111,7 @@ def main() -> None:
         print(f"{name:<32}{row['images_per_s']:>10.1f}{row['ratio']:>8.2f}")
     facts = {name: getattr(args, name) for name in ("batch_size", "image_size", "init_channels", "layers", "rounds")}
     where = {"machine": machine(device, torch.get_num_threads()), "torch": torch.__version__}
-    print(json.dumps({"benchmark": "train_step", **where, **facts, "variants": rows}))
+    print(strict_json.dumps({"benchmark": "train_step", **where, **facts, "variants": rows}))
 
 
 if __name__ == "__main__":

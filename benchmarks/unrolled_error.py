@@ -12,7 +12,6 @@ the paper's epsilon and still at 1e-6; from about 1e-7 on it crosses none and ag
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from command import run
 from machine import machine
 from torch import Tensor
 
+from darts_hpc import strict_json
 from darts_hpc.config.train_search import SearchDataConfig, SearchOptimConfig
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
@@ -142,7 +142,7 @@ def main() -> None:
         plot(epochs, args.plot)
     facts = {"init_channels": channels, "layers": layers, "batch_size": 32, "image_size": 8, "dtype": "float64"}
     print(
-        json.dumps(
+        strict_json.dumps(
             {
                 "benchmark": "unrolled_error",
                 **facts,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from darts_hpc import strict_json
 from darts_hpc.api import create_model
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.export import ExportConfig
@@ -27,7 +28,7 @@ def main(cfg: ExportConfig) -> None:
     model = create_model(cfg.run, weights=True)
     preprocessing = json.loads(result.read_text(encoding="utf-8"))["preprocessing"]
     side = preprocessing["image_size"]
-    content, run_file = EXPORTS[cfg.format](model, torch.zeros(2, 3, side, side), json.dumps(preprocessing))
+    content, run_file = EXPORTS[cfg.format](model, torch.zeros(2, 3, side, side), strict_json.dumps(preprocessing))
     worst = max(difference(model, run_file, batch_size, side) for batch_size in (1, 5))
     if not worst < TOLERANCE:
         raise ValueError(f"the exported file's outputs differ from the model's by {worst:.1e}; nothing was written")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import darts_hpc
+from darts_hpc import strict_json
 from darts_hpc.campaigns.plan import RANDOM, families
 from darts_hpc.config.campaign import CampaignConfig, CampaignJobsConfig
 from darts_hpc.config.flags import flat
@@ -68,7 +69,7 @@ def write_folder(cfg: CampaignConfig, folder: Path, files: Mapping[str, str], co
         "created": time.strftime("%Y-%m-%d %H:%M:%S"),
         "command": command,
     }
-    write_atomically(folder / "about.json", (json.dumps(about, indent=1) + "\n").encode())
+    write_atomically(folder / "about.json", (strict_json.dumps(about, indent=1) + "\n").encode())
 
 
 def _say(value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darts_hpc import strict_json
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.durable import write_atomically
 
@@ -84,7 +85,7 @@ def read_record(folder: Path, job: Job) -> Record:
 
 def write_record(folder: Path, job: Job, record: Record) -> None:
     """Write a job's starts."""
-    write_atomically(record_path(folder, job), (json.dumps(asdict(record), indent=1) + "\n").encode())
+    write_atomically(record_path(folder, job), (strict_json.dumps(asdict(record), indent=1) + "\n").encode())
 
 
 def record_path(folder: Path, job: Job) -> Path:

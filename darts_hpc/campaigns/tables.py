@@ -1,12 +1,12 @@
 """A campaign's numbers: the table with mean ± std and n, the ranking, the costs; as text, Markdown and JSON."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from darts_hpc import strict_json
 from darts_hpc.reporting.runs import Run, Statistic
-from darts_hpc.reporting.summary import COSTS, finite, markdown_table, show
+from darts_hpc.reporting.summary import COSTS, markdown_table, show
 
 PROTOCOL = (
     "Every cell is trained from scratch for a few epochs on one part of the training images and ranked on the images "
@@ -181,7 +181,7 @@ def to_json(campaign: Campaign) -> str:
         "num_open": campaign.num_open,
         "commands": campaign.commands,
     }
-    return json.dumps(finite(report), indent=1, allow_nan=False) + "\n"
+    return strict_json.dumps(report, indent=1) + "\n"
 
 
 def open_words(campaign: Campaign) -> str:

@@ -1,10 +1,10 @@
 """The report's numbers: as a table for people, as Markdown, and as JSON."""
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from darts_hpc import strict_json
 from darts_hpc.reporting.runs import Group, Run, Statistic
 from darts_hpc.units import readable_bytes, readable_duration
 
@@ -97,7 +97,7 @@ def to_json(groups: Sequence[Group]) -> str:
         }
         for group in groups
     ]
-    return json.dumps(finite({"configurations": report}), indent=1, allow_nan=False) + "\n"
+    return strict_json.dumps({"configurations": report}, indent=1) + "\n"
 
 
 def _run_row(run: Run) -> list[str]:
@@ -125,15 +125,6 @@ def _run_facts(run: Run) -> dict[str, Any]:
 
 def _accuracy(name: str, value: float | Statistic | None) -> str:
     return "-" if value is None else f"{show(value, 'percent')} ({name.partition('/')[0]})"
-
-
-def finite(value: Any) -> Any:
-    """Return the value with null for what is not finite."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from darts_hpc import strict_json
 from darts_hpc.durable import failpoint, fsync_folder, write_atomically, write_durably
 
 log = logging.getLogger(__name__)
@@ -62,9 +63,8 @@ class CheckpointStore:
                 digests[f"{name}.pt"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             failpoint("before_manifest")
             manifest = {"step": step, "fingerprint": dict(fingerprint), "files": digests}
-            write_durably(
-                temporary / MANIFEST, json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1).encode()
-            )
+            signed = {**manifest, "sha256": _digest(manifest)}
+            write_durably(temporary / MANIFEST, strict_json.dumps(signed, indent=1).encode())
             fsync_folder(temporary)
             failpoint("before_rename")
             if final.exists():  # the same step, saved again further on, as after a stop in validation

@@ -1,8 +1,6 @@
 """What a run measures: sums that stay on the device, and files of one JSON object a line."""
 
-import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from darts_hpc import strict_json
 from darts_hpc.distributed.world import World
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ class JsonLines:
 
     def write(self, record: Mapping[str, object]) -> None:
         """Append a record; a failure to do so is logged once and retried with the next."""
-        self._waiting.append(json.dumps(_finite(record)).encode() + b"\n")
+        self._waiting.append(strict_json.dumps(record).encode() + b"\n")
         try:
             self._flush()
         except OSError as error:
@@ -104,14 +103,3 @@ class JsonLines:
         if self.path.exists():
             os.truncate(self.path, position)
         self._size = position
-
-
-def _finite(value: object) -> object:
-    """Return the value with null for what is not finite, which JSON has no number for."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

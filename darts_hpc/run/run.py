@@ -1,6 +1,5 @@
 """A run: its folder, its position in the data, what it records, and how it stops and goes on."""
 
-import json
 import logging
 import os
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from darts_hpc import strict_json
 from darts_hpc.config.shared import RunConfig
 from darts_hpc.distributed.launcher import is_restart, job_name, launch_time
 from darts_hpc.distributed.stop_consensus import StopConsensus
@@ -113,7 +113,7 @@ class Run:
     def _open_records(self, stack: ExitStack) -> None:
         write_text_atomically(self.folder / "config.yaml", self.config_yaml)
         facts = {**environment(), "device": str(self.world.device), "processes": self.world.size}
-        write_text_atomically(self.folder / "environment.json", json.dumps(facts, indent=1) + "\n")
+        write_text_atomically(self.folder / "environment.json", strict_json.dumps(facts, indent=1) + "\n")
         with (self.folder / "command.txt").open("a") as file:
             file.write(command_line() + "\n")
         self._records = {name: JsonLines(self.folder / f"{name}.jsonl") for name in RECORDS}
@@ -255,7 +255,7 @@ class Run:
         progress = self.global_step - self._first_step
         if marker and saved and progress > 0:
             write_text_atomically(
-                Path(marker), json.dumps({"folder": str(self.folder), "step": self.global_step}) + "\n"
+                Path(marker), strict_json.dumps({"folder": str(self.folder), "step": self.global_step}) + "\n"
             )
         elif marker:
             why = "not a step was done since the start" if saved else "the checkpoint could not be written"
@@ -301,7 +301,7 @@ class Run:
         try:
             for name, tensors in files.items():
                 save_atomically(self.folder / name, dict(tensors))
-            write_text_atomically(self.folder / "result.json", json.dumps({**facts, **result}, indent=1) + "\n")
+            write_text_atomically(self.folder / "result.json", strict_json.dumps({**facts, **result}, indent=1) + "\n")
         except OSError as error:
             raise ValueError(
                 f"the run is done, but its result could not be written ({error}); free some space, then "

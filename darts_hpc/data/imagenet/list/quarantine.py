@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
+from darts_hpc import strict_json
 from darts_hpc.data.imagenet.list.manifest import Damaged
 from darts_hpc.distributed.world import World
 from darts_hpc.durable import write_atomically
@@ -112,4 +113,4 @@ def _append(path: Path, data: bytes) -> None:
 
 
 def _line(damaged: Damaged) -> bytes:
-    return json.dumps(damaged._asdict()).encode() + b"\n"
+    return strict_json.dumps(damaged._asdict()).encode() + b"\n"

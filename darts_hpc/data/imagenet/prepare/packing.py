@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from darts_hpc import counter_rng
+from darts_hpc import counter_rng, strict_json
 from darts_hpc.data.imagenet.list.counter import Counter
 from darts_hpc.data.imagenet.list.inspect import DamagedImage
 from darts_hpc.data.imagenet.list.listing import PARTS
@@ -97,7 +97,7 @@ def _begin(destination: Path, plan: dict[str, object]) -> None:
         return
     if stranger := next((path for path in destination.iterdir() if path.suffix == ".tar" or path.name == NAME), None):
         raise ValueError(f"{destination} holds {stranger.name} already; choose another folder")
-    write_atomically(file, json.dumps(plan).encode())
+    write_atomically(file, strict_json.dumps(plan).encode())
 
 
 def _write(source: Path, manifest: Manifest, destination: Path, shard: Shard) -> None:
