@@ -19,7 +19,8 @@ from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.run.fingerprint import fingerprint, may_differ
-from darts_hpc.run.run import Run, prefixed
+from darts_hpc.run.recorder import prefixed
+from darts_hpc.run.run import Run
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.loops import evaluate, train_epoch
 from darts_hpc.training.optim import build_sgd, set_learning_rate
@@ -67,8 +68,8 @@ def main(cfg: TrainConfig) -> Path:
         optimizer = build_sgd(network.parameters(), cfg.optim)
         state = {"network": network, "optimizer": optimizer}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train")
-        identity = fingerprint(cfg, data.fingerprint(), arch=genotype.to_dict())
-        with Run("train", cfg.run, config_yaml, identity, world, may_differ(cfg)) as run:
+        agreed = fingerprint(cfg, data.fingerprint(), arch=genotype.to_dict())
+        with Run.open("train", cfg.run, config_yaml, agreed, world, may_differ(cfg)) as run:
             if run.is_fresh:
                 run.record_genotype("epoch_start", genotype)
             log.info("%s", costs)

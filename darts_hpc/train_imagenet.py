@@ -16,7 +16,8 @@ from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.run.fingerprint import fingerprint, may_differ
-from darts_hpc.run.run import Run, check_run_folder, prefixed
+from darts_hpc.run.recorder import prefixed
+from darts_hpc.run.run import Run, check_run_folder
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.compile import compile_modules
 from darts_hpc.training.data_parallel import data_parallel
@@ -94,7 +95,7 @@ def main(cfg: ImageNetConfig) -> Path:
             "global_batch_size": recipe.batch_size * recipe.accumulate * world.size,
         }
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_imagenet")
-        with Run(
+        with Run.open(
             "train_imagenet", cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world, may_differ(cfg)
         ) as run:
             if run.is_fresh:
