@@ -13,6 +13,7 @@ from darts_hpc import train, train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.errors import Stopped
 from darts_hpc.models.classifier import Classifier
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
@@ -43,12 +44,12 @@ class FinishedRun:
 
 def search_cell(**flags: Any) -> FinishedRun:
     """Search a cell: python -m darts_hpc.train_search with these flags, such as epochs=10 or config="FILE.yaml"."""
-    return _finished(train_search.main(parse_config(SearchConfig, _tokens(flags))))
+    return _finished(train_search.main, parse_config(SearchConfig, _tokens(flags)))
 
 
 def train_cell(**flags: Any) -> FinishedRun:
     """Train a cell from scratch: python -m darts_hpc.train with these flags, such as arch=search_cell(...).folder."""
-    return _finished(train.main(parse_config(TrainConfig, _tokens(flags))))
+    return _finished(train.main, parse_config(TrainConfig, _tokens(flags)))
 
 
 def create_model(
@@ -130,11 +131,12 @@ def _timm_entry(cell: str, dataset: str) -> Callable[..., nn.Module]:
     return entry
 
 
-def _finished(folder: Path) -> FinishedRun:
-    path = folder / "result.json"
-    if not path.is_file():
-        raise ValueError(f"the run in {folder} was stopped before its end; the same call with resume='auto' goes on")
-    return FinishedRun(folder, json.loads(path.read_text(encoding="utf-8")))
+def _finished(main: Callable[[Any], Path], cfg: Any) -> FinishedRun:
+    try:
+        folder = main(cfg)
+    except Stopped as stop:
+        raise ValueError(f"{stop}; the same call with save='{stop.folder}/', resume='auto' goes on") from None
+    return FinishedRun(folder, json.loads((folder / "result.json").read_text(encoding="utf-8")))
 
 
 def _result_of_training(cell: object) -> dict[str, Any] | None:

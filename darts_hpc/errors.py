@@ -1,5 +1,7 @@
 """Errors that more than one layer knows by their meaning."""
 
+from pathlib import Path
+
 
 class ExplainedError(ValueError):
     """One line, as of any ValueError, and text that is shown below it, such as a table."""
@@ -7,6 +9,17 @@ class ExplainedError(ValueError):
     def __init__(self, line: str, explanation: str):
         super().__init__(line)
         self.explanation = explanation
+
+
+class Stopped(Exception):
+    """A signal asked a run to stop: it has done its step, and closed its files. run_entry ends with 128 + number.
+
+    number: the signal. folder: the run's, with the checkpoint to go on from.
+    """
+
+    def __init__(self, number: int, folder: Path, line: str):
+        super().__init__(line)
+        self.number, self.folder = number, folder
 
 
 REFUSALS = (

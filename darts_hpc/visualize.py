@@ -6,13 +6,17 @@ from pathlib import Path
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.visualize import VisualizeConfig
 from darts_hpc.pictures.cells import draw_genotype
-from darts_hpc.space.genotypes import GENOTYPES, load_genotype
+from darts_hpc.space.genotypes import GENOTYPES, is_unfinished_search, load_genotype
+
+log = logging.getLogger(__name__)
 
 
 def main(cfg: VisualizeConfig) -> None:
     """Write `<name>_normal.*` and `<name>_reduction.*`, and print where they are."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    genotype = load_genotype(cfg.genotype)
+    genotype = load_genotype(cfg.genotype, unfinished=True)
+    if cfg.genotype not in GENOTYPES and is_unfinished_search(Path(cfg.genotype)):
+        log.warning("%s is a search that has not come to its end: this is its cell so far", cfg.genotype)
     stem = cfg.output / picture_name(cfg.genotype)
     try:
         paths = draw_genotype(genotype, stem, cfg.format)

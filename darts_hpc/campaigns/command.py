@@ -16,7 +16,11 @@ LAUNCHER = (
     "--standalone",
     "--signals-to-handle",
     "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+    "--shutdown-timeout",
+    "300",
 )
+REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
+"""Environment variable: where a run that was stopped, and is to go on later, leaves its mark."""
 
 
 class RunEntry:
@@ -35,6 +39,8 @@ class RunEntry:
     def __call__(self) -> int:
         launcher = (*LAUNCHER, "--nproc_per_node", str(self.num_gpus), "-m") if self.num_gpus > 1 else ()
         on_slurm = "SLURM_JOB_ID" in os.environ
+        mark = stop_mark(self.log)
+        mark.unlink(missing_ok=True)
         with self.log.open("a") as log:
             print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} on {os.uname().nodename}", file=log, flush=True)
             self._child = subprocess.Popen(
@@ -42,7 +48,7 @@ class RunEntry:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": str(self.num_cpus)},
+                env={**os.environ, "OMP_NUM_THREADS": str(self.num_cpus), REQUEUE_FILE: str(mark)},
                 start_new_session=True,  # a Ctrl-C reaches it through this process alone, so it counts it once
                 preexec_fn=_ignore_submitits_signal,
             )
@@ -72,6 +78,11 @@ class RunEntry:
             signal.signal(each, signal.SIG_IGN)
         if self._child is not None:
             self._child.send_signal(signal.SIGTERM)
+
+
+def stop_mark(log: Path) -> Path:
+    """Return the file that a job leaves where it was asked to stop, and its run has saved: beside its log."""
+    return log.with_suffix(".stopped")
 
 
 def _ignore_submitits_signal() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from darts_hpc.campaigns.command import stop_mark
 from darts_hpc.campaigns.executors import Executor, active_now, exit_code
 from darts_hpc.campaigns.plan import make_plan
 from darts_hpc.campaigns.ranking import best_cells
@@ -12,6 +13,7 @@ from darts_hpc.campaigns.state import (
     JobState,
     job_states,
     last_lines,
+    log_path,
     read_progress,
     read_record,
     write_record,
@@ -100,7 +102,7 @@ def _note_end(folder: Path, each: JobState, retries: int) -> None:
     code = exit_code(folder, each.job, number, attempt)
     if each.state == "finished":
         attempt.end, each.record.failures = "finished", 0
-    elif code is not None and code > 0:
+    elif code is not None and code > 0 and not stop_mark(log_path(folder, each.job)).exists():
         attempt.end = f"failed, exit code {code}"
         each.record.failures += 1
     else:  # it was asked to stop, killed, or lost with its machine; only without any step forward is that a failure

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ import tyro
 from darts_hpc.config.explain import LISTED, explain_stop, explain_tokens, grouped
 from darts_hpc.config.flags import RENAMED_VALUES, Flag, flags_of
 from darts_hpc.config.presets import ENTRY, entry_of, read_yaml
-from darts_hpc.distributed.launcher import is_first_process, stop_restarts
-from darts_hpc.errors import ExplainedError
+from darts_hpc.distributed.launcher import is_first_process, leave_stopped, stop_restarts
+from darts_hpc.errors import ExplainedError, Stopped
 from darts_hpc.suggest import did_you_mean
 
 Config = TypeVar("Config")
@@ -28,7 +29,10 @@ PRESET_HELP = "--config FILE.yaml reads a preset, flat YAML whose keys are flag 
 
 
 def run_entry(main: Callable[[Config], object], cls: type[Config]) -> None:
-    """Run an entry on the config its command line asks for; a user's mistake ends in one line and exit code 2."""
+    """Run an entry on the config its command line asks for.
+
+    A user's mistake ends in one line and exit code 2, a stop by a signal in 128 + its number.
+    """
     try:
         cfg = parse_config(cls)
     except ValueError as error:
@@ -37,8 +41,10 @@ def run_entry(main: Callable[[Config], object], cls: type[Config]) -> None:
         main(cfg)
     except ValueError as error:
         _refuse(error)
+    except Stopped as stop:
+        leave_stopped(stop.number)
     except KeyboardInterrupt:
-        sys.exit(130)
+        leave_stopped(signal.SIGINT)
     except BrokenPipeError:  # the reader, such as head, has seen enough; keep Python from flushing into the void
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

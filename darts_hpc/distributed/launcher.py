@@ -4,11 +4,13 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 MISTAKE = signal.SIGHUP
 """What tells torchrun to stop because of a user's mistake; nobody waits for a launcher whose terminal hung up."""
@@ -92,10 +94,19 @@ def is_first_process(env: Mapping[str, str] = os.environ) -> bool:
     return not ranks or ranks[0] == "0"
 
 
-def stop_restarts(env: Mapping[str, str] = os.environ) -> None:
-    """Tell torchrun, if it started this process and would again, to leave it at that: a mistake stays one."""
+def stop_restarts(number: int = MISTAKE, env: Mapping[str, str] = os.environ) -> None:
+    """Tell torchrun, if it started this process and would again, to leave it at that: by a signal that it handles."""
     if env.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
-        os.kill(os.getppid(), MISTAKE)
+        handled = env.get("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT").split(",")
+        os.kill(os.getppid(), number if signal.Signals(number).name in handled else signal.SIGTERM)
+
+
+def leave_stopped(number: int, env: Mapping[str, str] = os.environ) -> NoReturn:
+    """End this process, which a signal has stopped in good order, as a shell counts a death by that signal."""
+    signal.signal(number, signal.SIG_IGN)  # torchrun passes it on to its workers
+    if env.get("LOCAL_RANK") == "0":  # one process for each node's torchrun
+        stop_restarts(number, env)
+    sys.exit(128 + number)
 
 
 def _torchrun(env: Mapping[str, str]) -> RankInfo:

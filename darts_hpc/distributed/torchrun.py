@@ -1,9 +1,10 @@
 """torchrun with the exit code of its workers: python -m darts_hpc.distributed.torchrun takes torchrun's arguments.
 
-torch's own ends with 1 and a traceback of its own code, whatever its workers ended with. Here a user's mistake, which a
-worker has told in one line, ends with 2 and nothing more.
+torch's own ends with 1 and a traceback of its own code, whatever its workers ended with. Here a user's mistake and a
+stop by a signal, which a worker has told in one line, end with 2 and 128 + n, and nothing more.
 """
 
+import signal
 import sys
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -12,12 +13,15 @@ from torch.distributed.run import main
 
 from darts_hpc.distributed.launcher import MISTAKE
 
+STOPPED = [128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+
 
 def exit_code(error: ChildFailedError | SignalException) -> int:
-    """Return 2 for a user's mistake, 128 + n for signal n, else 1."""
+    """Return 2 for a user's mistake, 128 + n for a stop by signal n, else 1."""
     if isinstance(error, SignalException):
         return 2 if error.sigval == MISTAKE else 128 + error.sigval
-    return 2 if 2 in [failure.exitcode for failure in error.failures.values()] else 1
+    ends = [failure.exitcode for failure in error.failures.values()]
+    return next((code for code in (2, *STOPPED) if code in ends), 1)
 
 
 if __name__ == "__main__":

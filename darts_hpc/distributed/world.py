@@ -14,6 +14,7 @@ from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImport
 
 from darts_hpc.distributed.error_channel import ErrorChannel
 from darts_hpc.distributed.launcher import RankInfo, detect_launcher, end_with_launcher
+from darts_hpc.errors import Stopped
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,16 @@ class World:
         channel = ErrorChannel(info, timeout_s)
         try:
             world = cls._join(info, channel, device, datetime.timedelta(seconds=timeout_s))
-            yield world
+            stopped = None
+            try:
+                yield world
+            except Stopped as stop:  # on every rank, after the same step
+                stopped = stop
             world.barrier()  # gloo aborts a rank whose peers tear the group down while it still answers
             channel.close()
             dist.destroy_process_group()
+            if stopped is not None:
+                raise stopped
         except ValueError as mistake:
             channel.leave(str(mistake))
             raise

@@ -15,7 +15,7 @@ from darts_hpc.config.shared import RunConfig
 from darts_hpc.distributed.launcher import is_restart, job_name, launch_time
 from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
-from darts_hpc.errors import RolledBack
+from darts_hpc.errors import RolledBack, Stopped
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.run.checkpoint import (
     Checkpoint,
@@ -37,10 +37,6 @@ log = logging.getLogger(__name__)
 
 REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
 """Environment variable: where a job script wants to be told that a stopped run should go on in a job of its own."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, and everything is saved."""
 
 
 class Run:
@@ -133,8 +129,6 @@ class Run:
                 log.warning("no GPU in use: a CPU is slow; how slow follows after %d steps", ESTIMATE_AFTER)
             try:
                 yield run
-            except Interrupted as stop:
-                log.info("%s; go on with: %s", stop, run._resume_hint())
             except BaseException as error:
                 run._explain(error)
                 raise
@@ -202,7 +196,7 @@ class Run:
         self.recorder.genotype(self.epoch, self.global_step, when, genotype)
 
     def stop_if_asked(self) -> None:
-        """After a signal to any rank, save and raise Interrupted; every rank does so at the same place.
+        """After a signal to any rank, save and raise Stopped; every rank does so at the same place.
 
         Every rank calls this equally often. Several ranks stop one call later, when all know of it.
         """
@@ -213,9 +207,8 @@ class Run:
             if self.world.is_main:
                 self._ask_for_requeue(saved)
             outcome = "saved" if saved else "NOT saved, the last checkpoint stands"
-            raise Interrupted(
-                f"stopped by {name_of(asked)} in epoch {self.epoch + 1} after {self.step} steps, {outcome}"
-            )
+            line = f"stopped by {name_of(asked)} in epoch {self.epoch + 1} after {self.step} steps, {outcome}"
+            raise Stopped(asked, self.folder, line)
 
     def _ask_for_requeue(self, saved: bool) -> None:
         """Leave the marker at which a job script requeues itself; not without progress, or it would do so for ever."""
@@ -287,7 +280,9 @@ class Run:
 
     def _explain(self, error: BaseException) -> None:
         """Log what ends the run, and how to go on; an entry prints a user's mistake itself."""
-        if isinstance(error, RolledBack):
+        if isinstance(error, Stopped):
+            log.info("%s; go on with: %s", error, self._resume_hint())
+        elif isinstance(error, RolledBack):
             saved = self.world.size == 1 and self.save()  # the other ranks are still in the step, and can't answer
             log.error(
                 "out of memory in epoch %d after %d steps, %s; go on, with less, with: %s",

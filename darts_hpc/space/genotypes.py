@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -93,10 +94,11 @@ def parse_genotype(source: str | Mapping) -> Genotype:
     )
 
 
-def load_genotype(name_or_path: str) -> Genotype:
+def load_genotype(name_or_path: str, *, unfinished: bool = False) -> Genotype:
     """Return a published cell by name, or the cell in a genotype file, a run folder, or the text itself.
 
-    A run folder gives the last line of its genotypes.jsonl, which is the final cell.
+    A run folder gives the last line of its genotypes.jsonl, which is the final cell. That of a search which has not
+    come to its end is refused, unless `unfinished` asks for the cell so far.
     Raises ValueError for anything else, with the nearest name.
     """
     if name_or_path in GENOTYPES:
@@ -105,7 +107,14 @@ def load_genotype(name_or_path: str) -> Genotype:
         return parse_genotype(name_or_path)
     path = Path(name_or_path)
     if path.is_dir():
-        return _genotype_of_run(path)
+        genotype = _genotype_of_run(path)
+        if not unfinished and is_unfinished_search(path):
+            raise ValueError(
+                f"--arch {path}: this search has not come to its end, so its cell is not final; go on with the search: "
+                f"python -m darts_hpc.train_search --config {path}/config.yaml --save {path}/ --resume auto; or name "
+                f'the cell itself, or a file with it: --arch "{genotype}"'
+            )
+        return genotype
     if path.is_file():
         try:
             return parse_genotype(path.read_text())
@@ -113,6 +122,18 @@ def load_genotype(name_or_path: str) -> Genotype:
             raise ValueError(f"{path}: {error}") from None
     hint = did_you_mean(name_or_path, GENOTYPES)
     raise ValueError(f"--arch {name_or_path!r} is no published cell, genotype file or run folder; {hint}")
+
+
+def is_unfinished_search(path: Path) -> bool:
+    """Whether this is the run folder of a search that has not come to its end: a training's cell is final at once."""
+    try:
+        config = (path / "config.yaml").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return (
+        re.search(r"^(#.*|entry: *)\btrain_search\b", config, re.MULTILINE) is not None
+        and not (path / "result.json").is_file()
+    )
 
 
 def _genotype_of_run(run: Path) -> Genotype:

@@ -120,13 +120,11 @@ def test_a_signal_to_torchrun_or_to_one_rank_stops_all_ranks_at_one_step(
     command = ["launch/local.sh", *TRAIN, "--save", folder]
     launcher = start(*command, cwd=checkout, log=tmp_path / "log", PROCESSES="2")
     wait_until(lambda: steps_done(folder) >= 3, 200, "the third step")
-    if whom == "launcher":
-        os.kill(launcher.pid, signal.SIGUSR1)
-    else:
-        os.kill(workers(folder)[-1], signal.SIGTERM)
-    launcher.wait(timeout=120)
-    log = (tmp_path / "log").read_text()
-    assert f"stopped by {'SIGUSR1' if whom == 'launcher' else 'SIGTERM'}" in log, log
+    number = signal.SIGUSR1 if whom == "launcher" else signal.SIGTERM
+    os.kill(launcher.pid if whom == "launcher" else workers(folder)[-1], number)
+    ended, log = launcher.wait(timeout=120), (tmp_path / "log").read_text()
+    assert ended == 128 + number and log.count("run folder:") == 1, log  # no restart
+    assert f"stopped by {number.name}" in log and "Traceback" not in log, log
     assert workers(folder) == [] and not (folder / "result.json").exists()
     assert run(*command, "--resume", "auto", cwd=checkout, log=tmp_path / "log2", PROCESSES="2") == 0
     assert outcome(folder) == undisturbed(TRAIN, 2)

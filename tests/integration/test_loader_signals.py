@@ -52,7 +52,7 @@ def wait_until(reached: Callable[[], object], seconds: float) -> None:
 def test_a_signal_to_all_processes_saves_and_ends_without_a_traceback(number, training, tmp_path):
     assert len(processes(training.pid)) >= 4  # the run, two loaders and what starts them
     os.killpg(training.pid, number)
-    assert training.wait(timeout=60) == 0
+    assert training.wait(timeout=60) == 128 + number
     said = (tmp_path / "stderr").read_text()
     assert f"stopped by {number.name}" in said and ", saved;" in said and "Traceback" not in said, said
     wait_until(lambda: processes(training.pid) == [], 5)

@@ -109,11 +109,11 @@ def test_killed_in_the_middle_of_a_save_and_resumed_twice(name, point, undisturb
 @pytest.mark.parametrize(
     ("name", "call", "signal_name"), [("search", 10, "SIGINT"), ("train", 13, "SIGTERM"), ("train", 3, "SIGUSR1")]
 )
-def test_an_interrupt_saves_where_it_is_and_exits_cleanly(name, call, signal_name, undisturbed, tmp_path):
+def test_an_interrupt_saves_where_it_is_and_ends_as_shells_count_it(name, call, signal_name, undisturbed, tmp_path):
     folder = tmp_path / "run"
     entry_name, flags = RUNS[name]
     done = entry_killed_at_batch(call, entry_name, *flags, "--save", folder, KILL_SIGNAL=signal_name)
-    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert done.returncode == 128 + signal.Signals[signal_name] and "Traceback" not in done.stderr
     assert f"stopped by {signal_name}" in done.stderr and "--resume auto" in done.stderr
     assert not (folder / "result.json").exists()
     assert "going on in epoch" in finish(name, folder)

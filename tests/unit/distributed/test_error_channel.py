@@ -77,6 +77,15 @@ def test_a_mistake_on_any_rank_is_one_line_from_rank_0_and_ends_all(tmp_path, bo
     assert ends(tmp_path, launch(tmp_path, body, job)) == [(2, line), (2, ""), (2, "")]
 
 
+def test_a_stop_by_a_signal_ends_every_rank_in_order_as_a_shell_counts_it(tmp_path):
+    body = """
+    from darts_hpc.errors import Stopped
+    time.sleep(0.3 * world.rank)
+    raise Stopped(15, None, "asked to")
+    """
+    assert ends(tmp_path, launch(tmp_path, body, 94)) == [(143, "")] * NUM_RANKS
+
+
 def test_a_port_in_use_is_one_line_from_rank_0(tmp_path):
     port = 20000 + 90 * 16
     with socket.socket() as other:

@@ -102,3 +102,28 @@ def test_files_and_run_folders_load_and_their_faults_are_named(tmp_path):
 def test_the_search_space_is_the_papers():
     assert len(PRIMITIVES) == 8 and PRIMITIVES[0] == "none"
     assert Genotype(**{name: getattr(GENOTYPES["DARTS"], name) for name in FIELDS}).num_skip_connects == 2
+
+
+def write_run(folder, entry: str, finished: bool):
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"# python -m darts_hpc.{entry}\nepochs: 2\n")
+    line = {"epoch": 0, "when": "epoch_end", "genotype": GENOTYPES["DARTS_V1"].to_dict()}
+    (folder / "genotypes.jsonl").write_text(json.dumps(line) + "\n")
+    if finished:
+        (folder / "result.json").write_text("{}")
+    return str(folder)
+
+
+def test_the_cell_of_an_unfinished_search_is_refused_with_both_ways_out(tmp_path):
+    run = write_run(tmp_path / "search", "train_search", finished=False)
+    with pytest.raises(ValueError, match="not come to its end") as refused:
+        load_genotype(run)
+    words = str(refused.value)
+    assert f"--save {run}/ --resume auto" in words
+    assert load_genotype(words.partition('--arch "')[2].rstrip('"')) == GENOTYPES["DARTS_V1"]
+    assert load_genotype(run, unfinished=True) == GENOTYPES["DARTS_V1"]
+
+
+@pytest.mark.parametrize(("entry", "finished"), [("train_search", True), ("train", False), ("train_imagenet", False)])
+def test_the_cell_of_a_finished_search_or_of_any_training_is_final(entry, finished, tmp_path):
+    assert load_genotype(write_run(tmp_path / "run", entry, finished)) == GENOTYPES["DARTS_V1"]

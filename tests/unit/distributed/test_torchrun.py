@@ -1,0 +1,51 @@
+"""What torchrun's workers end with, and what it is told, decides what it ends with and whether it starts them again."""
+
+import signal
+
+import pytest
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from darts_hpc.distributed.launcher import MISTAKE, leave_stopped, stop_restarts
+from darts_hpc.distributed.torchrun import exit_code
+
+TORCHRUN = {"TORCHELASTIC_MAX_RESTARTS": "3", "LOCAL_RANK": "0"}
+HANDLED = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
+
+
+@pytest.fixture
+def killed(monkeypatch) -> list[int]:
+    """The signals that are sent; this process goes on handling its own."""
+    sent: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: sent.append(number))
+    monkeypatch.setattr("signal.signal", lambda *args: None)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("ends", "code"),
+    [((143, -15), 143), ((-9, -15), 1), ((1, 1), 1), ((2, 143), 2), ((138, 138), 138), ((130, 0), 130)],
+)
+def test_its_exit_code_is_that_of_a_stop_or_of_a_mistake_of_its_workers(ends, code, tmp_path):
+    failures = {rank: ProcessFailure(rank, 1, end, str(tmp_path)) for rank, end in enumerate(ends)}
+    assert exit_code(ChildFailedError("train", failures)) == code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (MISTAKE, 2)])
+def test_its_exit_code_is_that_of_a_signal_to_it(number, code):
+    assert exit_code(SignalException("got one", number)) == code
+
+
+def test_a_stop_is_told_to_torchrun_by_the_same_signal_where_it_handles_that(killed):
+    stop_restarts(signal.SIGUSR1, TORCHRUN | HANDLED)
+    stop_restarts(signal.SIGUSR1, TORCHRUN)  # it would die of it, and leave its workers behind
+    stop_restarts(signal.SIGUSR1, {"LOCAL_RANK": "0"})  # nothing restarts
+    assert killed == [signal.SIGUSR1, signal.SIGTERM]
+
+
+def test_one_process_of_each_node_tells_it(killed):
+    for rank in "012":
+        with pytest.raises(SystemExit) as ended:
+            leave_stopped(signal.SIGTERM, TORCHRUN | {"LOCAL_RANK": rank})
+        assert ended.value.code == 143
+    assert killed == [signal.SIGTERM]
