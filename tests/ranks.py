@@ -1,19 +1,24 @@
-"""Run a function on several real processes (gloo), forked from the test: torch is imported once, not once a rank."""
+"""Run a function in real processes forked from the test: torch is imported once, not once per process."""
 
 import gc
 import os
 import pickle
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest import mock
+
+import torch._dynamo  # noqa: F401  a first optimizer imports it: 1.6 s, once here or in every process
 
 
 def on_ranks(size: int, function: Callable[..., Any], *args: Any, status: int = 0) -> list[Any]:
-    """Return function(*args) of each rank, in rank order. RANK and the like are set as torchrun sets them.
+    """Return function(*args) of each rank (gloo), in rank order. RANK and the like are set as torchrun sets them.
 
     A rank that fails fails the test, with its traceback. Where every rank is to end early, `status` is how: an exit
     code, or minus a signal.
@@ -29,6 +34,45 @@ def on_ranks(size: int, function: Callable[..., Any], *args: Any, status: int = 
     assert not failures, "\n".join(failures)
     assert ends == [status] * size
     return [value for _, value in answers]
+
+
+def forked(function: Callable[[], object], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a function as a program of its own: return its exit code, as subprocess does, and what it wrote."""
+    gc.collect()
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if not child:
+            _run_program(function, out.fileno(), err.fileno(), environment)
+        try:
+            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        except BaseException:  # a test's time is up
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise
+        said = []
+        for file in (out, err):
+            file.seek(0)
+            said.append(file.read())
+    return subprocess.CompletedProcess(function, code, *said)
+
+
+def _run_program(function: Callable[[], object], out: int, err: int, environment: dict[str, str]) -> NoReturn:
+    code = 1
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+        os.environ.update(environment)
+        function()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _fork(rank: int, size: int, port: int, answer: Path, function: Callable[..., Any], args: tuple) -> int:

@@ -1,49 +1,67 @@
 """Start entry points as a user does, in a process of their own; kill them where a test wants it."""
 
 import os
+import runpy
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+from ranks import forked
+
+from darts_hpc.data.loading.batches import BatchSource
 
 TINY = ["--dataset", "digits", "--image_size", "8", "--batch_size", "240", "--init_channels", "4", "--layers", "3"]
 TINY += ["--epochs", "2", "--report_freq", "1", "--device", "cpu", "--no-tensorboard"]
-
-# Runs an entry and kills it at the given call of BatchSource.batch: in a step, or between two batches of validation.
-KILL_AT_BATCH = """
-import os, runpy, signal, sys
-from darts_hpc.data.loading.batches import BatchSource
-kill_at, entry, batch, calls = int(sys.argv[1]), sys.argv[2], BatchSource.batch, [0]
-def counted(self, epoch, step):
-    calls[0] += 1
-    if calls[0] == kill_at:
-        os.kill(os.getpid(), getattr(signal, os.environ.get("KILL_SIGNAL", "SIGKILL")))
-    return batch(self, epoch, step)
-BatchSource.batch = counted
-sys.argv = [entry, *sys.argv[3:]]
-runpy.run_module(f"darts_hpc.{entry}", run_name="__main__", alter_sys=True)
-"""
+SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def start(command: list[str], **environment: str) -> subprocess.CompletedProcess:
-    single_thread = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    """Run a Python of its own, which imports all anew: seconds. Where an entry is enough, see entry()."""
     return subprocess.run(
         [sys.executable, *command],
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
-        env={**os.environ, **single_thread, **environment},
+        env={**os.environ, **SINGLE_THREAD, **environment},
     )
 
 
-def entry(name: str, *flags: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run python -m darts_hpc.<name> with flags."""
-    return start(["-m", f"darts_hpc.{name}", *map(str, flags)], **environment)
+def entry(
+    name: str, *flags: object, before: Callable[[], None] = lambda: None, **environment: str
+) -> subprocess.CompletedProcess:
+    """Run python -m darts_hpc.<name> with flags in a process forked from this one, in which before() was called."""
+
+    def run() -> None:
+        before()
+        sys.argv = [name, *map(str, flags)]
+        sys.modules.pop(f"darts_hpc.{name}", None)  # as in a fresh Python: it is __main__, and nothing else
+        runpy.run_module(f"darts_hpc.{name}", run_name="__main__", alter_sys=True)
+
+    return forked(run, **SINGLE_THREAD, **environment)
 
 
 def entry_killed_at_batch(call: int, name: str, *flags: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run an entry that gets a signal (KILL_SIGNAL, by default SIGKILL) at the given call for a batch."""
-    return start(["-c", KILL_AT_BATCH, str(call), name, *map(str, flags)], **environment)
+    """Run an entry that gets a signal (KILL_SIGNAL, by default SIGKILL) at the given call for a batch.
+
+    A batch is asked for in a step, or between two batches of validation.
+    """
+    number = signal.Signals[environment.pop("KILL_SIGNAL", "SIGKILL")]
+
+    def count_batches() -> None:
+        batch, calls = BatchSource.batch, [0]
+
+        def counted(self, epoch, step):
+            calls[0] += 1
+            if calls[0] == call:
+                os.kill(os.getpid(), number)
+            return batch(self, epoch, step)
+
+        BatchSource.batch = counted
+
+    return entry(name, *flags, before=count_batches, **environment)
 
 
 def records(folder: Path, name: str) -> bytes:

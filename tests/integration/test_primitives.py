@@ -53,6 +53,7 @@ def test_every_record_is_of_the_searched_operations(searched):
     logged = [parse_genotype(json.loads(line)["genotype"]) for line in lines]
     assert len(logged) == 3 and {operation for cell in logged for operation, *_ in cells(cell)} <= set(OWN)
     final = parse_genotype(json.loads((searched / "result.json").read_text())["genotype"])
+    numbers = {}
     for line in (searched / "metrics.jsonl").read_text().splitlines():
         numbers = json.loads(line)
         if "alphas/normal" in numbers:
