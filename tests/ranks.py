@@ -53,7 +53,7 @@ def forked(function: Callable[[], object], **environment: str) -> subprocess.Com
         for file in (out, err):
             file.seek(0)
             said.append(file.read())
-    return subprocess.CompletedProcess(function, code, *said)
+    return subprocess.CompletedProcess(repr(function), code, *said)
 
 
 def _run_program(function: Callable[[], object], out: int, err: int, environment: dict[str, str]) -> NoReturn:
