@@ -138,7 +138,7 @@ def check_fingerprint(saved: Mapping[str, object], now: Mapping[str, object], ma
     difference = {name: f"{name}: {saved.get(name)} in the checkpoint, {now.get(name)} now" for name in names}
     for name in names:
         if name in may_differ:
-            log.warning("%s; the rest of the run will not be the same to the last bit", difference[name])
+            log.warning("%s; the rest of the run may differ in its last bits", difference[name])
     refused = [text for name, text in difference.items() if name not in may_differ]
     if refused:
         raise ValueError(

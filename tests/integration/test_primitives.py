@@ -52,13 +52,13 @@ def test_every_record_is_of_the_searched_operations(searched):
     lines = (searched / "genotypes.jsonl").read_text().splitlines()
     logged = [parse_genotype(json.loads(line)["genotype"]) for line in lines]
     assert len(logged) == 3 and {operation for cell in logged for operation, *_ in cells(cell)} <= set(OWN)
-    final = parse_genotype(json.loads((searched / "result.json").read_text())["genotype"])
-    numbers = {}
-    for line in (searched / "metrics.jsonl").read_text().splitlines():
-        numbers = json.loads(line)
-        if "alphas/normal" in numbers:
-            assert torch.tensor(numbers["alphas/normal"]).shape == (14, len(OWN))
-    assert numbers["skip_connects"] == final.num_skip_connects
+    epochs = [json.loads(line) for line in (searched / "metrics.jsonl").read_text().splitlines()]
+    epochs = [numbers for numbers in epochs if "alphas/normal" in numbers]
+    assert len(epochs) == 2
+    for numbers, cell in zip(epochs, logged[1:], strict=True):
+        assert torch.tensor(numbers["alphas/normal"]).shape == (14, len(OWN))
+        assert numbers["skip_connects"] == cell.num_skip_connects
+    assert logged[-1] == parse_genotype(json.loads((searched / "result.json").read_text())["genotype"])
 
 
 def test_it_goes_on_from_its_checkpoint_but_not_among_operations_in_another_order(searched, tmp_path):

@@ -18,6 +18,7 @@ from darts_hpc.run.checkpoint import (
     save_atomically,
     write_text_atomically,
 )
+from darts_hpc.run.run import MAY_DIFFER
 
 FINGERPRINT = {"layers": 8, "seed": 2}
 FILES = ["state.pt", "rank0.pt", "manifest.json"]
@@ -197,3 +198,8 @@ def test_another_configuration_is_refused_naming_every_difference():
 def test_a_difference_that_matters_little_warns(caplog):
     check_fingerprint({"torch": "2.11", **FINGERPRINT}, {"torch": "2.15", **FINGERPRINT}, may_differ={"torch"})
     assert "torch: 2.11 in the checkpoint, 2.15 now" in caplog.text
+
+
+def test_a_run_of_the_stacked_supernet_as_it_was_called_goes_on_as_fast(caplog):
+    check_fingerprint({"supernet": "stacked"}, {"supernet": "fast"}, MAY_DIFFER)
+    assert "supernet: stacked in the checkpoint, fast now" in caplog.text
