@@ -9,10 +9,10 @@ from typing import Any
 
 from darts_hpc.config.shared import RunConfig
 from darts_hpc.distributed.world import World
+from darts_hpc.progress import Progress
 from darts_hpc.run.checkpoint import Checkpoint
 from darts_hpc.run.metrics import JsonLines
 from darts_hpc.run.performance import Window
-from darts_hpc.run.progress import Progress
 from darts_hpc.run.tensorboard import TensorBoard
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.units import readable_duration
@@ -47,7 +47,7 @@ class Recorder:
         self.best: dict[str, float] = {}
         self.window = Window(world.device, world.size)
         self._records, self._tensorboard = records, tensorboard
-        self._progress = Progress(0, 0, enabled=False)
+        self._progress = Progress(0, "step", enabled=False)
         self._seconds_before = 0.0
         self._clock = self._started = time.monotonic()
         self._counted = 0
@@ -101,8 +101,8 @@ class Recorder:
         """Show a progress bar, and measure performance, for an epoch's steps. total, done: steps of the whole run."""
         self.window.restart()
         self._started, self._counted = time.monotonic(), 0
-        self._progress = Progress(total, done, enabled=self.world.is_main)
-        self._progress.describe(self._epoch_words(epoch))
+        title = self._epoch_words(epoch)
+        self._progress = Progress(total, "step", title=title, done=done, enabled=self.world.is_main)
         try:
             yield
         finally:
@@ -110,7 +110,7 @@ class Recorder:
 
     def count_step(self, steps_left: int) -> None:
         """Move the progress bar by one step. On the CPU, say once how long the rest will take if it is long."""
-        self._progress.step()
+        self._progress.add()
         self._counted += 1
         if self._counted == ESTIMATE_AFTER and not self._estimated and self.world.device.type == "cpu":
             self._estimated = True

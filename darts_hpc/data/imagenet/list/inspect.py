@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from darts_hpc.data.imagenet.list.counter import Counter
 from darts_hpc.data.imagenet.list.listing import PARTS, Entry, list_data
 from darts_hpc.data.imagenet.list.manifest import COLUMNS, Damaged, Manifest, Split
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
+from darts_hpc.progress import Progress
 
 BLOCK = 1024
 """Images between two looks at the clock."""
@@ -33,13 +33,14 @@ def build_manifest(root: Path, num_threads: int, parts: Sequence[str] = PARTS) -
     shared_names = PackedStrings.of(file_names)
     total = sum(map(len, listing.entries.values()))
     found = {}
-    with ThreadPoolExecutor(num_threads) as pool, Counter(total, f"reading the images of {root} once") as counter:
+    progress = Progress(total, "image", title=f"reading the images of {root} once", logged=True)
+    with ThreadPoolExecutor(num_threads) as pool, progress:
         for name in PARTS:
             entries, facts = listing.entries[name], []
             for start in range(0, len(entries), BLOCK):
                 block = entries[start : start + BLOCK]
                 facts += pool.map(lambda entry: _inspect(root, entry), block)
-                counter.add(len(block))
+                progress.add(len(block))
             found[name] = _part(entries, facts, index, shared_names, has_keys=not listing.folders)
             if name in parts and not len(found[name]):
                 raise ValueError(f"each {name} image under {root} is damaged, such as {found[name].damaged[0]}")

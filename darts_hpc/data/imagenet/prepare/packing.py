@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from darts_hpc import counter_rng, strict_json
-from darts_hpc.data.imagenet.list.counter import Counter
 from darts_hpc.data.imagenet.list.inspect import DamagedImage
 from darts_hpc.data.imagenet.list.listing import PARTS
 from darts_hpc.data.imagenet.list.manifest import Manifest, Split, load_manifest, save_manifest
@@ -23,6 +22,7 @@ from darts_hpc.data.imagenet.list.open_manifest import NAME
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.list.verify import find_damage, read_sample
 from darts_hpc.durable import failpoint, fsync_folder, write_atomically
+from darts_hpc.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,14 @@ def pack(source: Path, manifest: Manifest, destination: Path, *, shard_bytes: in
             log.info("%s is packed already", destination)
             return len(shards)
         write_atomically(destination / CLASSES, "".join(f"{name}\n" for name in manifest.classes).encode())
-        with ThreadPoolExecutor(num_threads) as pool, Counter(len(shards), f"packing {source}", "shard") as counter:
+        progress = Progress(len(shards), "shard", title=f"packing {source}", logged=True)
+        with ThreadPoolExecutor(num_threads) as pool, progress:
             for _ in pool.map(lambda shard: _write(source, manifest, destination, shard), shards):
-                counter.add(1)
+                progress.add()
         fsync_folder(destination)
-        with Counter(len(packed.train) + len(packed.val), f"verifying {destination}") as counter:
-            damage = find_damage(destination, packed, num_threads, counter.add)
+        total = len(packed.train) + len(packed.val)
+        with Progress(total, "image", title=f"verifying {destination}", logged=True) as progress:
+            damage = find_damage(destination, packed, num_threads, progress.add)
         if damage:
             for name in {str(one.name).partition(":")[0] for one in damage}:
                 (destination / name).unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from darts_hpc.data.imagenet.list.counter import Counter
 from darts_hpc.data.imagenet.list.listing import list_shards, shard_files, tree_files, tree_folders
 from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import NAME, STAGING, VAL_NAME
@@ -16,6 +15,8 @@ from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.list.verify import find_damage
 from darts_hpc.durable import failpoint
 from darts_hpc.locks import locked
+from darts_hpc.progress import Progress
+from darts_hpc.units import readable_bytes
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +112,9 @@ def _copy_verified(source: Path, wanted: Manifest, destination: Path, num_thread
     damage = []
     for _ in range(2):  # what an earlier staging left may have the name and the size of another image
         _copy_all(source, wanted, destination, num_threads)
-        with Counter(len(wanted.train) + len(wanted.val), f"verifying {destination}") as counter:
-            damage = find_damage(destination, wanted, num_threads, counter.add)
+        total = len(wanted.train) + len(wanted.val)
+        with Progress(total, "image", title=f"verifying {destination}", logged=True) as progress:
+            damage = find_damage(destination, wanted, num_threads, progress.add)
         if not damage:
             return
         for one in damage:
@@ -128,14 +130,15 @@ def _copy_all(source: Path, wanted: Manifest, destination: Path, num_threads: in
     needed, free = sum(missing.values()), shutil.disk_usage(destination).free
     if needed * SPARE > free:
         raise ValueError(
-            f"{destination} has {free / 1e9:.1f} GB free, and staging {source} takes {needed * SPARE / 1e9:.1f} GB; "
-            "free some, or stage to another disk"
+            f"{destination} has {readable_bytes(free)} free, and staging {source} takes "
+            f"{readable_bytes(needed * SPARE)}; free some, or stage to another disk"
         )
     for folder in {destination / name for name in wanted.folders} | {(destination / name).parent for name in missing}:
         folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(num_threads) as pool, Counter(len(missing), f"copying to {destination}", "file") as counter:
+    progress = Progress(len(missing), "file", title=f"copying to {destination}", logged=True)
+    with ThreadPoolExecutor(num_threads) as pool, progress:
         for _ in pool.map(lambda name: _copy(source / name, destination / name), missing):
-            counter.add(1)
+            progress.add()
 
 
 def _as_it_lies(wanted: Manifest, destination: Path) -> Manifest:
