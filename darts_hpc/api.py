@@ -1,6 +1,5 @@
 """What the entry points do, from Python, and cells as models: darts_hpc.search_cell, train_cell, create_model."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,14 @@ from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.errors import Stopped
 from darts_hpc.models.classifier import Classifier
 from darts_hpc.models.state_dicts import load_original
+from darts_hpc.run.reader import accuracy_of, read_config, read_result
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
 
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "digits": 10, "imagenet": 1000}
 SIZES = {False: (36, 20), True: (48, 14)}
 """Channels and cells of the paper's networks, for CIFAR and for ImageNet."""
+TRAININGS = ("train", "train_imagenet")
+"""Entries whose runs train a network of a cell."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,9 @@ class FinishedRun:
     @property
     def accuracy(self) -> float:
         """Accuracy in percent at the final epoch, on test images, or on the validation images of a search."""
-        final = self.result["final"]
-        return final.get("test/accuracy", final.get("valid/accuracy"))
+        accuracy = accuracy_of(self.result["final"])
+        assert accuracy is not None  # a run without one does not finish
+        return accuracy
 
 
 def search_cell(**flags: Any) -> FinishedRun:
@@ -66,7 +69,7 @@ def create_model(
 
     Args:
         cell: a published name (DARTS_V2, ...), a genotype or its file, or a run folder. The folder of a training brings
-            its own data set and size.
+            its own data set, classes and size.
         dataset: decides the stem and the number of classes; imagenet gives the network for 224x224 images.
         weights: True loads what the run folder's training ended with; a path loads that file.
         num_classes, init_channels, layers: instead of the data set's own, and of the paper's sizes.
@@ -75,13 +78,13 @@ def create_model(
         ValueError: an unknown cell or data set, or weights that are missing or don't fit.
     """
     genotype = cell if isinstance(cell, Genotype) else load_genotype(str(cell))
-    state = _read_state(cell, weights)
-    result = _result_of_training(cell)
-    if result is not None:
-        cfg = parse_config(TrainConfig, ["--config", str(Path(str(cell)) / "config.yaml")])
-        dataset, init_channels = cfg.data.dataset, init_channels or cfg.model.init_channels
-        layers = layers or cfg.model.layers
-        num_classes = num_classes or len(result["preprocessing"]["classes"])
+    run = _training(cell)
+    state = _read_state(run, cell, weights)
+    if run is not None:
+        entry, flags = read_config(run)
+        dataset = flags.get("dataset", "imagenet" if entry == "train_imagenet" else dataset)
+        init_channels, layers = init_channels or flags["init_channels"], layers or flags["layers"]
+        num_classes = num_classes or _num_classes(run)
     if num_classes is None and dataset not in NUM_CLASSES:
         raise ValueError(f"dataset {dataset!r} is unknown; choose from {', '.join(NUM_CLASSES)}, or give num_classes")
     for_imagenet = dataset == "imagenet"
@@ -136,23 +139,48 @@ def _finished(main: Callable[[Any], Path], cfg: Any) -> FinishedRun:
         folder = main(cfg)
     except Stopped as stop:
         raise ValueError(f"{stop}; the same call with save='{stop.folder}/', resume='auto' goes on") from None
-    return FinishedRun(folder, json.loads((folder / "result.json").read_text(encoding="utf-8")))
+    result = read_result(folder)
+    assert result is not None
+    return FinishedRun(folder, result)
 
 
-def _result_of_training(cell: object) -> dict[str, Any] | None:
-    path = Path(str(cell)) / "result.json" if isinstance(cell, str | Path) else Path()
-    if not path.is_file():
+def _training(cell: object) -> Path | None:
+    """Return the folder of the training that this names; None for any other cell, such as a search's."""
+    folder = Path(str(cell)) if isinstance(cell, str | Path) else None
+    if folder is None or not (folder / "config.yaml").is_file():
         return None
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return result if result.get("entry") == "train" else None
+    return folder if read_config(folder)[0] in TRAININGS else None
 
 
-def _read_state(cell: object, weights: bool | str | Path) -> dict[str, torch.Tensor] | None:
+def _num_classes(run: Path) -> int | None:
+    """Return how many classes a training's images have, as far as its folder says."""
+    result = read_result(run)
+    if result is not None and "preprocessing" in result:
+        return len(result["preprocessing"]["classes"])
+    weights = run / "weights.pt"  # a run on ImageNet by an older version
+    return len(_load(weights)["classifier.bias"]) if weights.is_file() else None
+
+
+def _read_state(run: Path | None, cell: object, weights: bool | str | Path) -> dict[str, torch.Tensor] | None:
+    """Return the state dict that is asked for. Raises ValueError where there is none."""
     if weights is False:
         return None
-    path = Path(str(cell)) / "weights.pt" if weights is True else Path(weights)
-    if not path.is_file() or (weights is True and _result_of_training(cell) is None):
+    if weights is not True:
+        if not Path(weights).is_file():
+            raise ValueError(f"no weights in {weights}; give a file of weights")
+        return _load(Path(weights))
+    path = Path(str(cell)) / "weights.pt"
+    if run is None and (path.parent / "config.yaml").is_file():
+        raise ValueError(
+            f"{cell} is a run of {read_config(path.parent)[0]}, which trains no network of its cell; train it first: "
+            f"python -m darts_hpc.train --arch {cell}"
+        )
+    if run is None or not path.is_file():
         raise ValueError(f"no weights in {path}; give the folder of a finished training, or a file of weights")
+    return _load(path)
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

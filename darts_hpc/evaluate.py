@@ -1,5 +1,6 @@
 """Accuracy of trained weights (the original test.py, test_imagenet.py): darts_hpc.evaluate --model_path RUN_OR_FILE."""
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Collection, Sequence
@@ -19,6 +20,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import load_original
+from darts_hpc.run.reader import read_config
 from darts_hpc.run.weights import read_weights
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.loops import evaluate
@@ -118,8 +120,10 @@ def is_imagenet(argv: Sequence[str]) -> bool:
     """Whether these flags ask for ImageNet: by --dataset imagenet, or by naming a run of train_imagenet."""
     if value_of("dataset", argv) == "imagenet":
         return True
-    config = Path(value_of("model_path", argv) or "") / "config.yaml"
-    return config.is_file() and "darts_hpc.train_imagenet" in config.read_text(encoding="utf-8").partition("\n")[0]
+    run = Path(value_of("model_path", argv) or "")
+    with contextlib.suppress(ValueError):  # a file, or a damaged folder, which is said where its weights are read
+        return read_config(run)[0] == "train_imagenet"
+    return False
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Write a trained network for use elsewhere: python -m darts_hpc.export RUN --format onnx|torch_export."""
 
 import io
-import json
 from collections.abc import Callable
 
 import torch
@@ -12,6 +11,7 @@ from darts_hpc.api import create_model
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.export import ExportConfig
 from darts_hpc.durable import write_atomically
+from darts_hpc.run.reader import read_result
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2"}
 TOLERANCE = 1e-4
@@ -22,11 +22,13 @@ INSTALL_HINT = "--format onnx needs onnx, onnxscript and onnxruntime; pip instal
 def main(cfg: ExportConfig) -> None:
     """Export, check the file's outputs against the model's on batches of two sizes, and only then keep it."""
     path = cfg.output or cfg.run / f"model{SUFFIXES[cfg.format]}"
-    result = cfg.run / "result.json"
-    if not result.is_file():
+    result = read_result(cfg.run)
+    if result is None:
         raise ValueError(f"{cfg.run} holds no result.json; give the folder of a finished training")
     model = create_model(cfg.run, weights=True)
-    preprocessing = json.loads(result.read_text(encoding="utf-8"))["preprocessing"]
+    if "preprocessing" not in result:
+        raise ValueError(f"{cfg.run / 'result.json'} has no preprocessing: an older version wrote it; train it anew")
+    preprocessing = result["preprocessing"]
     side = preprocessing["image_size"]
     content, run_file = EXPORTS[cfg.format](model, torch.zeros(2, 3, side, side), strict_json.dumps(preprocessing))
     worst = max(difference(model, run_file, batch_size, side) for batch_size in (1, 5))

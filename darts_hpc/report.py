@@ -5,9 +5,10 @@ from pathlib import Path
 
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.report import ReportConfig
+from darts_hpc.reporting.groups import group_runs
 from darts_hpc.reporting.page import to_html
-from darts_hpc.reporting.runs import group_runs, read_run
-from darts_hpc.reporting.summary import group_table, to_json, to_markdown, to_text
+from darts_hpc.reporting.summary import BEFORE_FIRST_EPOCH, group_table, to_json, to_markdown, to_text
+from darts_hpc.run.reader import read_run
 
 
 def main(cfg: ReportConfig) -> None:
@@ -25,10 +26,10 @@ def main(cfg: ReportConfig) -> None:
     print(to_text(*group_table(groups)))
     for run in runs:
         print(f"\n{run.name} ({run.status})")
-        if run.headline is not None:
-            print(f"  {'final' if run.finished else 'so far'} {run.headline_name}: {run.headline:.2f} %")
+        if run.accuracy is not None:
+            print(f"  {'final' if run.finished else 'so far'} {run.accuracy_name}: {run.accuracy:.2f} %")
         if run.genotype is not None:
-            print(f"  {run.genotype}")
+            print(f"  {run.genotype}{BEFORE_FIRST_EPOCH if run.is_before_first_epoch else ''}")
     print(f"\nreport: {(cfg.output / 'report.html').resolve()}")
     print(f"curves: tensorboard --logdir {shlex.quote(str(common_folder(runs[0].folder)))}")
 

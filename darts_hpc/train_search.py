@@ -112,7 +112,7 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
         space = {} if primitives == PRIMITIVES else {"primitives": list(primitives)}
         agreed = fingerprint(cfg, data.fingerprint(), **space)
-        with Run.open("train_search", cfg.run, config_yaml, agreed, world, may_differ(cfg)) as run:
+        with Run.open("train_search", cfg.run, config_yaml, agreed, world, may_differ(cfg), supernet.primitives) as run:
             log.info("%s", why)
             step = build_search_step(
                 supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime

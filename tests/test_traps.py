@@ -149,7 +149,7 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B23": (
         "the best epoch is reported",
         "fixed: the final one",
-        ["unit/reporting/test_runs.py::test_the_headline_is_the_final_epoch_though_an_earlier_one_was_better"],
+        ["unit/run/test_reader.py::test_the_headline_is_the_final_epoch_though_an_earlier_one_was_better"],
     ),
     "B24": ("two hard-coded workers", "fixed", "images live on the device: there are no workers to count"),
     "B25": (

@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from darts_hpc.campaigns.command import stop_mark
-from darts_hpc.campaigns.executors import Executor, active_now, exit_code
+from darts_hpc.campaigns.executors import Executor, active_now, exit_code, make_executor
 from darts_hpc.campaigns.plan import make_plan
 from darts_hpc.campaigns.ranking import best_cells
 from darts_hpc.campaigns.state import (
@@ -14,11 +15,14 @@ from darts_hpc.campaigns.state import (
     job_states,
     last_lines,
     log_path,
-    read_progress,
     read_record,
     write_record,
 )
 from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.locks import is_locked
+from darts_hpc.run.reader import read_progress
+
+CANCEL_PATIENCE_S = 90
 
 log = logging.getLogger("darts_hpc")
 
@@ -83,6 +87,26 @@ def stop_jobs(folder: Path, states: Sequence[JobState], executor: Executor, pati
     while (left := sorted(executor.active(running))) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
+
+
+def cancel_campaign(cfg: CampaignConfig, folder: Path) -> Iterator[str]:
+    """Ask a campaign, and its jobs wherever they run, to save and stop; yield lines that say what came of it."""
+    running = [each for each in look(cfg, folder) if each.state == "running"]
+    cancel_mark(folder).touch()  # also for a campaign on another machine, whose lock can't be seen from here
+    if is_locked(folder):  # it stops its jobs itself; were they asked here too, it would start them again
+        deadline = time.monotonic() + CANCEL_PATIENCE_S
+        while is_locked(folder) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        left = "is still stopping its jobs" if is_locked(folder) else f"has stopped, and its {len(running)} jobs"
+        yield f"the campaign {left}; the same command goes on"
+        return
+    for name in sorted({each.record.attempts[-1].executor for each in running if each.record.attempts}):
+        executor = make_executor(replace(cfg, where=replace(cfg.where, executor=name)), folder, num_gpus=0)
+        own = [each for each in running if each.record.attempts[-1].executor == name]
+        left = stop_jobs(folder, own, executor)
+        yield f"{len(own) - len(left)} jobs stopped" + (f", still saving: {', '.join(left)}" if left else "")
+    if not running:
+        yield "nothing runs"
 
 
 def _forgive(cfg: CampaignConfig, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
+from darts_hpc.units import readable_duration
 
 IMAGES = {"cifar10": (50_000, 10, 32), "cifar100": (50_000, 100, 32), "svhn": (73_257, 10, 32), "digits": (1437, 10, 8)}
 """Training images, classes and side in pixels."""
@@ -52,6 +54,21 @@ def estimate_seconds(
     )
     seconds = {name: total / rates[entries[name]] if total is not None else None for name, total in work.items()}
     return seconds, words
+
+
+def estimate_text(folder: Path, configs: Mapping[str, Any], states: Sequence[JobState]) -> str:
+    """Return every job's command and what it may cost, as --dry_run prints it."""
+    seconds, words = estimate_seconds([each.job for each in states], configs, states)
+    lines = []
+    for each in states:
+        own = seconds[each.job.name]
+        lines.append(
+            f"# {each.job.name}: {each.state}, about {'an unknown time' if own is None else readable_duration(own)}"
+        )
+        lines.append(each.job.repeat(folder))
+    known = [value for value in seconds.values() if value is not None]
+    unknown = f" and {len(seconds) - len(known)} of unknown cost" if len(known) < len(seconds) else ""
+    return "\n".join([*lines, f"# {len(known)} jobs{unknown}: about {sum(known) / 3600:,.2f} GPU hours, {words}"])
 
 
 def published_rates() -> dict[str, float]:

@@ -155,6 +155,13 @@ def make_executor(cfg: CampaignConfig, folder: Path, num_gpus: int) -> Executor:
     return LocalExecutor(cfg, folder, num_gpus)
 
 
+def num_gpus() -> int:
+    """Return how many GPUs this machine shows."""
+    import torch  # which a look at a campaign can do without
+
+    return torch.cuda.device_count()
+
+
 def active_now(folder: Path, attempts: Mapping[str, Attempt]) -> set[str]:
     """Return which jobs run or queue, for a process that did not start them, such as campaign status."""
     local = {n for n, a in attempts.items() if a.executor == "local" and _is_submitit(a.id, folder)}

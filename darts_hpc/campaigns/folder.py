@@ -9,13 +9,14 @@ from typing import Any
 import darts_hpc
 from darts_hpc import strict_json
 from darts_hpc.campaigns.plan import RANDOM, families
-from darts_hpc.config.campaign import CampaignConfig, CampaignJobsConfig
-from darts_hpc.config.flags import flat
+from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.config.flags import affecting, flat
+from darts_hpc.config.presets import to_yaml
 from darts_hpc.durable import write_atomically
 from darts_hpc.space.random_cells import random_genotype
 
-MAY_DIFFER = frozenset(flat(CampaignJobsConfig())) | {"search_config", "search_flags", "train_config", "train_flags"}
-"""Flags that a campaign may go on with other values of. The presets are compared by what they say in the end."""
+COMPARED = ("numbers", "batches", "last_bits")
+"""Kinds of flags (config.flags.AFFECTS) that a campaign goes on with the same values of. Jobs set seeds and cells."""
 
 
 def campaign_folder(save: str) -> Path:
@@ -23,17 +24,18 @@ def campaign_folder(save: str) -> Path:
     return (Path(save) if "/" in save else Path("runs") / f"campaign-{save}").absolute()
 
 
-def check_same(folder: Path, before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> None:
-    """Compare what a folder's campaign does with what is asked for: file -> flag -> value.
+def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Compare what a folder's campaign does with what is asked for: configs by file.
 
     Raises ValueError, one line, with every flag that differs.
     """
-    differences = []
-    for file, flags in now.items():
-        old = before.get(file, {})
-        for flag in sorted({*flags, *old} - (MAY_DIFFER if file == "campaign.yaml" else set())):
-            if old.get(flag) != flags.get(flag):
-                differences.append(f"{flag} is {_say(old.get(flag))} there and {_say(flags.get(flag))} here ({file})")
+    differences = [f"{file} is there" for file in before if file not in now]
+    differences += [f"{file} is not there" for file in now if file not in before]
+    for file in [file for file in now if file in before]:
+        old, new = flat(before[file]), flat(now[file])
+        for name in sorted(affecting(type(now[file]), *COMPARED)):
+            if old[name] != new[name]:
+                differences.append(f"{name} is {_say(old[name])} there and {_say(new[name])} here ({file})")
     if differences:
         more = f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
         raise ValueError(f"{folder} holds another campaign: {'; '.join(differences[:6])}{more}; choose another --save")
@@ -55,21 +57,26 @@ def check_version(folder: Path) -> None:
         )
 
 
-def write_folder(cfg: CampaignConfig, folder: Path, files: Mapping[str, str], command: str) -> None:
+def write_folder(cfg: CampaignConfig, folder: Path, configs: Mapping[str, Any], command: str) -> None:
     """Write a fresh campaign's files: presets, random cells, and about.json last, which makes it a campaign."""
     for name in ("runs", "jobs", "cells"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for cell in families(cfg).get(RANDOM, []):
         genotype = random_genotype(int(cell.removeprefix(f"{RANDOM}-")))
         write_atomically(folder / "cells" / f"{cell}.json", (genotype.to_json() + "\n").encode())
-    for name, text in files.items():
-        write_atomically(folder / name, text.encode())
+    write_presets(folder, configs)
     about = {
         "darts_hpc": darts_hpc.__version__,
         "created": time.strftime("%Y-%m-%d %H:%M:%S"),
         "command": command,
     }
     write_atomically(folder / "about.json", (strict_json.dumps(about, indent=1) + "\n").encode())
+
+
+def write_presets(folder: Path, configs: Mapping[str, Any]) -> None:
+    """Write the configs, by file, that jobs and later looks at the campaign read."""
+    for name, cfg in configs.items():
+        write_atomically(folder / name, to_yaml(cfg, f"{name} of {folder}").encode())
 
 
 def _say(value: object) -> str:

@@ -12,8 +12,9 @@ from darts_hpc.campaigns.tables import (
     result_table,
 )
 from darts_hpc.reporting.charts import line_chart, points_chart, scatter_chart
+from darts_hpc.reporting.groups import Group
 from darts_hpc.reporting.page import CHARTS, alpha_section, cell_section, curves, page, shared_and_own, table
-from darts_hpc.reporting.runs import Group, Run
+from darts_hpc.run.reader import RecordedRun
 from darts_hpc.space.genotypes import Genotype
 
 
@@ -73,7 +74,7 @@ def _cells(campaign: Campaign) -> str:
     return "".join(parts) + "</section>"
 
 
-def _pictures(genotype: Genotype, runs: Sequence[Run]) -> str:
+def _pictures(genotype: Genotype, runs: Sequence[RecordedRun]) -> str:
     return cell_section(genotype, runs, alone=True).replace("<h3>The cell</h3>", "", 1)
 
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from darts_hpc.campaigns.plan import families
-from darts_hpc.campaigns.state import JobState, read_progress
+from darts_hpc.campaigns.state import JobState
 from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.run.reader import read_progress
 
 
 def selection_accuracies(cfg: CampaignConfig, folder: Path) -> dict[str, dict[str, float]]:

@@ -1,15 +1,16 @@
-"""From a campaign's folder to what its report says."""
+"""From a campaign's folder to what its report says, and to the report's files."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from darts_hpc.campaigns.page import to_html
 from darts_hpc.campaigns.plan import PRESETS, RANDOM, STAGES, Job, families
 from darts_hpc.campaigns.ranking import best_cells, selection_accuracies
 from darts_hpc.campaigns.state import JobState, last_lines
-from darts_hpc.campaigns.tables import Campaign, Ranked, Row
+from darts_hpc.campaigns.tables import Campaign, Ranked, Row, to_json, to_markdown, to_terminal
 from darts_hpc.config.campaign import CampaignConfig
-from darts_hpc.reporting.runs import Run, read_run
+from darts_hpc.run.reader import RecordedRun, read_run
 
 TITLES = {"first_order": "first order", "unrolled": "second order", RANDOM: "random search"}
 
@@ -38,7 +39,23 @@ def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState])
     )
 
 
-def _rows(cfg: CampaignConfig, states: Sequence[JobState], runs: dict[str, Run], best: dict[str, str]) -> list[Row]:
+def write_report(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) -> str:
+    """Write report.html, report.md and report.json; return the table and where they are, for the terminal."""
+    campaign = read_campaign(cfg, folder, states)
+    output = folder / "report"
+    output.mkdir(exist_ok=True)
+    (output / "report.html").write_text(to_html(campaign), encoding="utf-8")
+    (output / "report.md").write_text(to_markdown(campaign), encoding="utf-8")
+    (output / "report.json").write_text(to_json(campaign), encoding="utf-8")
+    lines = [to_terminal(campaign)]
+    if campaign.correlation is not None:
+        lines.append(f"ranking against final accuracy: {campaign.correlation}")
+    return "\n".join([*lines, f"report: {output / 'report.html'}"])
+
+
+def _rows(
+    cfg: CampaignConfig, states: Sequence[JobState], runs: dict[str, RecordedRun], best: dict[str, str]
+) -> list[Row]:
     rows = []
 
     def add(title: str, cell: str, names: list[str], seconds: float | None) -> None:
@@ -67,7 +84,7 @@ def _rows(cfg: CampaignConfig, states: Sequence[JobState], runs: dict[str, Run],
 
 
 def _ranking(
-    cfg: CampaignConfig, folder: Path, states: Sequence[JobState], runs: dict[str, Run], best: dict[str, str]
+    cfg: CampaignConfig, folder: Path, states: Sequence[JobState], runs: dict[str, RecordedRun], best: dict[str, str]
 ) -> list[Ranked]:
     of_job = {each.job.name: each.state for each in states}
     ranking = []
@@ -80,7 +97,7 @@ def _ranking(
                     family=TITLES[family],
                     cell=cell,
                     held_out=accuracies.get(cell),
-                    final=final.headline if final is not None and final.finished else None,
+                    final=final.accuracy if final is not None and final.finished else None,
                     chosen=best.get(family) == cell,
                     why_not=of_job[f"select-{cell}"],
                 )

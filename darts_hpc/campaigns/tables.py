@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from darts_hpc import strict_json
-from darts_hpc.reporting.runs import Run, Statistic
+from darts_hpc.reporting.groups import Statistic
 from darts_hpc.reporting.summary import COSTS, markdown_table, show
+from darts_hpc.run.reader import RecordedRun
 
 PROTOCOL = (
     "Every cell is trained from scratch for a few epochs on one part of the training images and ranked on the images "
@@ -24,12 +25,12 @@ class Row:
 
     title: str
     cell: str
-    runs: list[Run]
+    runs: list[RecordedRun]
     num_planned: int
     search_seconds: float | None
 
     @property
-    def finished(self) -> list[Run]:
+    def finished(self) -> list[RecordedRun]:
         """The trainings that the numbers are about."""
         return [run for run in self.runs if run.finished]
 
@@ -39,9 +40,15 @@ class Row:
         return Statistic.of(values) if values else None
 
     @property
+    def accuracy(self) -> Statistic | None:
+        """Summarize the accuracy that its trainings are known by."""
+        name = next((run.accuracy_name for run in self.finished if run.accuracy_name), None)
+        return self.statistic(name) if name else None
+
+    @property
     def accuracies(self) -> list[float]:
-        """Final test accuracy in percent of each finished training."""
-        return [run.headline for run in self.finished if run.headline is not None]
+        """Final accuracy in percent of each finished training."""
+        return [run.accuracy for run in self.finished if run.accuracy is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +71,8 @@ class Campaign:
     about: dict[str, Any]
     rows: list[Row]
     ranking: list[Ranked]
-    searches: list[Run]
-    selections: list[Run]
+    searches: list[RecordedRun]
+    selections: list[RecordedRun]
     stages: dict[str, tuple[int, int, float]]
     failed: dict[str, list[str]]
     num_open: int
@@ -192,7 +199,7 @@ def open_words(campaign: Campaign) -> str:
 
 
 def _result_row(row: Row) -> list[str]:
-    accuracy = row.statistic("test/accuracy") or row.statistic("valid/accuracy")
+    accuracy = row.accuracy
     error = Statistic(100 - accuracy.mean, accuracy.std, accuracy.n) if accuracy is not None else None
     missing = row.num_planned - len(row.finished)
     costs = {key: show(row.statistic(key), kind) for key, (_, kind) in COSTS.items()}
@@ -217,7 +224,7 @@ def _row_facts(row: Row) -> Mapping[str, Any]:
         "cell": row.cell,
         "n": len(row.finished),
         "num_planned": row.num_planned,
-        "accuracies": {run.name: run.headline for run in row.finished},
+        "accuracies": {run.name: run.accuracy for run in row.finished},
         "statistics": {key: vars(value) for key, value in statistics.items() if value is not None},
         "search_seconds": row.search_seconds,
         "genotypes": {run.name: run.genotype.to_dict() for run in row.runs if run.genotype},

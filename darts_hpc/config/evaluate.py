@@ -47,7 +47,7 @@ class EvaluateConfig:
     drop_path_prob: float = 0.2
     """Unused in a test: no path is dropped."""
     report_freq: int = 50
-    """Steps between two reports."""
+    """Unused: a test reports once, at its end."""
     seed: int = 0
     """Seed, as in the original; a test draws no random numbers."""
     device: str = "auto"
@@ -58,7 +58,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_images(self)
         check_network(self)
-        check_positive(self, "batch_size", "report_freq")
+        check_positive(self, "batch_size")
         check_at_most(self, MAX_BATCH_SIZE, "batch_size")
         check_not_negative(self, "seed")
         check_at_most(self, MAX_SEED, "seed")

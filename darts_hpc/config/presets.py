@@ -41,7 +41,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         preset = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
-        where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        mark = error.context_mark or error.problem_mark
+        where = f" line {mark.line + 1}" if mark else ""
         raise ValueError(f"{path}{where}: not YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{path}: can't be read: {error}") from None

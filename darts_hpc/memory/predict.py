@@ -101,12 +101,8 @@ def _footprint(step: Step, work: Work, init_channels: int) -> Footprint:
     return Footprint(events, scales_with_channels=step.scales_with_channels)
 
 
-def trace(step: Step, init_channels: int, batch_size: int) -> MetaLiveBytes:
-    """Run a step that finds momentum in its optimizers, as every step but the first does."""
-    return _trace(step, _run, init_channels, batch_size)
-
-
 def _trace(step: Step, work: Work, init_channels: int, batch_size: int) -> MetaLiveBytes:
+    """Run work on tensors without memory, and return what lived when."""
     if step.precision == "fp32":
         with meta_stands_for(step.device), MetaLiveBytes() as live:
             work(step, init_channels, batch_size, torch.device("meta"))
@@ -117,6 +113,7 @@ def _trace(step: Step, work: Work, init_channels: int, batch_size: int) -> MetaL
 
 
 def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
+    """Do a step that finds momentum in its optimizers, as every step but the first does."""
     world = World(device)
     with device:
         supernet = _supernet(step, init_channels)

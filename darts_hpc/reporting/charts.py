@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from darts_hpc.pictures.cells import operation_color
+from darts_hpc.pictures.heat_map import HeatMap, to_svg
 
 WIDTH, HEIGHT = 380, 220
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34
@@ -25,12 +26,15 @@ class Curve:
 
 
 def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch") -> str:
-    """Draw curves over epochs with axes and a legend; points that are not finite are left out, and said to be."""
+    """Draw curves over epochs with axes and a legend; points that are not finite are left out, and said to be.
+
+    Nothing where there is no curve.
+    """
     drawn = [(curve, [p for p in curve.points if math.isfinite(p[1])]) for curve in curves]
     num_lost = sum(len(curve.points) - len(points) for curve, points in drawn)
     everything = [point for _, points in drawn for point in points]
     if not everything:
-        return ""
+        return f"<figure>{_caption(title, _legend(curves), num_lost)}</figure>" if num_lost else ""
     xs, ys = zip(*everything, strict=True)
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
     ticks = _ticks(min(ys), max(ys), whole=all(isinstance(y, int) for y in ys))
@@ -55,17 +59,15 @@ def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch") -> s
         placed = [place(*point) for point in points]
         hint = f"<title>{escape(curve.hint or curve.label)}</title>"
         parts.append(f'<g style="--line:var(--{curve.color})">{hint}{_polyline(placed)}</g>')
-    lost = f'<span class="note">{num_lost} values were not finite</span>' if num_lost else ""
-    return (
-        f"<figure><figcaption><b>{escape(title)}</b>{_legend(curves)}{lost}</figcaption>{''.join(parts)}</svg></figure>"
-    )
+    return f"<figure>{_caption(title, _legend(curves), num_lost)}{''.join(parts)}</svg></figure>"
 
 
 def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: str = "%") -> str:
     """Draw every value of each row as a point on a common scale, with the row's mean as a stroke."""
     everything = [value for _, values in rows for value in values if math.isfinite(value)]
+    num_lost = sum(len(values) for _, values in rows) - len(everything)
     if not everything:
-        return ""
+        return f'<figure class="wide points">{_caption(title, "", num_lost)}</figure>' if num_lost else ""
     ticks = _ticks(min(everything), max(everything), whole=False)
     low, high = ticks[0], ticks[-1]
     width, step, left, right = 640, 34, 16, 16
@@ -96,15 +98,16 @@ def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: 
         '<span class="key" style="--line:var(--accent)">one run</span>'
         '<span class="key" style="--line:var(--second)">mean</span>'
     )
-    caption = f"<figcaption><b>{escape(title)}</b>{keys}</figcaption>"
-    return f'<figure class="wide points">{caption}{"".join(parts)}</svg></figure>'
+    return f'<figure class="wide points">{_caption(title, keys, num_lost)}{"".join(parts)}</svg></figure>'
 
 
 def scatter_chart(title: str, x_label: str, points: Sequence[tuple[float, float, str, str]]) -> str:
     """Draw points (x, y, legend, hint); those of one legend share a color."""
+    num_points = len(points)
     points = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+    num_lost = num_points - len(points)
     if not points:
-        return ""
+        return f"<figure>{_caption(title, '', num_lost)}</figure>" if num_lost else ""
     x_ticks = _ticks(min(p[0] for p in points), max(p[0] for p in points), whole=False)
     y_ticks = _ticks(min(p[1] for p in points), max(p[1] for p in points), whole=False)
     colors = dict(zip(dict.fromkeys(p[2] for p in points), ("accent", "third", "second", "op-dil"), strict=False))
@@ -131,7 +134,7 @@ def scatter_chart(title: str, x_label: str, points: Sequence[tuple[float, float,
             f'<circle class="dot" {style} cx="{cx:.1f}" cy="{cy:.1f}" r="5"><title>{escape(hint)}</title></circle>'
         )
     legend = _legend([Curve(name, [], color) for name, color in colors.items()])
-    return f"<figure><figcaption><b>{escape(title)}</b>{legend}</figcaption>{''.join(parts)}</svg></figure>"
+    return f"<figure>{_caption(title, legend, num_lost)}{''.join(parts)}</svg></figure>"
 
 
 def edge_chart(
@@ -168,27 +171,14 @@ def edge_chart(
     )
 
 
-def heat_map(
-    title: str, weights: Sequence[Sequence[float]], rows: Sequence[str], columns: Sequence[str], high: float
-) -> str:
-    """Draw a table of weights (edges, operations) whose cells are the fuller the closer to `high` they are."""
-    step_x, step_y, left, top = 40, 21, 74, 84
-    width, height = left + step_x * len(columns) + 46, top + step_y * len(rows) + 4
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">']
-    for column, name in enumerate(columns):
-        x, y = left + step_x * (column + 0.4), top - 8
-        parts.append(f'<text transform="translate({x:.0f} {y}) rotate(-42)">{escape(name)}</text>')
-    for row, name in enumerate(rows):
-        y = top + step_y * row
-        parts.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{escape(name)}</text>')
-        for column, value in enumerate(weights[row]):
-            share = min(1.0, max(0.0, value / high)) if math.isfinite(value) else 0.0
-            x = left + step_x * column
-            box = f'x="{x}" y="{y}" width="{step_x - 2}" height="{step_y - 2}" rx="3"'
-            parts.append(f'<rect class="heat" {box} fill-opacity="{share:.2f}"/>')
-            place = f'class="{"on" if share > 0.7 else "off"}" x="{x + step_x / 2 - 1:.0f}" y="{y + 14}"'
-            parts.append(f'<text {place} text-anchor="middle">{value:.2f}</text>')
-    return f'<figure class="wide"><figcaption><b>{escape(title)}</b></figcaption>{"".join(parts)}</svg></figure>'
+def heat_map(table: HeatMap) -> str:
+    """Draw a table of weights as a figure."""
+    return f'<figure class="wide"><figcaption><b>{escape(table.title)}</b></figcaption>{to_svg(table)}</figure>'
+
+
+def _caption(title: str, legend: str, num_lost: int) -> str:
+    lost = f'<span class="note">{num_lost} values were not finite</span>' if num_lost else ""
+    return f"<figcaption><b>{escape(title)}</b>{legend}{lost}</figcaption>"
 
 
 def _polyline(points: Sequence[tuple[float, float]]) -> str:

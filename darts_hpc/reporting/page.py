@@ -7,10 +7,12 @@ from importlib import resources
 
 from darts_hpc.pictures.alphas import edge_names, kept_edges, operation_names
 from darts_hpc.pictures.cells import CELLS, INSTALL_HINT, cell_svg, describe_cell, operation_color
+from darts_hpc.pictures.heat_map import HeatMap
 from darts_hpc.reporting.charts import DASHES, Curve, edge_chart, heat_map, line_chart
-from darts_hpc.reporting.runs import Group, Run
-from darts_hpc.reporting.summary import BEST, BEST_NOTE, FINAL, group_table, run_table
-from darts_hpc.space.genotypes import PRIMITIVES, Genotype
+from darts_hpc.reporting.groups import Group, spell
+from darts_hpc.reporting.summary import BEFORE_FIRST_EPOCH, BEST, BEST_NOTE, FINAL, group_table, run_table
+from darts_hpc.run.reader import RecordedRun
+from darts_hpc.space.genotypes import Genotype
 
 CHARTS = {
     "Accuracy in %": {"train/accuracy": "train", "valid/accuracy": "validation", "test/accuracy": "test"},
@@ -72,17 +74,18 @@ def curves(group: Group, names: Mapping[str, str]) -> list[Curve]:
     return found
 
 
-def _cells(group: Group) -> list[tuple[Genotype, list[Run]]]:
-    owners: dict[Genotype, list[Run]] = {}
+def _cells(group: Group) -> list[tuple[Genotype, list[RecordedRun]]]:
+    owners: dict[Genotype, list[RecordedRun]] = {}
     for run in group.runs:
         if run.genotype is not None:
             owners.setdefault(run.genotype, []).append(run)
     return list(owners.items())
 
 
-def cell_section(genotype: Genotype, owners: Sequence[Run], alone: bool) -> str:
+def cell_section(genotype: Genotype, owners: Sequence[RecordedRun], alone: bool) -> str:
     """Return both cells as pictures and as text."""
     whose = "" if alone else " of " + ", ".join(run.name for run in owners)
+    whose += BEFORE_FIRST_EPOCH if any(run.is_before_first_epoch for run in owners) else ""
     parts = [f"<h3>The cell{escape(whose)}</h3>"]
     for cell, title in CELLS.items():
         text = f"<pre>{escape(chr(10).join(describe_cell(genotype, cell)))}</pre>"
@@ -96,21 +99,25 @@ def cell_section(genotype: Genotype, owners: Sequence[Run], alone: bool) -> str:
     return "".join(parts)
 
 
-def alpha_section(run: Run, is_open: bool) -> str:
+def alpha_section(run: RecordedRun, is_open: bool) -> str:
     """Return how a search's alphas evolved, to be folded open."""
     parts = [
         '<p class="muted">softmax(alpha): how much of an edge each operation has. One small chart an edge, over the '
         "epochs; its strongest operation, <code>none</code> aside, is drawn bold and named with its final share. "
         "Blue frames mark the edges that the final cell keeps.</p>",
-        _operation_keys(),
+        _operation_keys(run.primitives),
     ]
     for cell, title in CELLS.items():
-        records = [record for record in run.epochs if _is_finite(record.get(f"alphas/{cell}"))]
+        recorded = [record for record in run.epochs if f"alphas/{cell}" in record]
+        records = [record for record in recorded if _is_finite(record[f"alphas/{cell}"])]
+        lost = [str(record["epoch"] + 1) for record in recorded if record not in records]
+        note = f'<p class="note">Not finite, and left out: epoch {", ".join(lost)}.</p>' if lost else ""
         if not records:
+            parts.append(f"<h3>{title}</h3>{note}" if note else "")
             continue
         tables = [record[f"alphas/{cell}"] for record in records]  # (epochs, edges, operations)
         epochs = [record["epoch"] + 1 for record in records]
-        edges, operations = edge_names(len(tables[0])), operation_names(len(tables[0][0]))
+        edges, operations = edge_names(len(tables[0])), operation_names(run.primitives, len(tables[0][0]))
         kept = kept_edges(run.genotype, cell) if run.genotype else {}
         high = max(max(max(row) for row in table) for table in (tables[0], tables[-1]))
         top = max(max(max(row) for row in table) for table in tables)
@@ -118,23 +125,24 @@ def alpha_section(run: Run, is_open: bool) -> str:
             edge_chart(name, epochs, [table[edge] for table in tables], operations, kept.get(name), top)
             for edge, name in enumerate(edges)
         ]
-        maps = [heat_map(f"Epoch {epochs[i]}", tables[i], edges, operations, high) for i in (0, -1)[: len(tables)]]
-        parts.append(f'<h3>{title}</h3><div class="edges">{"".join(charts)}</div>')
+        shown = (0, -1)[: len(tables)]
+        maps = [heat_map(HeatMap(f"Epoch {epochs[i]}", tables[i], edges, operations, high)) for i in shown]
+        parts.append(f'<h3>{title}</h3>{note}<div class="edges">{"".join(charts)}</div>')
         numbers = f'<div class="charts">{"".join(maps)}</div>'
         parts.append(f"<details><summary>First and last epoch as numbers</summary>{numbers}</details>")
     opened = " open" if is_open else ""
     return f"<details{opened}><summary>How the alphas of {escape(run.name)} evolved</summary>{''.join(parts)}</details>"
 
 
-def _is_finite(table: Sequence[Sequence[float]] | None) -> bool:
-    return table is not None and all(math.isfinite(value) for row in table for value in row)
+def _is_finite(table: Sequence[Sequence[float]]) -> bool:
+    return all(math.isfinite(value) for row in table for value in row)
 
 
-def _operation_keys() -> str:
+def _operation_keys(primitives: Sequence[str]) -> str:
     keys = []
-    for name in PRIMITIVES:
+    for name in primitives:
         dashed = " dashed" if name in DASHES else ""
-        keys.append(f'<span class="key{dashed}" style="--line:var(--{operation_color(name)})">{name}</span>')
+        keys.append(f'<span class="key{dashed}" style="--line:var(--{operation_color(name)})">{escape(name)}</span>')
     return f'<div class="keys">{"".join(keys)}</div>'
 
 
@@ -156,7 +164,7 @@ def shared_and_own(facts: Mapping[str, Mapping[str, object]]) -> str:
     blocks = ""
     for name, values in listings.items():
         if values:
-            text = "\n".join(f"{key}: {value}" for key, value in values.items())
+            text = "\n".join(f"{key}: {spell(value)}" for key, value in values.items())
             blocks += f'<p class="muted">{escape(name)}</p><pre>{escape(text)}</pre>'
     return blocks
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from darts_hpc import strict_json
-from darts_hpc.reporting.runs import Group, Run, Statistic
+from darts_hpc.reporting.groups import Group, Statistic, spell
+from darts_hpc.run.reader import RecordedRun
 from darts_hpc.units import readable_bytes, readable_duration
 
 UNITS: dict[str, list[tuple[float, str]]] = {
@@ -22,6 +23,8 @@ COSTS = {
 }
 FINAL = "Final accuracy"
 BEST = "Best epoch (not the result)"
+BEFORE_FIRST_EPOCH = " (before the first epoch)"
+"""Stands beside a genotype that nothing has trained yet."""
 BEST_NOTE = "The final epoch is the result. The best epoch is chosen by the very images that judge it, so it flatters."
 
 
@@ -52,7 +55,8 @@ def group_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
         unfinished = len(group.runs) - len(group.finished)
         runs = f"{len(group.finished)}" + (f" (+{unfinished} unfinished)" if unfinished else "")
         costs = [show(numbers.get(key), kind) for key, (_, kind) in COSTS.items()]
-        rows.append([group.title, runs, _accuracy(group.headline_name, numbers.get(group.headline_name)), *costs])
+        name = group.accuracy_name
+        rows.append([group.title, runs, _accuracy(name, numbers.get(name) if name else None), *costs])
     return header, rows
 
 
@@ -78,7 +82,11 @@ def to_markdown(groups: Sequence[Group]) -> str:
     ]
     for group in groups:
         parts += [f"## {group.title}", markdown_table(*run_table(group))]
-        cells = {str(run.genotype): run.name for run in reversed(group.runs) if run.genotype}
+        cells = {
+            str(run.genotype): run.name + (BEFORE_FIRST_EPOCH if run.is_before_first_epoch else "")
+            for run in reversed(group.runs)
+            if run.genotype
+        }
         parts += [f"Cell of {name}:\n\n    {cell}" for cell, name in reversed(cells.items())]
         parts += [f"To repeat {run.name}:\n\n" + _indented(run.command) for run in group.runs if run.command]
     return "\n\n".join(parts) + "\n"
@@ -90,7 +98,7 @@ def to_json(groups: Sequence[Group]) -> str:
         {
             "title": group.title,
             "entry": group.entry,
-            "headline": group.headline_name,
+            "headline": group.accuracy_name,
             "num_finished": len(group.finished),
             "statistics": {key: vars(value) for key, value in group.statistics().items()},
             "runs": [_run_facts(run) for run in group.runs],
@@ -100,14 +108,14 @@ def to_json(groups: Sequence[Group]) -> str:
     return strict_json.dumps({"configurations": report}, indent=1) + "\n"
 
 
-def _run_row(run: Run) -> list[str]:
+def _run_row(run: RecordedRun) -> list[str]:
     costs = [show(run.numbers.get(key), kind) for key, (_, kind) in COSTS.items()]
-    final = _accuracy(run.headline_name, run.headline) + ("" if run.finished else ", so far")
+    final = _accuracy(run.accuracy_name, run.accuracy) + ("" if run.finished else ", so far")
     accuracies = [final, show(run.best, "percent")]
-    return [run.name, run.config.get("seed", "-"), run.status, *accuracies, *costs]
+    return [run.name, spell(run.config.get("seed", "-")), run.status, *accuracies, *costs]
 
 
-def _run_facts(run: Run) -> dict[str, Any]:
+def _run_facts(run: RecordedRun) -> dict[str, Any]:
     return {
         "name": run.name,
         "folder": str(run.folder),
@@ -117,14 +125,15 @@ def _run_facts(run: Run) -> dict[str, Any]:
         "last_epoch": run.numbers,
         "best_epoch_not_the_result": run.best,
         "genotype": run.genotype.to_dict() if run.genotype else None,
+        "genotype_is_before_first_epoch": run.is_before_first_epoch,
         "config": run.config,
         "environment": run.environment,
         "command": run.command,
     }
 
 
-def _accuracy(name: str, value: float | Statistic | None) -> str:
-    return "-" if value is None else f"{show(value, 'percent')} ({name.partition('/')[0]})"
+def _accuracy(name: str | None, value: float | Statistic | None) -> str:
+    return "-" if name is None or value is None else f"{show(value, 'percent')} ({name.partition('/')[0]})"
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from darts_hpc.progress import Progress
 from darts_hpc.run.checkpoint import Checkpoint
 from darts_hpc.run.metrics import JsonLines
 from darts_hpc.run.performance import Window
+from darts_hpc.run.reader import ACCURACIES
 from darts_hpc.run.tensorboard import TensorBoard
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.units import readable_duration
@@ -55,8 +56,10 @@ class Recorder:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, cfg: RunConfig, world: World, newest: Checkpoint | None) -> "Iterator[Recorder]":
-        """Open a run's records where its newest checkpoint left them, or empty.
+    def open(
+        cls, folder: Path, cfg: RunConfig, world: World, newest: Checkpoint | None, primitives: Sequence[str] = ()
+    ) -> "Iterator[Recorder]":
+        """Open a run's records where its newest checkpoint left them, or empty. primitives: names of alpha's columns.
 
         Raises OSError where they can't be written, ValueError where they were changed.
         """
@@ -70,7 +73,7 @@ class Recorder:
         with ExitStack() as stack:
             tensorboard = None
             if cfg.tensorboard:
-                tensorboard = TensorBoard(folder, 0 if newest is None else newest.step)
+                tensorboard = TensorBoard(folder, 0 if newest is None else newest.step, primitives)
                 stack.callback(tensorboard.close)
             yield cls(cfg, world, records, tensorboard)
 
@@ -142,7 +145,7 @@ class Recorder:
         """Record an epoch's numbers."""
         self._record("metrics", "epoch", epoch, step, numbers)
         self.final = {name: value for name, value in numbers.items() if isinstance(value, (int, float))}
-        for name in ("test/accuracy", "valid/accuracy"):
+        for name in ACCURACIES:
             if name in numbers and numbers[name] > self.best.get(name, -1.0):
                 self.best = {name: numbers[name], "epoch": epoch}
         shown = ", ".join(f"{name} {numbers[name]:.4g}" for name in numbers if name.endswith(("/loss", "/accuracy")))

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ class Run:
         fingerprint: Mapping[str, object],
         world: World,
         may_differ: Collection[str] = MACHINE,
+        primitives: Sequence[str] = (),
     ) -> "Iterator[Run]":
         """Begin a run, or go on with one, in a folder that no other process uses meanwhile.
 
@@ -99,6 +100,7 @@ class Run:
             fingerprint: what a checkpoint must agree with to be continued here.
             world: the processes of the run.
             may_differ: parts of the fingerprint that only warn where they differ from a checkpoint's.
+            primitives: a search's candidate operations, in the order of alpha's columns.
 
         Raises ValueError when the folder is in use or can't be written, or its checkpoint is of another configuration.
         """
@@ -116,8 +118,8 @@ class Run:
                 check_fingerprint(newest.fingerprint, fingerprint, may_differ)
             try:
                 if world.is_main:
-                    _describe_run(folder, config_yaml, world)
-                recorder = stack.enter_context(Recorder.open(folder, cfg, world, newest))
+                    _describe_run(folder, config_yaml, world, primitives)
+                recorder = stack.enter_context(Recorder.open(folder, cfg, world, newest, primitives))
             except OSError as error:
                 raise ValueError(
                     f"can't write to the run folder {folder} ({error}); choose another with --save"
@@ -295,11 +297,13 @@ class Run:
         return f"the same command with --save {self.folder}/ --resume auto"
 
 
-def _describe_run(folder: Path, config_yaml: str, world: World) -> None:
+def _describe_run(folder: Path, config_yaml: str, world: World, primitives: Sequence[str]) -> None:
     """Write down the configuration, the machine and the command."""
     write_text_atomically(folder / "config.yaml", config_yaml)
     facts = {**environment(), "device": str(world.device), "processes": world.size}
     write_text_atomically(folder / "environment.json", strict_json.dumps(facts, indent=1) + "\n")
+    if primitives:
+        write_text_atomically(folder / "space.json", strict_json.dumps({"primitives": list(primitives)}) + "\n")
     with (folder / "command.txt").open("a") as file:
         file.write(command_line() + "\n")
 

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from darts_hpc.pictures.alphas import edge_names, heat_map, operation_names
+from darts_hpc.pictures.alphas import edge_names, operation_names
 from darts_hpc.pictures.cells import CELLS, cell_image
-from darts_hpc.space.genotypes import Genotype
+from darts_hpc.pictures.heat_map import HeatMap, to_pixels
+from darts_hpc.space.genotypes import PRIMITIVES, Genotype
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +28,13 @@ class TensorBoard:
     Args:
         folder: where the event files go.
         purge_step: the step a resumed run goes on from; what an earlier process wrote beyond it is hidden.
+        primitives: names of alpha's columns.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None):
+    def __init__(self, folder: Path, purge_step: int | None = None, primitives: Sequence[str] = PRIMITIVES):
         from torch.utils.tensorboard import SummaryWriter
 
+        self._primitives = primitives
         self._failed = False
         self._writer: Any = None
         self._hook, threading.excepthook = threading.excepthook, self._on_thread_error
@@ -60,10 +63,6 @@ class TensorBoard:
             self._drawn = genotype
             self._paint(self._cells, genotype, step)
 
-    def text(self, tag: str, text: str, step: int = 0) -> None:
-        """Add a text, read as Markdown."""
-        self._add("add_text", tag, text, step)
-
     def close(self) -> None:
         """Draw and write what is still in memory, and close."""
         self._painter.shutdown()
@@ -89,14 +88,12 @@ class TensorBoard:
         """Draw softmax(alpha), (edges, operations), and add a curve for each operation of each edge."""
         if self._failed or not all(math.isfinite(value) for row in weights for value in row):
             return
-        self._add(
-            "add_image",
-            f"alphas/{cell}",
-            heat_map(weights, f"softmax(alpha), {CELLS[cell].lower()}"),
-            step,
-            dataformats="HWC",
-        )
-        operations = operation_names(len(weights[0]))
+        operations = operation_names(self._primitives, len(weights[0]))
+        # uniform alphas are half full
+        high = max(2 / len(operations), *(value for row in weights for value in row))
+        title = f"softmax(alpha), {CELLS[cell].lower()}"
+        picture = to_pixels(HeatMap(title, weights, edge_names(len(weights)), operations, high))
+        self._add("add_image", f"alphas/{cell}", picture, step, dataformats="HWC")
         for tag, row in zip(_edge_tags(cell, len(weights)), weights, strict=True):
             for operation, value in zip(operations, row, strict=True):
                 self._add("add_scalar", f"{tag}/{operation}", value, step)
@@ -135,6 +132,6 @@ def _edge_tags(cell: str, num_edges: int) -> list[str]:
 
 
 def _charts(cell: str, num_edges: int) -> dict[str, list]:
-    """Lay out one chart an edge, which shows all of its operations."""
+    """Lay out one chart per edge, which shows all of its operations."""
     tags = _edge_tags(cell, num_edges)
     return {name: ["Multiline", [f"{tag}/.*"]] for name, tag in zip(edge_names(num_edges), tags, strict=True)}

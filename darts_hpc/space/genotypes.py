@@ -48,11 +48,6 @@ class Genotype:
             _check_concat(f"{cell}_concat", getattr(self, f"{cell}_concat"), 2 + len(getattr(self, cell)) // 2)
 
     @property
-    def num_nodes(self) -> int:
-        """Nodes of the normal cell."""
-        return len(self.normal) // 2
-
-    @property
     def num_skip_connects(self) -> int:
         """Skip connections in the normal cell: many of them are the sign of a collapsed search."""
         return sum(operation == "skip_connect" for operation, _ in self.normal)

@@ -11,7 +11,7 @@ from sample_runs import write_search_run, write_train_run
 
 from darts_hpc.campaigns.page import to_html
 from darts_hpc.campaigns.tables import Campaign, Correlation, Ranked, Row, to_json, to_markdown, to_terminal
-from darts_hpc.reporting.runs import read_run
+from darts_hpc.run.reader import read_run
 
 ACCURACIES = (98.89, 99.17, 98.61)
 
@@ -59,6 +59,17 @@ def test_every_form_of_the_report_tells_the_same_numbers_and_what_is_missing(cam
             assert words in form
         assert "1.25" in form  # hours in all
     assert "a <b>" in text and "a &lt;b&gt;" in page and "a <b>" not in page
+
+
+def test_a_row_of_imagenet_trainings_has_their_validation_accuracy(campaign: Campaign):
+    runs = [
+        replace(run, entry="train_imagenet", result={**(run.result or {}), "final": {"valid/accuracy": accuracy}})
+        for run, accuracy in zip(campaign.rows[0].runs, (70.0, 72.0, 74.0), strict=True)
+    ]
+    row = replace(campaign.rows[0], title="ImageNet", runs=runs)
+    served = replace(campaign, rows=[row])
+    assert "72.00 ± 2.00 %" in to_terminal(served)
+    assert list(json.loads(to_json(served))["rows"][0]["accuracies"].values()) == [70.0, 72.0, 74.0]
 
 
 def test_a_report_that_is_complete_does_not_say_otherwise(campaign: Campaign):

@@ -8,11 +8,12 @@ import pytest
 
 from darts_hpc.campaigns.estimate import estimate_seconds
 from darts_hpc.campaigns.plan import Job, make_plan
-from darts_hpc.campaigns.state import JobState, Progress, Record
+from darts_hpc.campaigns.state import JobState, Record
 from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
 from darts_hpc.config.shared import TrainModelConfig
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.run.reader import Progress
 
 DAY = 86_400
 CFG = CampaignConfig(

@@ -10,9 +10,10 @@ from darts_hpc.campaigns.command import stop_mark
 from darts_hpc.campaigns.control import _note_end, look
 from darts_hpc.campaigns.executors import attempt_folder, sbatch_flags
 from darts_hpc.campaigns.plan import make_plan
-from darts_hpc.campaigns.state import Attempt, Record, log_path, read_progress, read_record, record_path, write_record
+from darts_hpc.campaigns.state import Attempt, Record, log_path, read_record, record_path, write_record
 from darts_hpc.campaigns.status import status_text, summary_line, work_left_s
 from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
+from darts_hpc.run.reader import read_progress
 
 CFG = CampaignConfig(
     search=CampaignSearchConfig(search_seeds=(0, 1)),
@@ -130,6 +131,19 @@ def test_the_table_shows_the_last_lines_of_what_failed(tmp_path):
     assert text.endswith("search-first_order-seed0 failed; its log ends:\n    one\n    error: no such image")
     small = status_text(tmp_path, look(CFG, tmp_path), height=8)
     assert "... and 4 more jobs" in small and "search-first_order-seed0" in small
+
+
+def test_a_job_that_diverged_is_failed_though_its_epochs_have_numbers(tmp_path):
+    begin(tmp_path, "search-first_order-seed0", epochs_done=2)
+    run = tmp_path / "runs" / "search-first_order-seed0"
+    lost = {"event": "epoch", "epoch": 2, "step": 9, "train/loss": None, "test/accuracy": None}
+    (run / "metrics.jsonl").write_text(json.dumps(lost) + "\n")
+    fail(tmp_path, "search-first_order-seed0", times=3)
+    (tmp_path / "jobs" / "search-first_order-seed0.log").write_text("error: the loss is not finite in epoch 3\n")
+    found = look(CFG, tmp_path)
+    assert found[0].progress is not None
+    assert (found[0].state, found[0].progress.accuracy) == ("failed", None)
+    assert status_text(tmp_path, found).endswith("    error: the loss is not finite in epoch 3")
 
 
 def test_flags_of_sbatch_are_read_in_both_spellings_and_others_refused():

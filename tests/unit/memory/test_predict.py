@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import LiveBytes
-from darts_hpc.memory.predict import Step, trace
+from darts_hpc.memory.predict import Step, _run, _trace
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.models.supernet.fast.kernels import channel_sums, stage_convolutions, stage_pools
 from darts_hpc.search.architect import Architect
@@ -113,7 +113,7 @@ def test_prediction_is_within_5_percent_of_what_the_allocator_gave(name, monkeyp
 def test_one_trace_serves_every_batch_size_and_every_number_of_channels(supernet):
     step = replace(STEP, supernet=supernet)
     for init_channels, batch_size in ((2, 3), (8, 10)):
-        assert step.peak_bytes(batch_size, init_channels) == trace(step, init_channels, batch_size).peak
+        assert step.peak_bytes(batch_size, init_channels) == _trace(step, _run, init_channels, batch_size).peak
 
 
 def test_the_data_set_stays_on_the_device():

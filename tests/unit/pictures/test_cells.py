@@ -33,7 +33,7 @@ def edges_of(svg: str) -> list[tuple[str, str, str]]:
 
 def expected_edges(name: str, cell: str) -> list[tuple[str, str, str]]:
     genotype = GENOTYPES[name]
-    states = ["c_{k-2}", "c_{k-1}", *map(str, range(genotype.num_nodes))]
+    states = ["c_{k-2}", "c_{k-1}", *map(str, range(len(genotype.normal) // 2))]
     edges = [
         (states[state], str(position // 2), operation)
         for position, (operation, state) in enumerate(getattr(genotype, cell))

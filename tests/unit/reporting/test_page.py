@@ -10,9 +10,10 @@ import pytest
 from sample_runs import write_search_run, write_train_run
 
 from darts_hpc.pictures import cells
-from darts_hpc.reporting.charts import Curve, line_chart
+from darts_hpc.reporting.charts import Curve, line_chart, points_chart, scatter_chart
+from darts_hpc.reporting.groups import group_runs
 from darts_hpc.reporting.page import to_html
-from darts_hpc.reporting.runs import group_runs, read_run
+from darts_hpc.run.reader import read_run
 
 VOID = {"meta", "br"}
 
@@ -125,6 +126,46 @@ def test_a_chart_leaves_out_what_is_not_finite_and_says_so():
     assert "1 values were not finite" in chart
     assert "nan" not in chart
     assert len(re.findall(r"[\d.]+,[\d.]+", re.findall(r'points="(.*?)"', chart)[0])) == 2
+
+
+def test_a_chart_of_nothing_finite_is_still_there_and_says_so():
+    lost = [(1.0, float("nan")), (2.0, float("inf"))]
+    for chart in (
+        line_chart("Loss", [Curve("train", lost)]),
+        points_chart("Loss", [("train", [value for _, value in lost])]),
+        scatter_chart("Loss", "x", [(x, y, "train", "") for x, y in lost]),
+    ):
+        assert "Loss" in chart and "2 values were not finite" in chart
+        outline_of(chart)
+    assert line_chart("Loss", []) == points_chart("Loss", []) == scatter_chart("Loss", "x", []) == ""
+
+
+def test_a_training_that_diverged_at_once_keeps_its_loss_chart_and_is_marked(tmp_path: Path):
+    folder = write_train_run(tmp_path / "train-1")
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in records:
+        record |= {name: None for name in record if name.endswith("/loss")}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "result.json").unlink()
+    page = page_of([folder])
+    assert "<b>Loss</b>" in page and "30 values were not finite" in page and "15 of 15 epochs, diverged" in page
+
+
+def test_alphas_carry_the_names_of_their_own_search(tmp_path: Path):
+    folder = write_search_run(tmp_path / "train_search-1")
+    primitives = [f"mine_{i}" for i in range(8)]
+    (folder / "space.json").write_text(json.dumps({"primitives": primitives}))
+    page = page_of([folder])
+    assert all(f">{name}<" in page for name in primitives) and ">max_pool_3x3<" not in page
+
+
+def test_a_cell_that_no_epoch_has_trained_is_said_to_be(tmp_path: Path):
+    folder = write_search_run(tmp_path / "train_search-1", epochs=1, finished=False)
+    assert "before the first epoch" not in page_of([folder])
+    (folder / "metrics.jsonl").write_text("")
+    line = json.loads((folder / "genotypes.jsonl").read_text()) | {"when": "epoch_start"}
+    (folder / "genotypes.jsonl").write_text(json.dumps(line) + "\n")
+    assert "The cell (before the first epoch)" in page_of([folder])
 
 
 def test_a_flat_curve_and_a_single_epoch_can_be_drawn():

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from sample_runs import write_train_run
 
-from darts_hpc.reporting.runs import Statistic, group_runs, read_run
+from darts_hpc.reporting.groups import Statistic, group_runs
 from darts_hpc.reporting.summary import group_table, show, to_json, to_markdown
+from darts_hpc.run.reader import read_run
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from full_disk import files_up_to
 
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.run.checkpoint import (
     CheckpointStore,
     check_fingerprint,
@@ -18,7 +19,7 @@ from darts_hpc.run.checkpoint import (
     save_atomically,
     write_text_atomically,
 )
-from darts_hpc.run.run import MAY_DIFFER
+from darts_hpc.run.fingerprint import may_differ
 
 FINGERPRINT = {"layers": 8, "seed": 2}
 FILES = ["state.pt", "rank0.pt", "manifest.json"]
@@ -201,5 +202,5 @@ def test_a_difference_that_matters_little_warns(caplog):
 
 
 def test_a_run_of_the_stacked_supernet_as_it_was_called_goes_on_as_fast(caplog):
-    check_fingerprint({"supernet": "stacked"}, {"supernet": "fast"}, MAY_DIFFER)
+    check_fingerprint({"supernet": "stacked"}, {"supernet": "fast"}, may_differ(SearchConfig()))
     assert "supernet: stacked in the checkpoint, fast now" in caplog.text

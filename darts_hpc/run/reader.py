@@ -1,0 +1,303 @@
+"""A run folder as its run left it, finished or not: the one place that reads it. It imports no torch."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from darts_hpc.config.presets import read_written
+from darts_hpc.space.genotypes import PRIMITIVES, Genotype, load_genotype, parse_genotype
+
+ACCURACIES = ("test/accuracy", "valid/accuracy")
+"""Accuracies that a run may be known by, the first one that it has: on test images, else on those held out of the
+training, a search's second half or ImageNet's validation images."""
+COSTS = ("parameters", "parameters_with_auxiliary", "multiply_adds", "seconds", "peak_memory_bytes")
+TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedRun:
+    """What one run folder holds."""
+
+    folder: Path
+    entry: str
+    config: dict[str, Any]
+    """Flag -> value."""
+    epochs: list[dict[str, Any]]
+    """One record of metrics.jsonl per epoch."""
+    genotypes: list[Genotype]
+    num_derived: int
+    """How many of the genotypes are of an epoch's end; the others were written before the first epoch."""
+    primitives: tuple[str, ...]
+    """Operations of an edge, in the order of alpha's columns."""
+    performance: list[dict[str, Any]]
+    result: dict[str, Any] | None
+    """None while it is running, or when it was stopped."""
+    environment: dict[str, Any]
+    command: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.resolve().name
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.result is not None
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a number of its last epoch is not finite."""
+        return any(not math.isfinite(value) for value in self.last_epoch.values())
+
+    @property
+    def status(self) -> str:
+        """ "finished", or how far it came."""
+        words = f"unfinished, {len(self.epochs)} of {self.config.get('epochs', '?')} epochs"
+        return ("finished" if self.finished else words) + (", diverged" if self.diverged else "")
+
+    @property
+    def genotype(self) -> Genotype | None:
+        """The cell it found or trained."""
+        if self.result and self.result.get("genotype"):
+            return parse_genotype(self.result["genotype"])
+        if self.genotypes:
+            return self.genotypes[-1]
+        try:
+            return load_genotype(self.config["arch"])
+        except (KeyError, ValueError):
+            return None
+
+    @property
+    def is_before_first_epoch(self) -> bool:
+        """Whether its genotype is that of alphas no epoch has trained yet."""
+        return self.entry == "train_search" and not self.finished and not self.num_derived
+
+    @property
+    def last_epoch(self) -> dict[str, float]:
+        """Numbers of its last epoch; NaN where one is not finite."""
+        last = self.result.get("final") if self.result else {}
+        numbers = _with_nan(last) or (self.epochs[-1] if self.epochs else {})
+        return {key: value for key, value in numbers.items() if _is_number(value) and key not in ("epoch", "step")}
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Numbers of its last epoch, and its costs as far as they are known."""
+        costs = self.result or self._costs_so_far()
+        return self.last_epoch | {key: costs[key] for key in COSTS if _is_number(costs.get(key))}
+
+    def _costs_so_far(self) -> dict[str, Any]:
+        last = self.performance[-1] if self.performance else {}
+        return {
+            "seconds": last.get("performance/seconds", last.get("seconds")),
+            "peak_memory_bytes": last.get("performance/memory_bytes", last.get("memory_bytes")),
+        }
+
+    @property
+    def accuracy_name(self) -> str | None:
+        """Name of the accuracy it is known by; None before its first epoch's end."""
+        return accuracy_name(self.last_epoch)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy in percent at the final epoch; while it runs, at the last one."""
+        return accuracy_of(self.last_epoch)
+
+    @property
+    def best(self) -> float | None:
+        """Highest accuracy of any epoch: for curiosity only, because the images that judge it also chose it."""
+        return max((value for value in map(accuracy_of, self.epochs) if value is not None), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run has come.
+
+    epoch: epochs done. accuracy: in percent, of the last of them. gpus: how many it runs on.
+    """
+
+    finished: bool
+    epoch: int
+    epochs: int
+    accuracy: float | None
+    seconds: float
+    steps: int
+    gpus: int = 0
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of all its GPUs together; on CPUs, of the job."""
+        return self.seconds * max(1, self.gpus)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What is left at the pace so far; None before the first epoch."""
+        return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch else None
+
+
+def accuracy_name(numbers: Mapping[str, Any]) -> str | None:
+    """Return the name of the accuracy that a run with these numbers is known by; None without one."""
+    return next((name for name in ACCURACIES if name in numbers), None)
+
+
+def accuracy_of(numbers: Mapping[str, Any]) -> float | None:
+    """Return the accuracy in percent that a run with these numbers is known by; None without one that is finite."""
+    value = numbers.get(accuracy_name(numbers) or "", math.nan)
+    return value if _is_number(value) and math.isfinite(value) else None
+
+
+def read_run(folder: Path) -> RecordedRun:
+    """Read a run folder. Raises ValueError naming the file and line when it is none, or damaged."""
+    entry, config = read_config(folder)
+    metrics = list(_read_lines(folder / "metrics.jsonl", ("epoch", "step")))
+    history = list(_read_lines(folder / "genotypes.jsonl", ("genotype",)))
+    command = folder / "command.txt"
+    return RecordedRun(
+        folder=folder,
+        entry=entry,
+        config=config,
+        epochs=[record for record in metrics if record.get("event") == "epoch"],
+        genotypes=[_genotype(folder / "genotypes.jsonl", line, record) for line, record in enumerate(history, start=1)],
+        num_derived=sum(record.get("when") == "epoch_end" for record in history),
+        primitives=tuple((_read_object(folder / "space.json") or {}).get("primitives", PRIMITIVES)),
+        performance=list(_read_lines(folder / "performance.jsonl", ("epoch", "step"))),
+        result=read_result(folder),
+        environment=_read_object(folder / "environment.json") or {},
+        command=_read_text(command).strip() if command.is_file() else "",
+    )
+
+
+def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
+    """Return the entry that a run folder is of, and its flags by name.
+
+    Raises ValueError when it is no run folder, or its config is damaged.
+    """
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no run folder: it holds no config.yaml; give folders such as runs/train-...")
+    entry, config = read_written(path)
+    return entry or folder.resolve().name.partition("-")[0], config
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """Return a finished run's result.json; None while there is none. Raises ValueError when it is damaged."""
+    result = _read_object(folder / "result.json")
+    return result if result and result.get("status") == "finished" else None
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """Read how far the run in a folder has come; None when it has not started. It reads the ends of files only."""
+    if not (folder / "config.yaml").is_file():
+        return None
+    result = read_result(folder)
+    if result is not None:
+        return Progress(
+            finished=True,
+            epoch=result["epochs"],
+            epochs=result["epochs"],
+            accuracy=accuracy_of(result["final"]),
+            seconds=result["seconds"],
+            steps=0,
+            gpus=_gpus(folder),
+        )
+    records = _last_records(folder / "metrics.jsonl")
+    epochs = [record for record in records if record.get("event") == "epoch"]
+    performance = _last_records(folder / "performance.jsonl")
+    seconds = [record["performance/seconds"] for record in performance if "performance/seconds" in record]
+    return Progress(
+        finished=False,
+        epoch=epochs[-1]["epoch"] + 1 if epochs else records[-1]["epoch"] if records else 0,
+        epochs=read_config(folder)[1].get("epochs", 0),
+        accuracy=accuracy_of(epochs[-1]) if epochs else None,
+        seconds=seconds[-1] if seconds else 0.0,
+        steps=records[-1]["step"] if records else 0,
+        gpus=_gpus(folder),
+    )
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """Return the last lines of a text file that are not empty; none of a file that can't be read."""
+    return [line for line in _tail(path).splitlines() if line.strip()][-count:]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _genotype(path: Path, line: int, record: Mapping[str, Any]) -> Genotype:
+    try:
+        return parse_genotype(record["genotype"])
+    except ValueError as error:
+        raise ValueError(f"{path} line {line}: {error}") from None
+
+
+def _gpus(folder: Path) -> int:
+    try:
+        facts = _read_object(folder / "environment.json") or {}
+    except ValueError:  # a run that is just starting
+        return 0
+    return facts.get("processes", 0) if str(facts.get("device")).startswith("cuda") else 0
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} line {error.lineno}: damaged JSON: {error.msg}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} line 1: expected a JSON object")
+    return value
+
+
+def _read_lines(path: Path, required: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield a file's JSON objects; a last line without its end is still being written, and left out."""
+    lines = _read_text(path).split("\n")[:-1] if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} line {number}: damaged JSON: {error.msg}") from None
+        missing = [key for key in required if not isinstance(record, dict) or key not in record]
+        if missing:
+            raise ValueError(f"{path} line {number}: expected a JSON object with {missing[0]!r}")
+        yield _with_nan(record)
+
+
+def _last_records(path: Path) -> list[dict[str, Any]]:
+    records = []
+    for line in _tail(path).split("\n")[:-1]:  # a last line without its end is still being written
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue  # the first line of a tail is cut
+    return [record for record in records if isinstance(record, dict)]
+
+
+def _with_nan(value: Any) -> Any:
+    """Return the value with NaN for null, as which a number that is not finite is written."""
+    if isinstance(value, dict):
+        return {key: _with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return math.nan if value is None else value
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: can't be read: {error}") from None
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
