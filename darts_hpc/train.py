@@ -18,7 +18,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
-from darts_hpc.run.fingerprint import fingerprint, may_differ
+from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.recorder import prefixed
 from darts_hpc.run.run import Run
 from darts_hpc.space.genotypes import load_genotype
@@ -69,7 +69,7 @@ def main(cfg: TrainConfig) -> Path:
         state = {"network": network, "optimizer": optimizer}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train")
         agreed = fingerprint(cfg, data.fingerprint(), arch=genotype.to_dict())
-        with Run.open("train", cfg.run, config_yaml, agreed, world, may_differ(cfg)) as run:
+        with Run.open("train", cfg.run, config_yaml, agreed, world) as run:
             if run.is_fresh:
                 run.record_genotype("epoch_start", genotype)
             log.info("%s", costs)

@@ -15,7 +15,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
-from darts_hpc.run.fingerprint import fingerprint, may_differ
+from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.recorder import prefixed
 from darts_hpc.run.run import Run, check_run_folder
 from darts_hpc.space.genotypes import load_genotype
@@ -68,7 +68,7 @@ def main(cfg: ImageNetConfig) -> Path:
         recipe = step_config(cfg, world)
         precision = Precision(choose_precision(cfg.runtime.precision, world.device), world.device)
         optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
-        check_run_folder("train_imagenet", cfg.run, world)
+        check_run_folder(cfg.run, world)
         data = open_imagenet(cfg.data, cfg.run.seed, world)
         if data.train.steps_per_epoch < recipe.accumulate:
             raise ValueError(
@@ -95,9 +95,7 @@ def main(cfg: ImageNetConfig) -> Path:
             "global_batch_size": recipe.batch_size * recipe.accumulate * world.size,
         }
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_imagenet")
-        with Run.open(
-            "train_imagenet", cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world, may_differ(cfg)
-        ) as run:
+        with Run.open("train_imagenet", cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world) as run:
             if run.is_fresh:
                 run.record_genotype("epoch_start", genotype)
             log.info("%s; %s", costs, describe(chosen, recipe, world))

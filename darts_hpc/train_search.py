@@ -23,7 +23,7 @@ from darts_hpc.memory.plan import plan_search
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
-from darts_hpc.run.fingerprint import fingerprint, may_differ
+from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.recorder import prefixed
 from darts_hpc.run.run import Run
 from darts_hpc.search.architect import Architect
@@ -112,7 +112,7 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
         space = {} if primitives == PRIMITIVES else {"primitives": list(primitives)}
         agreed = fingerprint(cfg, data.fingerprint(), **space)
-        with Run.open("train_search", cfg.run, config_yaml, agreed, world, may_differ(cfg), supernet.primitives) as run:
+        with Run.open("train_search", cfg.run, config_yaml, agreed, world, supernet.primitives) as run:
             log.info("%s", why)
             step = build_search_step(
                 supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime

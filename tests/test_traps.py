@@ -238,8 +238,8 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B40": ("code of PyTorch 0.3", "fixed", [f"{LOOPS}::test_evaluation_counts_every_image_once_and_changes_nothing"]),
     "B41": (
         "run folders collide within a second",
-        "fixed: job and task in the name",
-        ["unit/distributed/test_launcher.py::test_a_job_keeps_its_name_over_restarts_and_shares_it_with_no_other"],
+        "fixed: a folder is made by one launch alone",
+        ["unit/run/test_choose_folder.py::test_launches_of_the_same_second_and_job_never_share_a_folder"],
     ),
     "B42": (
         "drawing opens a viewer",

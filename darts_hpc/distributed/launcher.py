@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
+
+from darts_hpc.distributed.identity import torchrun_agent
 
 MISTAKE = signal.SIGHUP
 """What tells torchrun to stop because of a user's mistake; nobody waits for a launcher whose terminal hung up."""
@@ -48,31 +49,15 @@ def detect_launcher(env: Mapping[str, str] = os.environ) -> RankInfo:
 
 
 def job_name(env: Mapping[str, str] = os.environ) -> str:
-    """Return what tells this job from others started in the same second, and is the same after a restart of it.
+    """Return what a run folder's name calls this job: mostly, others started in the same second have another.
 
-    Slurm's job and array task, or torchrun's run id; the pid where there is neither.
+    Slurm's job and array task, or the run id that torchrun was given; the pid where there is neither.
     """
     job = env.get("SLURM_ARRAY_JOB_ID") or env.get("SLURM_JOB_ID")
     if job is not None:
         return "_".join(filter(None, (job, env.get("SLURM_ARRAY_TASK_ID"))))
-    return re.sub(r"[^A-Za-z0-9_.]", "_", env.get("TORCHELASTIC_RUN_ID", ""))[:12] or str(os.getpid())
-
-
-def is_restart(env: Mapping[str, str] = os.environ) -> bool:
-    """Whether torchrun or Slurm started this very job before: after a death, a lost node, a preemption."""
-    return any(env.get(name, "0") != "0" for name in ("TORCHELASTIC_RESTART_COUNT", "SLURM_RESTART_COUNT"))
-
-
-def launch_time(env: Mapping[str, str] = os.environ) -> float:
-    """Return since when this job may have written what it finds, in seconds since the epoch: the start of its launcher.
-
-    0 where Slurm started the job before.
-    """
-    if env.get("SLURM_RESTART_COUNT", "0") != "0":
-        return 0.0
-    fields = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()  # from the third on: proc(5)
-    started = int(fields[19]) / os.sysconf("SC_CLK_TCK")  # seconds after boot
-    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+    given = env.get("TORCHELASTIC_RUN_ID", "none")
+    return re.sub(r"[^A-Za-z0-9_.]", "_", "" if given == "none" else given)[:12] or str(os.getpid())
 
 
 def end_with_launcher() -> None:
@@ -98,7 +83,7 @@ def stop_restarts(number: int = MISTAKE, env: Mapping[str, str] = os.environ) ->
     """Tell torchrun, if it started this process and would again, to leave it at that: by a signal that it handles."""
     if env.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
         handled = env.get("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT").split(",")
-        os.kill(os.getppid(), number if signal.Signals(number).name in handled else signal.SIGTERM)
+        os.kill(torchrun_agent(), number if signal.Signals(number).name in handled else signal.SIGTERM)
 
 
 def leave_stopped(number: int, env: Mapping[str, str] = os.environ) -> NoReturn:

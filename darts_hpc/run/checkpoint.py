@@ -10,7 +10,7 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,24 +127,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if hashlib.sha256(files[name]).hexdigest() != digest["sha256"]:
             raise ValueError(f"{name}: {len(files[name])} bytes whose digest is not the manifest's")
     return Checkpoint(manifest["step"], path, manifest["fingerprint"], files)
-
-
-def check_fingerprint(saved: Mapping[str, object], now: Mapping[str, object], may_differ: Collection[str] = ()) -> None:
-    """Compare a checkpoint's fingerprint with the run's. Keys in `may_differ` only warn.
-
-    Raises ValueError, one line, naming every other difference.
-    """
-    names = [name for name in {**saved, **now} if saved.get(name) != now.get(name)]
-    difference = {name: f"{name}: {saved.get(name)} in the checkpoint, {now.get(name)} now" for name in names}
-    for name in names:
-        if name in may_differ:
-            log.warning("%s; the rest of the run may differ in its last bits", difference[name])
-    refused = [text for name, text in difference.items() if name not in may_differ]
-    if refused:
-        raise ValueError(
-            f"the checkpoint is of another configuration ({'; '.join(refused)}); go on with its own, "
-            "or start afresh with another --save"
-        )
 
 
 def save_atomically(path: Path, payload: object) -> None:

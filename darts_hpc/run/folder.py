@@ -1,16 +1,13 @@
-"""The folder of a run: its name, its log and what it says about where it ran."""
+"""The folder of a run: its log and what it says about where it ran."""
 
-import glob
 import importlib.metadata
 import logging
 import os
 import platform
-import re
 import shlex
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,53 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from darts_hpc.locks import is_locked
-
-RUNS = Path("runs")
 PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "darts_hpc")
-
-
-def choose_run_folder(
-    entry: str, save: str, resume: str, job: str, runs: Path = RUNS, restarted_since: float | None = None
-) -> Path:
-    """Return the run folder that --save and --resume ask for; it may not exist yet.
-
-    A name gives runs/<entry>-<name>-<time>-<job>/; with a path separator in it, `save` is the folder. resume: "none",
-    "auto" (the newest run of that name that has a checkpoint, if any) or a run folder. A job that was
-    restarted, and launched at `restarted_since`, goes on with its own run, whether that was asked for or not.
-
-    Raises ValueError when a run is in the way, or there is nothing to resume.
-    """
-    if resume not in ("none", "auto"):
-        folder = Path(resume)
-        if not has_checkpoint(folder):
-            raise ValueError(f"--resume {resume}: no checkpoint there; give a run folder, or auto")
-        return folder
-    if os.sep in save:
-        folder = Path(save)
-        if (
-            resume == "none"
-            and not _is_own(folder, restarted_since)
-            and ((folder / "config.yaml").exists() or has_checkpoint(folder))
-        ):
-            raise ValueError(f"--save {save} holds a run already; add --resume auto to go on with it, or name another")
-        return folder
-    if restarted_since is not None and resume == "none":
-        own = sorted(runs.glob(f"{glob.escape(f'{entry}-{save}')}-????????-??????-{job}"))
-        if own and _is_own(own[-1], restarted_since) and not (own[-1] / "result.json").exists():
-            return own[-1]
-    if resume == "auto":
-        name = re.compile(rf"{re.escape(entry)}-{re.escape(save)}-\d{{8}}-\d{{6}}-[^-]+")
-        earlier = sorted((path for path in runs.glob("*") if name.fullmatch(path.name)), reverse=True)
-        for folder in earlier:  # newest first: the name sorts by time
-            if has_checkpoint(folder) and not is_locked(folder):
-                return folder
-    return runs / f"{entry}-{save}-{time.strftime('%Y%m%d-%H%M%S')}-{job}"
-
-
-def has_checkpoint(folder: Path) -> bool:
-    """Whether a run in this folder can be continued."""
-    return any(folder.glob("checkpoints/step-*"))
 
 
 def environment() -> dict[str, object]:
@@ -132,12 +83,6 @@ class TerminalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one line to stderr."""
         tqdm.write(self.format(record), file=sys.stderr)
-
-
-def _is_own(folder: Path, restarted_since: float | None) -> bool:
-    """Whether a restarted job has begun or gone on with the run there; another launch may share the job's name."""
-    config = folder / "config.yaml"  # written at every start
-    return restarted_since is not None and config.exists() and config.stat().st_mtime >= restarted_since
 
 
 def _git(checkout: Path, *arguments: str) -> str | None:

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from darts_hpc import strict_json
 from darts_hpc.config.shared import RunConfig
-from darts_hpc.distributed.launcher import is_restart, job_name, launch_time
+from darts_hpc.distributed.identity import earlier_identities, identities, process_identity
+from darts_hpc.distributed.launcher import job_name
 from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import RolledBack, Stopped
@@ -20,12 +22,12 @@ from darts_hpc.locks import lock_run_folder
 from darts_hpc.run.checkpoint import (
     Checkpoint,
     CheckpointStore,
-    check_fingerprint,
     save_atomically,
     write_text_atomically,
 )
-from darts_hpc.run.fingerprint import MACHINE
-from darts_hpc.run.folder import choose_run_folder, command_line, environment, logging_to
+from darts_hpc.run.choose_folder import RUNS, Asker, choose_run_folder, given_folder, sign
+from darts_hpc.run.fingerprint import Fingerprint, check_fingerprint
+from darts_hpc.run.folder import command_line, environment, logging_to
 from darts_hpc.run.interrupt import Interrupt, name_of
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import peak_memory_bytes
@@ -64,7 +66,7 @@ class Run:
         entry: str,
         folder: Path,
         cfg: RunConfig,
-        fingerprint: Mapping[str, object],
+        fingerprint: Fingerprint,
         world: World,
         newest: Checkpoint | None,
         recorder: Recorder,
@@ -86,9 +88,8 @@ class Run:
         entry: str,
         cfg: RunConfig,
         config_yaml: str,
-        fingerprint: Mapping[str, object],
+        fingerprint: Fingerprint,
         world: World,
-        may_differ: Collection[str] = MACHINE,
         primitives: Sequence[str] = (),
     ) -> "Iterator[Run]":
         """Begin a run, or go on with one, in a folder that no other process uses meanwhile.
@@ -99,25 +100,26 @@ class Run:
             config_yaml: the whole configuration, kept as config.yaml.
             fingerprint: what a checkpoint must agree with to be continued here.
             world: the processes of the run.
-            may_differ: parts of the fingerprint that only warn where they differ from a checkpoint's.
             primitives: a search's candidate operations, in the order of alpha's columns.
 
         Raises ValueError when the folder is in use or can't be written, or its checkpoint is of another configuration.
         """
         machine = {"world_size": world.size, "torch": torch.__version__, "device_type": world.device.type}
-        fingerprint = {**fingerprint, **machine}
+        fingerprint = replace(fingerprint, values={**fingerprint.values, **machine})
         with ExitStack() as stack:
-            folder = world.broadcast_object(_folder_of(entry, cfg))
+            asker = _asker(fingerprint, world)
+            chosen = choose_run_folder(entry, cfg.save, cfg.resume, asker) if world.is_main else (Path(), False)
+            folder, goes_on = world.broadcast_object(chosen)
             if world.is_main:
                 stack.enter_context(lock_run_folder(folder))
             world.barrier()
             stack.enter_context(logging_to(folder, world.rank))
-            goes_on = cfg.resume != "none" or is_restart()
             newest = CheckpointStore(folder / "checkpoints").load_newest() if goes_on else None
             if newest is not None:
-                check_fingerprint(newest.fingerprint, fingerprint, may_differ)
+                check_fingerprint(newest.fingerprint, fingerprint)
             try:
                 if world.is_main:
+                    sign(folder, asker)
                     _describe_run(folder, config_yaml, world, primitives)
                 recorder = stack.enter_context(Recorder.open(folder, cfg, world, newest, primitives))
             except OSError as error:
@@ -237,7 +239,7 @@ class Run:
                 **self.recorder.state_dict(),
             }
             payloads = {"state": state} | {f"rank{rank}": own for rank, own in enumerate(ranks)}
-            self._checkpoints.save(self.global_step, payloads, self.fingerprint)
+            self._checkpoints.save(self.global_step, payloads, self.fingerprint.values)
         except OSError as error:
             log.error("could not save a checkpoint (%s); the last good one stays, and the run goes on", error)
             return False
@@ -308,11 +310,14 @@ def _describe_run(folder: Path, config_yaml: str, world: World, primitives: Sequ
         file.write(command_line() + "\n")
 
 
-def check_run_folder(entry: str, cfg: RunConfig, world: World) -> None:
-    """Raise ValueError, on rank 0, where a Run would for its folder: before the data is read. Writes nothing."""
+def check_run_folder(cfg: RunConfig, world: World) -> None:
+    """Raise ValueError, on rank 0, where a Run would for the folder it is given: before the data is read.
+
+    Writes nothing.
+    """
     if not world.is_main:
         return
-    folder = _folder_of(entry, cfg)
+    folder = given_folder(cfg.save, cfg.resume, identities()) or RUNS / "new"
     if folder.exists():
         with lock_run_folder(folder):
             return
@@ -321,7 +326,13 @@ def check_run_folder(entry: str, cfg: RunConfig, world: World) -> None:
         raise ValueError(f"can't write to the run folder {folder}: {there} takes no new folder; choose another --save")
 
 
-def _folder_of(entry: str, cfg: RunConfig) -> Path:
-    return choose_run_folder(
-        entry, cfg.save, cfg.resume, job_name(), restarted_since=launch_time() if is_restart() else None
+def _asker(fingerprint: Fingerprint, world: World) -> Asker:
+    """Return this launch as all its processes know it: torchrun tells a restart only where a process died."""
+    known = world.gather_objects((identities(), earlier_identities()))
+    return Asker(
+        fingerprint=fingerprint,
+        process=process_identity(os.getpid()),
+        launchers=[name for names, _ in known for name in names],
+        earlier=[name for _, names in known for name in names],
+        job=job_name(),
     )

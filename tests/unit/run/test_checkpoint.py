@@ -11,15 +11,12 @@ import pytest
 import torch
 from full_disk import files_up_to
 
-from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.run.checkpoint import (
     CheckpointStore,
-    check_fingerprint,
     read_checkpoint,
     save_atomically,
     write_text_atomically,
 )
-from darts_hpc.run.fingerprint import may_differ
 
 FINGERPRINT = {"layers": 8, "seed": 2}
 FILES = ["state.pt", "rank0.pt", "manifest.json"]
@@ -188,19 +185,3 @@ def test_the_manifest_says_what_is_in_it(store):
     assert manifest["step"] == 2 and manifest["fingerprint"] == FINGERPRINT
     assert set(manifest["files"]) == {"state.pt", "rank0.pt"}
     assert read_checkpoint(store.folder / "step-00000001").step == 1
-
-
-def test_another_configuration_is_refused_naming_every_difference():
-    with pytest.raises(ValueError, match="layers: 8 in the checkpoint, 9 now; epochs: None in the checkpoint, 5 now"):
-        check_fingerprint(FINGERPRINT, {"layers": 9, "seed": 2, "epochs": 5})
-    check_fingerprint(FINGERPRINT, dict(reversed(FINGERPRINT.items())))
-
-
-def test_a_difference_that_matters_little_warns(caplog):
-    check_fingerprint({"torch": "2.11", **FINGERPRINT}, {"torch": "2.15", **FINGERPRINT}, may_differ={"torch"})
-    assert "torch: 2.11 in the checkpoint, 2.15 now" in caplog.text
-
-
-def test_a_run_of_the_stacked_supernet_as_it_was_called_goes_on_as_fast(caplog):
-    check_fingerprint({"supernet": "stacked"}, {"supernet": "fast"}, may_differ(SearchConfig()))
-    assert "supernet: stacked in the checkpoint, fast now" in caplog.text

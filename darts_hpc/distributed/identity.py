@@ -1,0 +1,61 @@
+"""What a launch is known by: the same in all its processes and after its restarts, and no other launch's."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
+"""Set in everything that torchrun starts, and in nothing else."""
+
+
+def identities(env: Mapping[str, str] = os.environ) -> list[str]:
+    """Return what a restart of this process will know its launch by: torchrun's own process, and Slurm's job.
+
+    A torchrun on each of several nodes gives each node's processes another one. Without a launcher: this process.
+    """
+    own = [_torchrun_identity(env)] if RESTARTS in env else []
+    own += [_slurm_identity(env)] if "SLURM_JOB_ID" in env else []
+    return own or [process_identity(os.getpid())]
+
+
+def earlier_identities(env: Mapping[str, str] = os.environ) -> list[str]:
+    """Return by which launches this process was started before: those of `identities` that say it is a restart."""
+    own = [_torchrun_identity(env)] if env.get(RESTARTS, "0") != "0" else []
+    return own + ([_slurm_identity(env)] if env.get("SLURM_RESTART_COUNT", "0") != "0" else [])
+
+
+def process_identity(pid: int) -> str:
+    """Return what no other process ever has: a pid comes again, after a reboot even at the same time after boot."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    started = _status(pid)[19]  # clock ticks after boot
+    return f"{boot} {Path('/proc/self/ns/pid').readlink()} {pid} {started}"
+
+
+def torchrun_agent() -> int:
+    """Return the process id of the torchrun that started this process, maybe through a shell script."""
+    pid = os.getppid()
+    while pid > 1 and _was_started_by_torchrun(pid):
+        pid = int(_status(pid)[1])
+    return pid
+
+
+def _torchrun_identity(env: Mapping[str, str]) -> str:
+    # The run's id alone is "none" for every plain torchrun.
+    return f"torchrun {env.get('TORCHELASTIC_RUN_ID', '')} {process_identity(torchrun_agent())}"
+
+
+def _slurm_identity(env: Mapping[str, str]) -> str:
+    # Each task of an array has a SLURM_JOB_ID of its own.
+    return f"Slurm {env.get('SLURM_CLUSTER_NAME', '')} {env.get('SLURM_JOB_ID', '')}"
+
+
+def _was_started_by_torchrun(pid: int) -> bool:
+    try:
+        return f"{RESTARTS}=".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+def _status(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third on, proc(5): state, parent, ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -1,0 +1,189 @@
+"""Which folder a run has: a new one of its own, the one it was restarted in, or the one that --resume means.
+
+A folder's launch.json says which launch runs there, by identity, and what it computes. Order is by the UTC time kept
+there: names have local time, and file times are a file server's.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from darts_hpc import strict_json
+from darts_hpc.locks import is_locked
+from darts_hpc.run.checkpoint import MANIFEST, write_text_atomically
+from darts_hpc.run.fingerprint import Fingerprint, same_configuration
+
+RUNS = Path("runs")
+LAUNCH = "launch.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What launch.json holds.
+
+    created: when the run began, UTC. launchers: what its launch is known by after a restart. process: the process that
+    wrote this, so that a run of its own is not one it was restarted in. fingerprint: what it computes.
+    """
+
+    created: str
+    launchers: list[str]
+    process: str
+    fingerprint: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """The launch that needs a folder.
+
+    launchers, earlier: what it is known by, and was before it was restarted, if it was: of all its processes.
+    process: the one that writes. job: what its folder's name calls it.
+    """
+
+    fingerprint: Fingerprint
+    process: str
+    launchers: Sequence[str] = ()
+    earlier: Sequence[str] = ()
+    job: str = ""
+
+
+def choose_run_folder(entry: str, save: str, resume: str, asker: Asker, runs: Path = RUNS) -> tuple[Path, bool]:
+    """Return the run folder that --save and --resume ask for, and whether to go on from its checkpoint if it has one.
+
+    A name gives a new folder runs/<entry>-<name>-<time>-<job>/, made here; with a path separator in it, `save` is the
+    folder, which may not exist yet. resume: "none", "auto" (the newest run of that name with a checkpoint and the same
+    seed, rather one of the same configuration; a new one without) or a run folder. A launch that was restarted goes on
+    with its own run of the same configuration, whether that was asked for or not.
+
+    Raises ValueError when a run is in the way, there is nothing to resume, or no folder can be made.
+    """
+    own_names = asker.earlier if os.sep in save and _is_own(Path(save), asker) else []
+    given = given_folder(save, resume, own_names)
+    if given is not None:
+        return given, resume != "none" or bool(own_names)
+    name = re.compile(rf"{re.escape(entry)}-{re.escape(save)}-\d{{8}}-\d{{6}}-[^-]+")
+    earlier = [path for path in runs.glob("*") if name.fullmatch(path.name)]
+    own = [path for path in earlier if _is_own(path, asker)]
+    if own:
+        return max(own, key=lambda path: (not is_locked(path), not is_finished(path), _created(path))), True
+    if resume == "auto":
+        free = [path for path in earlier if has_checkpoint(path) and _same_seed(path, asker) and not is_locked(path)]
+        if free:
+            return max(free, key=lambda path: (_same(path, asker), _created(path))), True
+    return _make_folder(runs / f"{entry}-{save}-{time.strftime('%Y%m%d-%H%M%S')}-{asker.job}"), False
+
+
+def given_folder(save: str, resume: str, launchers: Sequence[str] = ()) -> Path | None:
+    """Return the folder that --save or --resume names as such, None where they name none.
+
+    Raises ValueError when there is nothing to resume, or a run is in the way that is none of these launches'.
+    """
+    if resume not in ("none", "auto"):
+        if not has_checkpoint(Path(resume)):
+            raise ValueError(f"--resume {resume}: no checkpoint there; give a run folder, or auto")
+        return Path(resume)
+    if os.sep not in save:
+        return None
+    launch = _read_launch(Path(save))
+    is_own = launch is not None and not set(launch.launchers).isdisjoint(launchers)
+    if resume == "none" and not is_own and holds_run(Path(save)):
+        raise ValueError(f"--save {save} holds a run already; add --resume auto to go on with it, or name another")
+    return Path(save)
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run in this folder can be continued."""
+    return any(folder.glob("checkpoints/step-*"))
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run began in this folder."""
+    return (folder / "config.yaml").exists() or has_checkpoint(folder)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in this folder came to its end."""
+    return (folder / "result.json").exists()
+
+
+def sign(folder: Path, asker: Asker) -> None:
+    """Write launch.json: from now on the run is this launch's. The time at which the run began stays."""
+    before = _read_launch(folder)
+    now = datetime.now(UTC).isoformat(timespec="microseconds")
+    launch = Launch(
+        created=before.created if before is not None else now,
+        launchers=sorted(set(asker.launchers)),
+        process=asker.process,
+        fingerprint=asker.fingerprint.values,
+    )
+    write_text_atomically(folder / LAUNCH, strict_json.dumps(asdict(launch), indent=1) + "\n")
+
+
+def _make_folder(wanted: Path) -> Path:
+    """Make a folder that no other process has: two launches in the same second may want the same name."""
+    folder, number = wanted, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.is_dir():
+                raise _not_writable(folder, "a file is in the way") from None
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}.{number}")
+        except OSError as error:
+            raise _not_writable(folder, error.strerror) from None
+
+
+def _not_writable(folder: Path, reason: str | None) -> ValueError:
+    return ValueError(f"can't write to the run folder {folder}: {reason}; choose another with --save")
+
+
+def _is_own(folder: Path, asker: Asker) -> bool:
+    """Whether an earlier start of this launch began, or went on with, what this one is to compute."""
+    launch = _read_launch(folder) if asker.earlier else None
+    if launch is None or launch.process == asker.process:
+        return False
+    return not set(launch.launchers).isdisjoint(asker.earlier) and _same(folder, asker)
+
+
+def _same(folder: Path, asker: Asker) -> bool:
+    return same_configuration(_fingerprint(folder), asker.fingerprint)
+
+
+def _same_seed(folder: Path, asker: Asker) -> bool:
+    """Whether the folder's run is not another one of several that differ in their seeds."""
+    seed = asker.fingerprint.values.get("seed")
+    return _fingerprint(folder).get("seed", seed) == seed
+
+
+def _fingerprint(folder: Path) -> dict:
+    launch = _read_launch(folder)
+    if launch is not None:
+        return launch.fingerprint
+    for manifest in sorted(folder.glob(f"checkpoints/step-*/{MANIFEST}"), reverse=True):
+        try:
+            return json.loads(manifest.read_bytes())["fingerprint"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # damaged: the checkpoint before may tell
+    return {}
+
+
+def _created(folder: Path) -> float:
+    """Return when a run began, in seconds since the epoch; without launch.json, by the local time in its name."""
+    launch = _read_launch(folder)
+    if launch is not None:
+        return datetime.fromisoformat(launch.created).timestamp()
+    date, clock = folder.name.split("-")[-3:-1]
+    return time.mktime(time.strptime(f"{date}-{clock}", "%Y%m%d-%H%M%S"))
+
+
+def _read_launch(folder: Path) -> Launch | None:
+    try:
+        return Launch(**json.loads((folder / LAUNCH).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
