@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,6 +72,11 @@ class JsonLines:
                     "could not write %s (%s); its lines are kept in memory until it works again", self.path, error
                 )
             self._failed = True
+
+    def last(self) -> dict[str, Any] | None:
+        """Return the last record, None where there is none."""
+        lines = self.path.read_bytes().splitlines() if self.path.exists() else []
+        return json.loads(lines[-1]) if lines else None
 
     def position(self) -> int:
         """Return the file's length in bytes, all of it on disk, so that a checkpoint may rely on it.

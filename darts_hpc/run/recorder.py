@@ -75,6 +75,8 @@ class Recorder:
             if cfg.tensorboard:
                 tensorboard = TensorBoard(folder, 0 if newest is None else newest.step, primitives)
                 stack.callback(tensorboard.close)
+                if (last := records["metrics"].last()) is not None:
+                    tensorboard.skip(last)
             yield cls(cfg, world, records, tensorboard)
 
     def state_dict(self) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class TensorBoard:
         self._writer: Any = None
         self._hook, threading.excepthook = threading.excepthook, self._on_thread_error
         self._drawn: Genotype | None = None
+        self._written: dict[str, int] = {}  # scalar -> the last step it has a point at
         self._charted: dict[str, int] = {}  # cell -> number of its edges
         self._painter = ThreadPoolExecutor(1, "tensorboard-pictures")
         self._pictures: list[Future[None]] = []
@@ -55,7 +56,13 @@ class TensorBoard:
                 self._paint(self._alphas, name.removeprefix("alphas/"), value, record["step"])
             elif name not in POSITION and isinstance(value, int | float):
                 tag = name if measured or name.startswith("performance/") else f"performance/{name}"
-                self._add("add_scalar", tag, value, record["step"])
+                if self._written.get(tag) != record["step"]:  # an epoch ends with the numbers of its last step
+                    self._written[tag] = record["step"]
+                    self._add("add_scalar", tag, value, record["step"])
+
+    def skip(self, record: Mapping[str, Any]) -> None:
+        """Take a record of metrics.jsonl as shown: an earlier process of this run wrote it."""
+        self._written |= dict.fromkeys(record, record["step"])
 
     def cells(self, genotype: Genotype, step: int) -> None:
         """Draw the current cells where they changed; nothing without graphviz's `dot` program."""

@@ -41,6 +41,21 @@ def test_every_number_is_a_scalar_at_its_global_step(tmp_path: Path):
     assert not {"epoch", "step"} & set(events.Tags()["scalars"])
 
 
+def test_an_epochs_last_step_has_one_point_though_its_numbers_are_the_epochs_too(tmp_path: Path):
+    step = {"event": "step", "epoch": 0, "step": 20, "train/loss": 1.5, "learning_rate": 0.025}
+    events = written(tmp_path / "whole", step | {"step": 15, "train/loss": 1.75}, step, EPOCH)
+    assert [(point.step, point.value) for point in events.Scalars("train/loss")] == [(15, 1.75), (20, 1.5)]
+    assert len(events.Scalars("valid/accuracy")) == 1 and len(events.Scalars("learning_rate")) == 2
+
+    written(tmp_path / "stopped", step)  # and stopped in its evaluation
+    board = TensorBoard(tmp_path / "stopped", purge_step=20)
+    board.skip(step)
+    board.write(EPOCH)
+    board.close()
+    events = events_of(tmp_path / "stopped")
+    assert len(events.Scalars("train/loss")) == 1 and len(events.Scalars("valid/accuracy")) == 1
+
+
 @pytest.mark.parametrize("prefix", ["", "performance/"])
 def test_performance_numbers_are_kept_apart(tmp_path: Path, prefix: str):
     events = written(tmp_path, {"epoch": 0, "step": 5, f"{prefix}images_per_second": 900.0})
