@@ -71,7 +71,7 @@ def main(cfg: TrainConfig) -> Path:
         agreed = fingerprint(cfg, data.fingerprint(), arch=genotype.to_dict())
         with Run.open("train", cfg.run, config_yaml, agreed, world) as run:
             if run.is_fresh:
-                run.record_genotype("epoch_start", genotype)
+                run.record_genotype("before_first_epoch", genotype)
             log.info("%s", costs)
             for epoch in run.epochs(state):
                 learning_rate = cosine_learning_rate(epoch, cfg.run.epochs, cfg.optim.learning_rate)

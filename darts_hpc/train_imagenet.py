@@ -97,7 +97,7 @@ def main(cfg: ImageNetConfig) -> Path:
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_imagenet")
         with Run.open("train_imagenet", cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world) as run:
             if run.is_fresh:
-                run.record_genotype("epoch_start", genotype)
+                run.record_genotype("before_first_epoch", genotype)
             log.info("%s; %s", costs, describe(chosen, recipe, world))
             if cfg.runtime.parallel and world.size == 1:
                 log.warning("--parallel: this is one process; torchrun --nproc_per_node N starts one for each GPU")

@@ -118,7 +118,7 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
                 supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime
             )
             if run.is_fresh:
-                run.record_genotype("epoch_start", _genotype(supernet))
+                run.record_genotype("before_first_epoch", _genotype(supernet))
             for epoch in run.epochs(state):
                 learning_rate = cosine_learning_rate(
                     epoch, cfg.run.epochs, cfg.optim.learning_rate, cfg.optim.learning_rate_min

@@ -47,7 +47,7 @@ def lines(folder: Path, name: str) -> list[dict]:
 def test_the_genotype_is_logged_before_the_first_epoch_and_after_every_one(searched):
     logged = lines(searched, "genotypes")
     assert [(line["epoch"], line["when"]) for line in logged] == [
-        (0, "epoch_start"),
+        (0, "before_first_epoch"),
         (0, "epoch_end"),
         (1, "epoch_end"),
     ]
