@@ -2,15 +2,14 @@
 
 import pytest
 import torch
-from test_world import torchrun
+from test_world import said_on_ranks
 
 from darts_hpc.distributed.replicas import check_replicas, digest
 from darts_hpc.distributed.world import World
 
 
-def test_a_perturbed_rank_is_named_on_every_rank(tmp_path):
-    out = torchrun(
-        tmp_path,
+def test_a_perturbed_rank_is_named_on_every_rank():
+    out = said_on_ranks(
         """
         import torch
         from torch import nn

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_world import torchrun
+from test_world import said_on_ranks
 from torch import nn
 
 from darts_hpc.distributed.sync_batch_norm import SyncBatchNorm2d, synchronise_batch_norm
@@ -30,9 +30,8 @@ def close(a, b):
 """
 
 
-def test_two_ranks_equal_one_process_on_the_joined_batch_in_gradients_and_hessian_vector_products(tmp_path):
-    out = torchrun(
-        tmp_path,
+def test_two_ranks_equal_one_process_on_the_joined_batch_in_gradients_and_hessian_vector_products():
+    out = said_on_ranks(
         NET
         + """
 with World.open("cpu") as world:
@@ -61,9 +60,8 @@ with World.open("cpu") as world:
     assert out.count("equal") == 2
 
 
-def test_unequal_and_empty_batches_count_by_their_images(tmp_path):
-    out = torchrun(
-        tmp_path,
+def test_unequal_and_empty_batches_count_by_their_images():
+    out = said_on_ranks(
         NET
         + """
 with World.open("cpu") as world:
@@ -89,10 +87,9 @@ with World.open("cpu") as world:
     assert out.count("equal") == 3
 
 
-def test_float32_statistics_far_from_zero_keep_their_digits_and_bfloat16_comes_back_as_such(tmp_path):
+def test_float32_statistics_far_from_zero_keep_their_digits_and_bfloat16_comes_back_as_such():
     """The mean square minus the squared mean, taken in float32, would be off by a tenth here."""
-    out = torchrun(
-        tmp_path,
+    out = said_on_ranks(
         NET
         + """
 with World.open("cpu") as world:

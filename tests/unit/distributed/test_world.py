@@ -1,29 +1,26 @@
 """Collectives and averaged search steps, on one process and on two real ones (gloo)."""
 
-import subprocess
-import sys
+import contextlib
+import io
 import textwrap
 
 import pytest
 import torch
+from ranks import on_ranks
 
 from darts_hpc.distributed.world import World
 
 
-def torchrun(tmp_path, script: str, processes: int = 2) -> str:
-    path = tmp_path / "script.py"
-    path.write_text(textwrap.dedent(script))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={processes}",
-        str(path),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def said_on_ranks(script: str, processes: int = 2) -> str:
+    """Run a script on several ranks; return what they print."""
+
+    def run() -> str:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            exec(textwrap.dedent(script), {})
+        return said.getvalue()
+
+    return "".join(on_ranks(processes, run))
 
 
 def test_one_process_is_a_world_whose_collectives_change_nothing():
@@ -56,9 +53,8 @@ def test_one_process_works_on_the_gpu_it_was_told(flags, index, monkeypatch):
         assert world.device == torch.device("cuda", index) and used == [world.device]
 
 
-def test_two_ranks_average_sum_and_broadcast(tmp_path):
-    out = torchrun(
-        tmp_path,
+def test_two_ranks_average_sum_and_broadcast():
+    out = said_on_ranks(
         """
         import torch
         from darts_hpc.distributed.world import World
@@ -82,10 +78,9 @@ def test_two_ranks_average_sum_and_broadcast(tmp_path):
     assert out.count("done") == 2
 
 
-def test_alphas_and_weights_stay_equal_on_two_ranks_with_different_batches(tmp_path):
+def test_alphas_and_weights_stay_equal_on_two_ranks_with_different_batches():
     """Gradients, and the finite difference's vector, are global averages before use: else the ranks drift apart."""
-    out = torchrun(
-        tmp_path,
+    out = said_on_ranks(
         """
         import torch
         from darts_hpc.distributed.world import World

@@ -176,7 +176,7 @@ def open_on_own_disk(folder: Path) -> int:
     torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=1))
     waiting.SECONDS_BETWEEN_BEATS = 0.2
     build = open_module.build_manifest
-    open_module.build_manifest = lambda *arguments: time.sleep(2.5 * rank) or build(*arguments)
+    open_module.build_manifest = lambda *arguments: time.sleep(1.6 * rank) or build(*arguments)
     manifest, path = open_manifest(folder / str(rank), None, World(torch.device("cpu"), rank=rank, size=2))
     torch.distributed.destroy_process_group()
     assert path == folder / str(rank) / "manifest.npz"
