@@ -1,7 +1,6 @@
 """How fast a run is and what it waits for; GPU utilisation by a stand-in of NVIDIA's library."""
 
 import sys
-import time
 from types import ModuleType, SimpleNamespace
 from unittest import mock
 
@@ -14,30 +13,48 @@ from darts_hpc.run.performance import DataWait, Window
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 
 
-def slowly(number: int, seconds: float):
-    for index in range(number):
-        time.sleep(seconds)
-        yield index
+class Clock:
+    """A stand-in of the time module that moves when it is told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
 
 
-def test_only_the_time_until_a_batch_comes_is_waiting():
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(performance, "time", clock)
+    return clock
+
+
+def test_only_the_time_until_a_batch_comes_is_waiting(clock):
+    def batches():
+        for index in range(3):
+            clock.sleep(0.25)
+            yield index
+
     wait = DataWait(CPU)
     seen = []
-    for index in wait.timed(slowly(3, 0.02)):
+    for index in wait.timed(batches()):
         seen.append(index)
-        time.sleep(0.1)  # the step itself
-    waited = wait.read()
-    assert seen == [0, 1, 2] and 0.06 <= waited < 0.3 and wait.read() == 0
+        clock.sleep(2)  # the step itself
+    assert seen == [0, 1, 2] and wait.read() == 0.75 and wait.read() == 0
 
 
-def test_a_window_counts_the_images_of_all_processes_and_starts_anew():
+def test_a_window_counts_the_images_of_all_processes_and_starts_anew(clock):
     window = Window(CPU, size=4)
     window.add(8)
     window.add(8)
-    time.sleep(0.02)
+    clock.sleep(0.5)
     numbers = window.read()
     assert numbers["images_per_second"] == pytest.approx(4 * numbers["images_per_second_per_process"])
-    assert numbers["images_per_second"] == pytest.approx(64 / (2 * numbers["seconds_per_step"]))
+    assert numbers["images_per_second"] == pytest.approx(128) and numbers["seconds_per_step"] == pytest.approx(0.25)
     assert "data_wait_share" not in numbers and "gpu_utilisation_percent" not in numbers
     assert window.images == 0 and window.steps == 0
 
