@@ -1,5 +1,6 @@
 """What a run measures: sums that stay on the device, and files of one JSON object a line."""
 
+import json
 import logging
 import os
 from collections.abc import Mapping

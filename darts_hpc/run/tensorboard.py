@@ -62,7 +62,7 @@ class TensorBoard:
 
     def skip(self, record: Mapping[str, Any]) -> None:
         """Take a record of metrics.jsonl as shown: an earlier process of this run wrote it."""
-        self._written |= dict.fromkeys(record, record["step"])
+        self._written |= dict.fromkeys(record, int(record["step"]))
 
     def cells(self, genotype: Genotype, step: int) -> None:
         """Draw the current cells where they changed; nothing without graphviz's `dot` program."""
