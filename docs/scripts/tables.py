@@ -1,0 +1,288 @@
+"""Write the measured tables of README.md and docs/ from benchmarks/results/*.json, so that they can't drift from it.
+
+    python docs/scripts/tables.py [--check]
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a function of TABLES. --check changes
+nothing, and ends with exit code 1 and the name of each table that is not what its file says.
+"""
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+PAPER = "published (DARTS, table 1)"
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return a benchmark's result."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def markdown(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a table."""
+    lines = [list(header), *(map(str, row) for row in rows)]
+    spelled = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([spelled[0], "|" + "---|" * len(list(lines[0])), *spelled[1:]]) + "\n"
+
+
+def gib(num_bytes: float) -> str:
+    """Return a size as people read it."""
+    return f"{num_bytes / 2**30:.2f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.0f} MiB"
+
+
+def number(value: float) -> str:
+    """Return a number with as many digits as say something."""
+    return f"{value:.0e}" if 0 < value < 1e-3 else f"{value:.0f}" if value >= 10 else f"{value:.2f}"
+
+
+def on(result: dict[str, Any]) -> str:
+    """Return where something was measured."""
+    return f"{result['machine']}, torch {result['torch']}"
+
+
+def results() -> str:
+    """What was reached: measured here, and published."""
+    ours = read("digits_accuracy-2_cpu_cores")
+    runs = list(ours["test_accuracy"].values())
+    accuracy = f"{statistics.mean(runs):.2f} ± {statistics.stdev(runs):.2f} % test accuracy (n = {len(runs)})"
+    rows = [
+        (ours["what"], accuracy, f"measured here, {ours['machine']}"),
+        ("CIFAR-10: DARTS, first order", "3.00 ± 0.14 % test error", PAPER),
+        ("CIFAR-10: DARTS, second order", "2.76 ± 0.09 % test error", PAPER),
+    ]
+    return markdown(("what", "result", "source"), rows)
+
+
+def digits_runs() -> str:
+    """The runs behind the digits' mean."""
+    ours = read("digits_accuracy-2_cpu_cores")
+    return markdown(("seed", "test accuracy"), [(seed, f"{value:.2f} %") for seed, value in ours["test_accuracy"].items()])
+
+
+def search_step(name: str) -> str:
+    """Seconds of a step of the search, ours and as the 2018 code runs it."""
+    result = read(name)
+    names = {
+        "nchw": "the 2018 structure",
+        "channels_last": "the same in channels_last",
+        "eager": f"{result['form']}, without a CUDA graph",
+        "ours": f"{result['form']} (`--supernet auto` as measured)",
+        "bf16": f"{result['form']}, bfloat16",
+    }
+    first, unrolled = result["first_order_seconds"], result["unrolled_seconds"]
+    rows = [
+        (text, *(f"{took[key]:.3g} s ({took['nchw'] / took[key]:.2f} times as fast)" for took in (first, unrolled)))
+        for key, text in names.items()
+        if key in first
+    ]
+    rows[0] = (rows[0][0], *(f"{took['nchw']:.3g} s" for took in (first, unrolled)))
+    sizes = f"{result['init_channels']} channels, {result['layers']} cells, 32x32, batch {result['batch_size']}"
+    head = f"{sizes}; {on(result)}; median of {result['repeats']} steps.\n\n"
+    return head + markdown(("a step", "first order", "second order, finite differences"), rows)
+
+
+def search_operations() -> str:
+    """Tensor operations of a step and bytes kept for backward."""
+    result = read("search_step-amd_epyc")
+    ratios = {
+        "plain": "saved_bytes_ratio_plain",
+        "few, large operations (by torch)": "saved_bytes_ratio_stacked",
+        "few, large operations (by Triton)": "saved_bytes_ratio",
+        "the same with `--checkpoint_cells`": "saved_bytes_ratio_checkpoint_cells",
+    }
+    original = result["saved_bytes_original"]
+    rows = [("the 2018 structure", gib(original), "1")]
+    rows += [(text, gib(original * result[key]), f"{result[key]:.3f}") for text, key in ratios.items() if key in result]
+    counts = (
+        f"Tensor operations of a step, views aside: {result['ops_first_order']:,} instead of "
+        f"{result['ops_first_order_original']:,} in first order, {result['ops_unrolled']:,} instead of "
+        f"{result['ops_unrolled_original']:,} in second order.\n"
+    )
+    return markdown(("supernet", "kept for backward by one pass", "of the 2018 structure's"), rows) + "\n" + counts
+
+
+def search_cifar10() -> str:
+    """A search of CIFAR-10 on a GPU."""
+    result = read("search_cifar10-nvidia_h200")
+    rate = statistics.median(result["images_per_second"])
+    rows = [
+        ("images per second", f"{rate:,.0f}"),
+        ("seconds per step", f"{result['seconds_per_step']:.4f}"),
+        ("seconds per epoch of 390 steps", f"{390 * result['seconds_per_step']:.1f}"),
+        ("validation accuracy after one epoch", f"{result['epoch_1']['valid_accuracy']:.2f} %"),
+    ]
+    head = f"`{result['command']}`; {on(result)}; images: {result['images']}.\n\n"
+    return head + markdown(("first order, form " + result["form"], "measured"), rows)
+
+
+def exact_gradient() -> str:
+    """The exact Hessian-vector product in two ways."""
+    rows = []
+    for name in ("exact_gradient-amd_epyc", "exact_gradient_quick-amd_epyc", "exact_gradient-nvidia_h200"):
+        result = read(name)
+        size = f"{result['init_channels']} channels, {result['layers']} cells, {result['image_size']} pixels"
+        for form, ways in result.items():
+            if isinstance(ways, dict):
+                seconds, peak = (
+                    [ways[f"{way}_{unit}"] for way in ("double_backward", "forward_over_reverse")]
+                    for unit in ("seconds", "peak_bytes")
+                )
+                rows.append(
+                    (
+                        f"{form}; {size}; {result['machine']}",
+                        *(f"{took:.3f} s, {gib(most)}" for took, most in zip(seconds, peak, strict=True)),
+                        f"{seconds[1] / seconds[0]:.2f} and {peak[1] / peak[0]:.2f}",
+                    )
+                )
+    return markdown(("supernet", "double backward", "forward over reverse", "times the time and memory"), rows)
+
+
+def unrolled(quantity: str) -> str:
+    """One quantity of the study of finite differences, by epoch and step."""
+    epochs = read("unrolled_error-amd_epyc")["epochs"]
+    steps = list(epochs[0]["epsilon"])
+    rows = [(epoch["epoch"], *(number(epoch["epsilon"][step][quantity]) for step in steps)) for epoch in epochs]
+    return markdown(("epochs done", *(f"ε = {float(step):g}" for step in steps)), rows)
+
+
+def unrolled_findings() -> str:
+    """What the study of finite differences says, in sentences."""
+    epochs = [epoch["epsilon"] for epoch in read("unrolled_error-amd_epyc")["epochs"]]
+    cosine = {step: [epoch[step]["cosine"] for epoch in epochs] for step in epochs[0]}
+    distance = {step: [epoch[step]["relative_distance"] for epoch in epochs] for step in epochs[0]}
+    whole = [epoch["0.01"]["whole_cosine"] for epoch in epochs]
+    better = sum(
+        c1 > c2 and d1 < d2
+        for c1, c2, d1, d2 in zip(cosine["0.1"], cosine["0.01"], distance["0.1"], distance["0.01"], strict=True)
+    )
+    worse = sum(min(d3, d4) > d2 for d2, d3, d4 in zip(*(distance[e] for e in ("0.01", "0.001", "0.0001")), strict=True))
+    exact = [c > 0.9999 for c in cosine["1e-06"]]
+    off = [i for i, same in enumerate(exact) if not same]
+    n = len(epochs)
+    return (
+        f"- At the paper's ε = 0.01 the product has a cosine of {min(cosine['0.01']):.2f} to {max(cosine['0.01']):.2f} "
+        f"with the exact one, and is {min(distance['0.01']):.1f} to {max(distance['0.01']):.1f} times as far from it as "
+        f"zero is.\n"
+        f"- ε = 0.1 is better than 0.01 in {better} of {n} epochs: cosine {min(cosine['0.1']):.2f} to "
+        f"{max(cosine['0.1']):.2f}.\n"
+        f"- ε = 0.001 and 0.0001 are both further from the exact product than 0.01 in {worse} of {n} epochs.\n"
+        f"- ε = 1e-6 gives the exact product (cosine 1.00) in {sum(exact)} of {n} epochs. In the other {len(off)} its "
+        f"cosine is {min(cosine['1e-06'][i] for i in off):.2f} to {max(cosine['1e-06'][i] for i in off):.2f}, at "
+        f"{min(distance['1e-06'][i] for i in off):.1f} to {max(distance['1e-06'][i] for i in off):.0f} times the "
+        f"distance of zero.\n"
+        f"- ε = 1e-8 gives it in all {n}, to {max(distance['1e-08']):.0e}.\n"
+        f"- The whole gradient of the alphas, in which the learning rate weights the product, has a cosine of "
+        f"{whole[0]:.2f} after the first epoch at ε = 0.01, {whole[1]:.2f} after the second, and at least "
+        f"{min(whole[3:]):.2f} from the fourth on.\n"
+    )
+
+
+def memory_prediction() -> str:
+    """What the plan predicts beside what was counted."""
+    result = read("memory_prediction-amd_epyc")
+    rows = [
+        (
+            re.sub(r"(--\w+(?: \w+)?)", r"`\1`", row["step"]),
+            f"{row['init_channels']}, {row['layers']}, {row['image_size']}",
+            row["batch_size"],
+            gib(row["predicted_bytes"]),
+            gib(row["counted_bytes"]),
+            f"{100 * abs(row['predicted_bytes'] / row['counted_bytes'] - 1):.2f} %",
+            f"{row['planning_seconds']:.1f} s",
+        )
+        for row in result["rows"]
+    ]
+    header = ("step", "channels, cells, pixels", "batch", "predicted", "counted", "off by", "planned in")
+    return f"{on(result)}.\n\n" + markdown(header, rows)
+
+
+def loader() -> str:
+    """Images per second of each loader of ImageNet."""
+    names = {
+        "torchvision": "torchvision",
+        "dali": "dali, decoding on the CPU",
+        "dali_exact": "dali, `--jitter exact`",
+        "dali_gpu": "dali, decoding on the GPU",
+        "dali_gpu_exact": "the same, `--jitter exact`",
+    }
+    columns = [read("loader-amd_epyc"), read("loader-nvidia_h200")]
+    rows = [
+        (text, *(f"{c['images_per_s'][key]:,.0f}" if key in c["images_per_s"] else "" for c in columns))
+        for key, text in names.items()
+    ]
+    rows.append(("the network alone, on batches that are there", *(f"{c['model_images_per_s']:,.0f}" for c in columns)))
+    return markdown(("images per second", *(f"{c['machine'].split(',')[0]}, {c['threads']} threads" for c in columns)), rows)
+
+
+def train_step() -> str:
+    """A step of ImageNet training on a CPU."""
+    result = read("train_step-amd_epyc")
+    rows = [
+        (name.replace("channels_first", "NCHW"), f"{each['images_per_s']:.2f}", f"{each['ratio']:.2f}")
+        for name, each in result["variants"].items()
+    ]
+    return f"{on(result)}; batch {result['batch_size']}.\n\n" + markdown(("", "images per second", "times"), rows)
+
+
+def epoch_overhead() -> str:
+    """What an epoch takes beside its steps and its validation."""
+    result = read("epoch_overhead-amd_epyc")
+    took = result["seconds"]
+    rest = took["epochs"] - took["steps"] - took["validation"]
+    return (
+        f"With `{' '.join(result['flags'])}`, {took['epochs']:.1f} s of epochs are {took['steps']:.1f} s of steps, "
+        f"{took['validation']:.1f} s of validation and {rest:.1f} s of all else (batches, records, checkpoints): "
+        f"{100 * result['overhead_share']:.1f} % of the steps' time ({on(result)}).\n"
+    )
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "results": results,
+    "digits_runs": digits_runs,
+    "search_step_cpu": lambda: search_step("search_step-amd_epyc"),
+    "search_step_gpu": lambda: search_step("search_step-nvidia_h200"),
+    "search_operations": search_operations,
+    "search_cifar10": search_cifar10,
+    "exact_gradient": exact_gradient,
+    "unrolled_findings": unrolled_findings,
+    "unrolled_cosine": lambda: unrolled("cosine"),
+    "unrolled_distance": lambda: unrolled("relative_distance"),
+    "unrolled_whole": lambda: unrolled("whole_cosine"),
+    "memory_prediction": memory_prediction,
+    "loader": loader,
+    "train_step": train_step,
+    "epoch_overhead": epoch_overhead,
+}
+
+
+def filled(text: str) -> str:
+    """Return a page with its tables as the files have them now."""
+    return PLACE.sub(lambda place: f"{place[1]}\n{TABLES[place[2]]()}\n{place[4]}", text)
+
+
+def stale(text: str) -> list[str]:
+    """Return the names of a page's tables that are not what their files say."""
+    return [name for _, name, body, _ in PLACE.findall(text) if body != f"\n{TABLES[name]()}\n"]
+
+
+def main() -> None:
+    """Write the tables, or say which are not as they should be."""
+    wrong = []
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8")
+        wrong += [f"{page.relative_to(ROOT)}: {name}" for name in stale(text)]
+        if "--check" not in sys.argv and stale(text):
+            page.write_text(filled(text), encoding="utf-8")
+    print(*wrong, sep="\n")
+    sys.exit(bool(wrong) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    main()
