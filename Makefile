@@ -1,4 +1,5 @@
-# make demo: from nothing to a trained, tested and drawn cell. make test: the suite. make check: what a commit must pass.
+# make demo: from nothing to a trained, tested and drawn cell. make test: the suite. make docs: the pages, in site/.
+# make check: what a commit must pass.
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -8,7 +9,7 @@ DARTS := $(BIN)/python -m darts_hpc
 WORKERS ?= 3# tests wait for schedulers and other processes half of the time, so more than two cores' worth of them
 S := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: setup demo test check check-static clean
+.PHONY: setup demo test check check-static docs docs-pictures clean
 
 setup: .venv/.installed
 
@@ -36,8 +37,17 @@ check-static: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-check: check-static test
+check: check-static docs test
+
+docs: setup
+	$(BIN)/python docs/scripts/tables.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'docs: open site/index.html'
+
+# RUNS are run folders, as of make demo, to show the report and TensorBoard of
+docs-pictures: setup
+	$(BIN)/python docs/scripts/pictures.py $(RUNS)
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache
 	find darts_hpc tests -name __pycache__ -type d -prune -exec rm -rf {} +

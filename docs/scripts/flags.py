@@ -11,13 +11,25 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from darts_hpc.config.flags import flags_of
 
 PACKAGE = Path(__file__).parents[2] / "darts_hpc"
-ORDER = ("train_search", "train", "evaluate", "visualize", "report", "plan", "export", "train_imagenet", "pack", "stage")
+ORDER = (
+    "train_search",
+    "train",
+    "evaluate",
+    "visualize",
+    "report",
+    "plan",
+    "export",
+    "train_imagenet",
+    "pack",
+    "stage",
+)
 HEAD = """# Flags
 
 Every flag of every command, made from the classes in `darts_hpc/config`. `--help` shows the same.
@@ -88,7 +100,9 @@ def table(cls: type, items: Any, config: Any) -> str:
     for item in items:
         flag = flags[item.name]
         name = flag.name.upper() if flag.positional else f"--{flag.name}"
-        default = "required" if is_required(item) else shown(item.default if config is None else getattr(config, item.name))
+        default = (
+            "required" if is_required(item) else shown(item.default if config is None else getattr(config, item.name))
+        )
         choices = f" {flag.expected[0].upper()}{flag.expected[1:]}." if "one of" in expected(flag) else ""
         rows.append(f"| `{name}` | {default} | {texts.get(item.name, '')}{choices} |".replace("CLASS/*", "CLASS/\\*"))
     return "\n".join(rows) + "\n"
@@ -118,13 +132,26 @@ def first_line(cls: type) -> str:
     return (cls.__doc__ or cls.__name__).strip().splitlines()[0]
 
 
+def flag_texts(cls: type) -> dict[str, str]:
+    """Return the text of each flag of a config class, those of its sections too."""
+    texts = field_texts(cls)
+    for hint in get_type_hints(cls).values():
+        if is_dataclass(hint):
+            texts |= flag_texts(hint)
+    return texts
+
+
 def field_texts(cls: type) -> dict[str, str]:
     """Return the text under each field, those that are inherited too."""
     texts: dict[str, str] = {}
     for base in reversed([base for base in cls.__mro__ if is_dataclass(base)]):
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body  # pyright: ignore[reportAttributeAccessIssue]
-        for node, after in zip(body, body[1:], strict=False):
-            if isinstance(node, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+        for node, after in pairwise(body):
+            if (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
                 texts[ast.unparse(node.target)] = " ".join(str(after.value.value).split()).replace("|", "\\|")
     return texts
 

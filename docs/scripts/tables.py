@@ -2,8 +2,8 @@
 
     python docs/scripts/tables.py [--check]
 
-A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a function of TABLES. --check changes
-nothing, and ends with exit code 1 and the name of each table that is not what its file says.
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`, NAME being a key of TABLES. --check changes nothing,
+and ends with exit code 1 where a table is not what its file says.
 """
 
 import json
@@ -63,7 +63,9 @@ def results() -> str:
 def digits_runs() -> str:
     """The runs behind the digits' mean."""
     ours = read("digits_accuracy-2_cpu_cores")
-    return markdown(("seed", "test accuracy"), [(seed, f"{value:.2f} %") for seed, value in ours["test_accuracy"].items()])
+    return markdown(
+        ("seed", "test accuracy"), [(seed, f"{value:.2f} %") for seed, value in ours["test_accuracy"].items()]
+    )
 
 
 def search_step(name: str) -> str:
@@ -162,14 +164,16 @@ def unrolled_findings() -> str:
         c1 > c2 and d1 < d2
         for c1, c2, d1, d2 in zip(cosine["0.1"], cosine["0.01"], distance["0.1"], distance["0.01"], strict=True)
     )
-    worse = sum(min(d3, d4) > d2 for d2, d3, d4 in zip(*(distance[e] for e in ("0.01", "0.001", "0.0001")), strict=True))
+    worse = sum(
+        min(d3, d4) > d2 for d2, d3, d4 in zip(*(distance[e] for e in ("0.01", "0.001", "0.0001")), strict=True)
+    )
     exact = [c > 0.9999 for c in cosine["1e-06"]]
     off = [i for i, same in enumerate(exact) if not same]
     n = len(epochs)
     return (
         f"- At the paper's ε = 0.01 the product has a cosine of {min(cosine['0.01']):.2f} to {max(cosine['0.01']):.2f} "
-        f"with the exact one, and is {min(distance['0.01']):.1f} to {max(distance['0.01']):.1f} times as far from it as "
-        f"zero is.\n"
+        f"with the exact one, and is {min(distance['0.01']):.1f} to {max(distance['0.01']):.1f} times as far from it "
+        f"as zero is.\n"
         f"- ε = 0.1 is better than 0.01 in {better} of {n} epochs: cosine {min(cosine['0.1']):.2f} to "
         f"{max(cosine['0.1']):.2f}.\n"
         f"- ε = 0.001 and 0.0001 are both further from the exact product than 0.01 in {worse} of {n} epochs.\n"
@@ -218,7 +222,9 @@ def loader() -> str:
         for key, text in names.items()
     ]
     rows.append(("the network alone, on batches that are there", *(f"{c['model_images_per_s']:,.0f}" for c in columns)))
-    return markdown(("images per second", *(f"{c['machine'].split(',')[0]}, {c['threads']} threads" for c in columns)), rows)
+    return markdown(
+        ("images per second", *(f"{c['machine'].split(',')[0]}, {c['threads']} threads" for c in columns)), rows
+    )
 
 
 def train_step() -> str:
@@ -274,14 +280,16 @@ def stale(text: str) -> list[str]:
 
 def main() -> None:
     """Write the tables, or say which are not as they should be."""
-    wrong = []
+    check, wrong = "--check" in sys.argv[1:], []
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
         text = page.read_text(encoding="utf-8")
         wrong += [f"{page.relative_to(ROOT)}: {name}" for name in stale(text)]
-        if "--check" not in sys.argv and stale(text):
+        if not check and stale(text):
             page.write_text(filled(text), encoding="utf-8")
-    print(*wrong, sep="\n")
-    sys.exit(bool(wrong) and "--check" in sys.argv)
+    for name in wrong:
+        print(f"{name} is not what its file in benchmarks/results says" if check else f"{name} written")
+    if wrong and check:
+        sys.exit("error: write them with: python docs/scripts/tables.py")
 
 
 if __name__ == "__main__":

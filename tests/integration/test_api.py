@@ -1,7 +1,6 @@
-"""Cells from Python: search, train, models, timm, exported files; and the README's own example."""
+"""Cells from Python: search, train, models, timm, and exported files."""
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,17 +29,6 @@ def trained(tmp_path_factory) -> darts_hpc.FinishedRun:
 def test_importing_the_package_imports_neither_torch_nor_timm():
     code = "import darts_hpc, sys; assert not {'torch', 'timm', 'numpy'} & set(sys.modules); darts_hpc.create_model"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_readmes_example_runs_and_does_what_it_says(tmp_path):
-    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Python API")[2].partition("\n## ")[0]
-    code = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)[0]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Genotype(normal=" in done.stdout and "torch.Size([1, 10])" in done.stdout
-    assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
 def test_a_trained_runs_model_gives_the_accuracy_the_run_reports(trained):

@@ -1,0 +1,62 @@
+"""Search in a space of your own, with the loop in sight: some 15 seconds on one CPU core, no download.
+
+    python examples/own_space.py
+
+The space here has three nodes per cell, and four of the operations of darts_hpc/space/operations.py.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+import darts_hpc
+from darts_hpc.config.shared import SgdConfig
+from darts_hpc.config.train_search import SearchDataConfig
+from darts_hpc.data.sets.load import load_dataset
+from darts_hpc.distributed.world import World
+from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.search.architect import Architect
+from darts_hpc.search.derive import derive_genotype
+from darts_hpc.space.genotypes import Genotype
+from darts_hpc.train_search import search_sources
+from darts_hpc.training.optim import build_sgd
+from darts_hpc.training.search_step import search_step
+
+PRIMITIVES = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
+NUM_NODES, CHANNELS, LAYERS, EPOCHS = 3, 4, 3, 2
+
+
+def search() -> Genotype:
+    """Search on the digits: alphas on one half of the training images, weights on the other, in turns."""
+    torch.manual_seed(0)
+    world = World(torch.device("cpu"))
+    digits = load_dataset("digits", Path(), image_size=8)
+    weight_source, alpha_source, _ = search_sources(digits, SearchDataConfig(batch_size=120), 0, world)
+    supernet = build_supernet("plain", CHANNELS, LAYERS, 10, num_nodes=NUM_NODES, primitives=PRIMITIVES)
+    optimizer = build_sgd(supernet.weights(), SgdConfig())
+    architect = Architect(supernet, learning_rate=0.03, weight_decay=1e-3, unrolled_method=None, world=world)
+    for epoch in range(EPOCHS):
+        for step in range(weight_source.steps_per_epoch):
+            train, valid = weight_source.batch(epoch, step)[:2], alpha_source.batch(epoch, step)[:2]
+            numbers = search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world)
+        print(f"epoch {epoch + 1}: loss of the last batch {numbers.loss.item():.3f}")
+    return derive_genotype(*supernet.alphas(), PRIMITIVES)
+
+
+def main() -> None:
+    genotype = search()
+    print(genotype)
+    model = darts_hpc.create_model(genotype, num_classes=10, init_channels=CHANNELS, layers=LAYERS).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    images = torch.randn(32, 3, 8, 8)  # a batch to show that the found cell is an ordinary module
+    for _ in range(3):
+        loss = F.cross_entropy(model(images), torch.arange(32) % 10)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(f"a network of it has {sum(p.numel() for p in model.parameters()):,} parameters, loss {loss.item():.3f}")
+
+
+if __name__ == "__main__":
+    main()

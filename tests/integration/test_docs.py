@@ -1,0 +1,154 @@
+"""The README, the pages and the examples: what they tell a reader to run does run, and what they link to is there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^<!-- runnable -->\n```(bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+GENERATED = {"flags.md", "changelog.md"}  # docs/scripts/hooks.py makes them
+# the presets that the pages name, as small as they can be
+SMALL = {
+    "configs/search/digits.yaml": "configs/search/tiny.yaml",
+    "configs/train/digits.yaml": "configs/train/tiny.yaml",
+    "configs/campaign/digits.yaml": "configs/campaign/tiny.yaml",
+}
+RUN_PYTHON = """
+import pathlib, sys
+for file in sys.argv[1:]:
+    print(f"{file}:", flush=True)
+    exec(compile(pathlib.Path(file).read_text(), file, "exec"), {"__name__": "__main__"})
+"""
+
+sys.path.insert(0, str(ROOT / "docs" / "scripts"))
+
+
+def run(command: list[str], cwd: Path) -> str:
+    """Run a command as a reader would whose .venv is active; return what it printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    own = {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **own}, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder in which a reader works: small presets, and the runs of Getting started."""
+    folder = tmp_path_factory.mktemp("reader")
+    for name, small in SMALL.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text((ROOT / small).read_text(encoding="utf-8"), encoding="utf-8")
+    script = "".join(code for _, code in blocks("bash", "docs/getting_started.md"))
+    printed = run(["bash", "-euo", "pipefail", "-c", script], folder)
+    assert "test accuracy" in printed
+    return folder
+
+
+def blocks(language: str, *pages: str) -> list[tuple[str, str]]:
+    """Return the runnable blocks of a language, each with its page, all pages' or those of some."""
+    chosen = [page for page in PAGES if not pages or page.relative_to(ROOT).as_posix() in pages]
+    found = [(page.name, block) for page in chosen for block in BLOCK.findall(page.read_text(encoding="utf-8"))]
+    return [(page, code) for page, (kind, code) in found if kind == language]
+
+
+def test_every_marker_of_a_runnable_block_has_its_block():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert text.count("<!-- runnable -->") == len(BLOCK.findall(text)), page
+
+
+def test_getting_started_leaves_the_files_it_speaks_of(reader: Path):
+    for name in ("runs/my-search/result.json", "runs/my-training/weights.pt", "report/report.html"):
+        assert (reader / name).is_file()
+
+
+@pytest.mark.slow
+def test_shell_blocks_run(reader: Path):
+    elsewhere = dict.fromkeys(code for page, code in blocks("bash") if page != "getting_started.md")
+    assert len(elsewhere) >= 4
+    run(["bash", "-euxo", "pipefail", "-c", "".join(elsewhere)], reader)
+
+
+@pytest.mark.slow
+def test_python_blocks_run(reader: Path):
+    files = []
+    for number, (page, code) in enumerate(blocks("python")):
+        files.append(f"{number}-{page.removesuffix('.md')}.py")
+        (reader / files[-1]).write_text(code, encoding="utf-8")
+    assert len(files) >= 4
+    printed = run([sys.executable, "-c", RUN_PYTHON, *files], reader)
+    assert "Genotype(normal=" in printed and "torch.Size([1, 10])" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_example_runs(example: str, tmp_path: Path):
+    printed = run([sys.executable, str(ROOT / "examples" / example)], tmp_path)
+    assert "accuracy" in printed or "parameters" in printed
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").split()) <= 1400
+
+
+def test_measured_tables_are_what_the_result_files_say():
+    import tables  # docs/scripts
+
+    for page in PAGES:
+        assert tables.stale(page.read_text(encoding="utf-8")) == [], (
+            f"{page}: python docs/scripts/tables.py writes them"
+        )
+    assert "1e-6 gives the exact product (cosine 1.00) in 5 of 8 epochs" in tables.unrolled_findings()
+
+
+def test_a_changed_result_is_a_stale_table(monkeypatch: pytest.MonkeyPatch):
+    import tables
+
+    read = tables.read
+    monkeypatch.setattr(tables, "read", lambda name: read(name) | {"test_accuracy": {"0": 90.0, "1": 91.0}})
+    assert tables.stale(README.read_text(encoding="utf-8")) == ["results"]
+
+
+def test_internal_links_lead_somewhere():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if link.startswith(("http:", "https:")):
+                continue
+            name, _, anchor = link.partition("#")
+            target = page.parent / name if name else page
+            assert target.exists() or target.name in GENERATED, f"{page}: {link}"
+            if anchor and target.name not in GENERATED:
+                headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+                assert anchor in {re.sub(r"[^\w\- ]", "", head).strip().lower().replace(" ", "-") for head in headings}
+
+
+def test_every_flag_of_every_command_is_in_the_reference():
+    import flags  # docs/scripts
+
+    from darts_hpc.config.flags import flags_of
+
+    page = flags.reference()
+    assert {"train_search", "train", "evaluate", "campaign", "train_imagenet"} <= set(flags.entries())
+    for entry in flags.entries():
+        for cls in flags.config_classes(entry)[1]:
+            texts = flags.flag_texts(cls)
+            for name, flag in flags_of(cls).items():
+                assert f"| `{name.upper() if flag.positional else f'--{name}'}` |" in page, (entry, name)
+                assert texts.get(name), f"{cls.__name__}.{name} has no text under it"
+
+
+def test_files_that_the_readme_and_the_pages_name_exist():
+    named = re.compile(r"`((?:configs|benchmarks|examples|tests|slurm|launch|docs|darts_hpc)/[\w./-]+)`")
+    for page in PAGES:
+        for name in named.findall(page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{page}: {name}"
