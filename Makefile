@@ -42,7 +42,7 @@ check: check-static docs test
 docs: setup
 	$(BIN)/python docs/scripts/tables.py --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	@echo 'docs: open site/index.html'
+	@echo 'docs: open site/index.html, or with a search box: python -m http.server -d site'
 
 # RUNS are run folders, as of make demo, to show the report and TensorBoard of
 docs-pictures: setup

@@ -34,7 +34,7 @@ def main() -> None:
         write_images(digits.train, folder / "train", num_classes=4)
         write_images(digits.test, folder / "test", num_classes=4)
     own = {"dataset": "folder", "data": folder, "device": "cpu", **SMALL}
-    found = darts_hpc.search_cell(**own, batch_size=64, arch_learning_rate=0.03, save="own-data")
+    found = darts_hpc.search_cell(**own, batch_size=120, arch_learning_rate=0.03, save="own-data")
     trained = darts_hpc.train_cell(**own, batch_size=32, arch=found.folder, drop_path_prob=0, save="own-data")
     print(
         f"accuracy: {trained.accuracy:.2f} % of the test images, classes {trained.result['preprocessing']['classes']}"

@@ -56,7 +56,7 @@ def show_report(runs: list[Path]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "darts_hpc.report", *map(str, runs), "--output", folder]
         subprocess.run(command, check=True)
-        photograph(f"file://{folder}/report.html", "report.png", "1280,1600")
+        photograph(f"file://{folder}/report.html", "report.png", "1280,1190")
 
 
 def show_tensorboard(folder: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -46,7 +47,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     for name, small in SMALL.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text((ROOT / small).read_text(encoding="utf-8"), encoding="utf-8")
+        preset = yaml.safe_load((ROOT / small).read_text(encoding="utf-8"))
+        if "epochs" in preset:
+            preset |= {"epochs": 1, "checkpoint_freq": 0}
+        (folder / name).write_text(yaml.safe_dump(preset), encoding="utf-8")
     script = "".join(code for _, code in blocks("bash", "docs/getting_started.md"))
     printed = run(["bash", "-euo", "pipefail", "-c", script], folder)
     assert "test accuracy" in printed
@@ -74,7 +78,7 @@ def test_getting_started_leaves_the_files_it_speaks_of(reader: Path):
 @pytest.mark.slow
 def test_shell_blocks_run(reader: Path):
     elsewhere = dict.fromkeys(code for page, code in blocks("bash") if page != "getting_started.md")
-    assert len(elsewhere) >= 4
+    assert len(elsewhere) >= 2
     run(["bash", "-euxo", "pipefail", "-c", "".join(elsewhere)], reader)
 
 
