@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from darts_hpc.config.flags import flags_of
+from darts_hpc.config.flags import AFFECTS, flags_of
 
 PACKAGE = Path(__file__).parents[2] / "darts_hpc"
 ORDER = (
@@ -38,6 +38,7 @@ Every flag of every command, made from the classes in `darts_hpc/config`. `--hel
 - A switch is turned on by `--name` and off by `--no_name`. In YAML it is `true` or `false`.
 - `_` and `-` are the same in a flag's name.
 - "(none)" means: left out. What happens then stands beside it.
+- "affects" says what [another value changes](#what-a-flag-affects), and so whether a run may go on with one.
 """
 
 
@@ -54,7 +55,13 @@ def reference() -> str:
             else:
                 described[cls] = entry
                 sections += class_sections(cls)
-    return "\n".join(sections)
+    return "\n".join([*sections, what_flags_affect()])
+
+
+def what_flags_affect() -> str:
+    """Return what the words of the column "affects" mean."""
+    rows = [f"| {key} | {text[0].upper()}{text[1:]} |" for key, text in AFFECTS.items()]
+    return "\n".join(["## What a flag affects\n", "| affects | what that means |", "|---|---|", *rows]) + "\n"
 
 
 def entries() -> list[str]:
@@ -84,19 +91,21 @@ def class_sections(cls: type) -> Iterator[str]:
     """Yield a line and a table for a config class, and for each section in it."""
     config: Any = None if any(is_required(item) for item in fields(cls)) else cls()
     hints = get_type_hints(cls)
+    is_run = any(flag.affects != "numbers" for flag in flags_of(cls).values())
     own = [item for item in fields(cls) if not is_dataclass(hints[item.name])]
     if own:
-        yield f"**{first_line(cls)}**\n\n{table(cls, own, config)}"
+        yield f"**{first_line(cls)}**\n\n{table(cls, own, config, is_run)}"
     for item in fields(cls):
         if is_dataclass(hints[item.name]):
             section = getattr(config, item.name)
-            yield f"**{first_line(type(section))}**\n\n{table(type(section), fields(section), section)}"
+            yield f"**{first_line(type(section))}**\n\n{table(type(section), fields(section), section, is_run)}"
 
 
-def table(cls: type, items: Any, config: Any) -> str:
-    """Return the flags of one section as a table."""
+def table(cls: type, items: Any, config: Any, is_run: bool) -> str:
+    """Return the flags of one section as a table, with what they affect where a run may go on."""
     texts, flags = field_texts(cls), flags_of(cls)
-    rows = ["| flag | default | what it does |", "|---|---|---|"]
+    more = " affects |" if is_run else ""
+    rows = [f"| flag | default | what it does |{more}", f"|---|---|---|{'---|' if is_run else ''}"]
     for item in items:
         flag = flags[item.name]
         name = flag.name.upper() if flag.positional else f"--{flag.name}"
@@ -104,7 +113,8 @@ def table(cls: type, items: Any, config: Any) -> str:
             "required" if is_required(item) else shown(item.default if config is None else getattr(config, item.name))
         )
         choices = f" {flag.expected[0].upper()}{flag.expected[1:]}." if "one of" in expected(flag) else ""
-        rows.append(f"| `{name}` | {default} | {texts.get(item.name, '')}{choices} |".replace("CLASS/*", "CLASS/\\*"))
+        text = f"{texts.get(item.name, '')}{choices}".replace("CLASS/*", "CLASS/\\*")
+        rows.append(f"| `{name}` | {default} | {text} |{f' {flag.affects} |' if is_run else ''}")
     return "\n".join(rows) + "\n"
 
 
