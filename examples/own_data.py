@@ -15,7 +15,7 @@ import darts_hpc
 from darts_hpc.data.sets.image_set import ImageSet
 from darts_hpc.data.sets.load import load_dataset
 
-SMALL = {"image_size": 8, "init_channels": 4, "layers": 3, "epochs": 2, "report_freq": 5}
+SMALL = {"image_size": 8, "init_channels": 4, "layers": 3, "epochs": 2, "tensorboard": False}
 
 
 def write_images(images: ImageSet, folder: Path, num_classes: int) -> None:

@@ -37,10 +37,12 @@ def search() -> Genotype:
     optimizer = build_sgd(supernet.weights(), SgdConfig())
     architect = Architect(supernet, learning_rate=0.03, weight_decay=1e-3, unrolled_method=None, world=world)
     for epoch in range(EPOCHS):
+        losses = []
         for step in range(weight_source.steps_per_epoch):
             train, valid = weight_source.batch(epoch, step)[:2], alpha_source.batch(epoch, step)[:2]
             numbers = search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world)
-        print(f"epoch {epoch + 1}: loss of the last batch {numbers.loss.item():.3f}")
+            losses.append(numbers.loss)
+        print(f"epoch {epoch + 1}: training loss {torch.stack(losses).mean().item():.3f}")
     return derive_genotype(*supernet.alphas(), PRIMITIVES)
 
 
@@ -49,13 +51,14 @@ def main() -> None:
     print(genotype)
     model = darts_hpc.create_model(genotype, num_classes=10, init_channels=CHANNELS, layers=LAYERS).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    images = torch.randn(32, 3, 8, 8)  # a batch to show that the found cell is an ordinary module
+    images, labels = torch.randn(32, 3, 8, 8), torch.arange(32) % 10  # any batch: the model is an ordinary module
     for _ in range(3):
-        loss = F.cross_entropy(model(images), torch.arange(32) % 10)
+        loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    print(f"a network of it has {sum(p.numel() for p in model.parameters()):,} parameters, loss {loss.item():.3f}")
+        print(f"loss of a training step: {loss.item():.3f}")
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 
 
 if __name__ == "__main__":

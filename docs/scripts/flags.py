@@ -146,7 +146,7 @@ def flag_texts(cls: type) -> dict[str, str]:
     """Return the text of each flag of a config class, those of its sections too."""
     texts = field_texts(cls)
     for hint in get_type_hints(cls).values():
-        if is_dataclass(hint):
+        if isinstance(hint, type) and is_dataclass(hint):
             texts |= flag_texts(hint)
     return texts
 

@@ -19,6 +19,8 @@ SMALL = {
     "configs/search/digits.yaml": "configs/search/tiny.yaml",
     "configs/train/digits.yaml": "configs/train/tiny.yaml",
     "configs/campaign/digits.yaml": "configs/campaign/tiny.yaml",
+    "configs/search/tiny.yaml": "configs/search/tiny.yaml",
+    "configs/train/tiny.yaml": "configs/train/tiny.yaml",
 }
 RUN_PYTHON = """
 import pathlib, sys
@@ -49,7 +51,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         preset = yaml.safe_load((ROOT / small).read_text(encoding="utf-8"))
         if "epochs" in preset:
-            preset |= {"epochs": 1, "checkpoint_freq": 0}
+            preset |= {"epochs": 1, "report_freq": 5, "checkpoint_freq": 0}
         (folder / name).write_text(yaml.safe_dump(preset), encoding="utf-8")
     script = "".join(code for _, code in blocks("bash", "docs/getting_started.md"))
     printed = run(["bash", "-euo", "pipefail", "-c", script], folder)
@@ -95,8 +97,8 @@ def test_python_blocks_run(reader: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-def test_example_runs(example: str, tmp_path: Path):
-    printed = run([sys.executable, str(ROOT / "examples" / example)], tmp_path)
+def test_example_runs(example: str, reader: Path):
+    printed = run([sys.executable, str(ROOT / "examples" / example)], reader)
     assert "accuracy" in printed or "parameters" in printed
 
 
