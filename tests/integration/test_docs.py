@@ -2,12 +2,16 @@
 
 import os
 import re
-import subprocess
+import runpy
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from ranks import forked
+from run_entries import SINGLE_THREAD, entry
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -22,30 +26,39 @@ SMALL = {
     "configs/search/tiny.yaml": "configs/search/tiny.yaml",
     "configs/train/tiny.yaml": "configs/train/tiny.yaml",
 }
-RUN_PYTHON = """
-import pathlib, sys
-for file in sys.argv[1:]:
-    print(f"{file}:", flush=True)
-    exec(compile(pathlib.Path(file).read_text(), file, "exec"), {"__name__": "__main__"})
-"""
-
 sys.path.insert(0, str(ROOT / "docs" / "scripts"))
 
 
-def run(command: list[str], cwd: Path) -> str:
-    """Run a command as a reader would whose .venv is active; return what it printed."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    own = {"PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **own}, capture_output=True, text=True, timeout=280, check=False
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+def run_shell(code: str, cwd: Path) -> str:
+    """Run lines of the form python -m darts_hpc.ENTRY FLAGS, each in a process of its own; return what they printed."""
+    printed = ""
+    for line in code.replace("\\\n", " ").splitlines():
+        python, option, module, *flags = shlex.split(line, comments=True)
+        assert (python, option) == ("python", "-m") and module.startswith("darts_hpc."), line
+        done = entry(module.removeprefix("darts_hpc."), *flags, before=lambda: os.chdir(cwd))
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        printed += done.stdout
+    return printed
+
+
+def run_python(file: Path, cwd: Path) -> str:
+    """Run a Python file in a process of its own; return what it printed."""
+
+    def program() -> None:
+        os.chdir(cwd)
+        sys.argv = [str(file)]
+        runpy.run_path(str(file), run_name="__main__")
+
+    done = forked(program, **SINGLE_THREAD)
+    assert done.returncode == 0, f"{file}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder in which a reader works: small presets, and the runs of Getting started."""
+    if shutil.which("dot") is None:
+        pytest.skip("needs graphviz's dot program")
     folder = tmp_path_factory.mktemp("reader")
     for name, small in SMALL.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -53,9 +66,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if "epochs" in preset:
             preset |= {"epochs": 1, "report_freq": 5, "checkpoint_freq": 0}
         (folder / name).write_text(yaml.safe_dump(preset), encoding="utf-8")
-    script = "".join(code for _, code in blocks("bash", "docs/getting_started.md"))
-    printed = run(["bash", "-euo", "pipefail", "-c", script], folder)
-    assert "test accuracy" in printed
+    assert "test accuracy" in "".join(run_shell(code, folder) for _, code in blocks("bash", "docs/getting_started.md"))
     return folder
 
 
@@ -79,26 +90,27 @@ def test_getting_started_leaves_the_files_it_speaks_of(reader: Path):
 
 @pytest.mark.slow
 def test_shell_blocks_run(reader: Path):
-    elsewhere = dict.fromkeys(code for page, code in blocks("bash") if page != "getting_started.md")
+    elsewhere = [code for page, code in blocks("bash") if page != "getting_started.md"]
     assert len(elsewhere) >= 2
-    run(["bash", "-euxo", "pipefail", "-c", "".join(elsewhere)], reader)
+    for code in elsewhere:
+        assert run_shell(code, reader)
 
 
 @pytest.mark.slow
 def test_python_blocks_run(reader: Path):
-    files = []
-    for number, (page, code) in enumerate(blocks("python")):
-        files.append(f"{number}-{page.removesuffix('.md')}.py")
-        (reader / files[-1]).write_text(code, encoding="utf-8")
-    assert len(files) >= 4
-    printed = run([sys.executable, "-c", RUN_PYTHON, *files], reader)
-    assert "Genotype(normal=" in printed and "torch.Size([1, 10])" in printed
+    printed = {}
+    for page, code in blocks("python"):
+        file = reader / page.replace(".md", ".py")
+        file.write_text(code, encoding="utf-8")
+        printed[page] = printed.get(page, "") + run_python(file, reader)
+    assert len(printed) >= 3
+    assert "Genotype(normal=" in printed["api.md"] and "torch.Size([1, 10])" in printed["api.md"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 def test_example_runs(example: str, reader: Path):
-    printed = run([sys.executable, str(ROOT / "examples" / example)], reader)
+    printed = run_python(ROOT / "examples" / example, reader)
     assert "accuracy" in printed or "parameters" in printed
 
 
