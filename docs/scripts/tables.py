@@ -80,7 +80,7 @@ def search_step(name: str) -> str:
     }
     first, unrolled = result["first_order_seconds"], result["unrolled_seconds"]
     rows = [
-        (text, *(f"{took[key]:.3g} s (× {took['nchw'] / took[key]:.2f})" for took in (first, unrolled)))
+        (text, *(f"{took[key]:.3g} s, {took['nchw'] / took[key]:.2f} times as fast" for took in (first, unrolled)))
         for key, text in names.items()
         if key in first
     ]

@@ -157,11 +157,11 @@ def test_every_flag_of_every_command_is_in_the_reference():
 
     page = flags.reference()
     assert {"train_search", "train", "evaluate", "campaign", "train_imagenet"} <= set(flags.entries())
-    for entry in flags.entries():
-        for cls in flags.config_classes(entry)[1]:
+    for name_of_entry in flags.entries():
+        for cls in flags.config_classes(name_of_entry)[1]:
             texts = flags.flag_texts(cls)
             for name, flag in flags_of(cls).items():
-                assert f"| `{name.upper() if flag.positional else f'--{name}'}` |" in page, (entry, name)
+                assert f"| `{name.upper() if flag.positional else f'--{name}'}` |" in page, (name_of_entry, name)
                 assert texts.get(name), f"{cls.__name__}.{name} has no text under it"
 
 
