@@ -9,7 +9,7 @@ from jobs import environment, run, steps_done, wait_until
 from slurm_cluster import ENDED, Cluster
 
 pytestmark = pytest.mark.slow
-TINY = ("--config", "configs/campaign/tiny.yaml")
+TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
 
 
 def table(folder: Path) -> list[tuple]:
