@@ -128,7 +128,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of DALI, worker processes of torchvision")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=2048, help="images an epoch; a smaller set is repeated")
+    parser.add_argument("--images", type=int, default=2048, help="images per epoch; a smaller set is repeated")
     parser.add_argument("--train_steps", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="under a minute, on JPEGs made here")
     args = parser.parse_args()

@@ -184,7 +184,7 @@ def saved_bytes(build: Callable[[], torch.nn.Module], batch_size: int) -> int:
 def interleaved_medians(
     searches: dict[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, float]:
-    """Return each one's median seconds a step, taking turns, after the steps before a capture, or one to warm up."""
+    """Return each one's median seconds per step, taking turns, after the steps before a capture, or one to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in searches}
     for turn in range(-1, repeats):
         for name, step in searches.items():
@@ -251,7 +251,7 @@ def main() -> None:
         for who in list(speeds)[1:]:
             result[f"{name}_vs_{who}"] = round(medians[who] / medians["ours"], 3)
         result[f"{name}_seconds"] = {who: round(median, 4) for who, median in medians.items()}
-        print(f"{name}: seconds a step", result[f"{name}_seconds"])
+        print(f"{name}: seconds per step", result[f"{name}_seconds"])
         if device.type == "cuda":
             result[f"{name}_kernels"] = {who: count_kernels(steps[who]) for who in ("eager", "nchw")}
 

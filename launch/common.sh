@@ -37,7 +37,7 @@ check_entry() {
     fi
 }
 
-# processes_here: how many processes this node gets: PROCESSES, else one a GPU, else one
+# processes_here: how many processes this node gets: PROCESSES, else one per GPU, else one
 processes_here() {
     local gpus=0
     if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then

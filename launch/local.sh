@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run an entry point on this machine, one process for each GPU:
 #     launch/local.sh ENTRY [FLAG ...]                 such as: launch/local.sh train_search --unrolled
-# Environment: PROCESSES (one a GPU; one without), MAX_RESTARTS (3: a killed process costs the steps since the last
+# Environment: PROCESSES (one per GPU; one without), MAX_RESTARTS (3: a killed process costs the steps since the last
 # checkpoint), PYTHON (the checkout's .venv, else python3).
 set -euo pipefail
 # shellcheck source=launch/common.sh

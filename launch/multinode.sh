@@ -2,7 +2,7 @@
 # Run an entry point on several nodes without a scheduler: the same command on each node, at about the same time.
 #     NODES=2 HEAD=host1 launch/multinode.sh ENTRY [FLAG ...]
 # Environment: NODES (how many), HEAD (the node where all meet), PORT (29400), RUN (a name of this launch, if two run at
-# once), PROCESSES (a node; one a GPU), MAX_RESTARTS (3), NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME (network interface).
+# once), PROCESSES (per node; one per GPU), MAX_RESTARTS (3), NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME (network interface).
 set -euo pipefail
 # shellcheck source=launch/common.sh
 . "$(dirname "$0")/common.sh"

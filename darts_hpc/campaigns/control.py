@@ -49,7 +49,7 @@ def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[
     """
     cancel_mark(folder).unlink(missing_ok=True)
     _forgive(cfg, folder)
-    told: dict[str, str] = {}
+    logged: dict[str, str] = {}
     while True:
         if cancel_mark(folder).exists():
             cancel_mark(folder).unlink()
@@ -58,7 +58,7 @@ def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[
         for each in states:
             _note_end(folder, each, cfg.where.retries)
         states = look(cfg, folder, executor.active)
-        _tell(folder, states, told)
+        _log_changes(folder, states, logged)
         running = [each for each in states if each.state == "running"]
         ready = [each for each in states if each.state == "ready"]
         if not running and not ready:
@@ -110,7 +110,7 @@ def cancel_campaign(cfg: CampaignConfig, folder: Path) -> Iterator[str]:
 
 
 def _forgive(cfg: CampaignConfig, folder: Path) -> None:
-    """Give jobs that failed before a new chance: who starts the campaign again has mended something."""
+    """Give jobs that failed before a new chance: who starts the campaign again has fixed something."""
     for each in look(cfg, folder):
         if each.record.failures:
             each.record.failures = 0
@@ -144,11 +144,11 @@ def _note_end(folder: Path, each: JobState, retries: int) -> None:
         log.warning("%s: %s; starting it again", each.job.name, attempt.end)
 
 
-def _tell(folder: Path, states: Sequence[JobState], told: dict[str, str]) -> None:
+def _log_changes(folder: Path, states: Sequence[JobState], logged: dict[str, str]) -> None:
     """Log each job's changes of state, once."""
     for each in states:
-        if each.state in ("running", "finished", "failed", "blocked") and told.get(each.job.name) != each.state:
+        if each.state in ("running", "finished", "failed", "blocked") and logged.get(each.job.name) != each.state:
             accuracy = each.progress.accuracy if each.progress is not None else None
             words = f", {accuracy:.2f} %" if each.state == "finished" and accuracy is not None else ""
             log.info("%s is %s%s", each.job.name, each.state, words)
-            told[each.job.name] = each.state
+            logged[each.job.name] = each.state

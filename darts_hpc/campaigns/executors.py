@@ -47,7 +47,7 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Processes of this machine, one a GPU (or --jobs at once)."""
+    """Processes of this machine, one per GPU (or --jobs at once)."""
 
     name = "local"
 

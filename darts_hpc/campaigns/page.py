@@ -90,7 +90,7 @@ def _epochs(campaign: Campaign) -> str:
             charts = "".join(
                 line_chart(name, curves(Group(title, list(runs)), names)) for name, names in CHARTS.items()
             )
-            parts.append(f'<h3>{title}</h3><p class="muted">One line a run.</p><div class="charts">{charts}</div>')
+            parts.append(f'<h3>{title}</h3><p class="muted">One line per run.</p><div class="charts">{charts}</div>')
     return "".join(parts) + "</section>" if len(parts) > 1 else ""
 
 

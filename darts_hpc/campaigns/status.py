@@ -17,7 +17,7 @@ LIVE_SECONDS = 2.0
 def status_text(folder: Path, states: Sequence[JobState], color: bool = False, height: int | None = None) -> str:
     """Return the table, what it cost so far, and the last lines of what failed.
 
-    height: lines there are; jobs that have nothing to tell are then counted instead of listed.
+    height: lines there are; jobs that are neither running nor failed are then counted instead of listed.
     """
     shown = list(states)
     if height is not None and len(states) + 6 > height:

@@ -24,7 +24,7 @@ class CampaignSearchConfig:
     order: Order = "first_order"
     """Order of the alphas' gradient; both makes two families of searches, ranked apart."""
     search_seeds: tuple[int, ...] = (0, 1, 2, 3)
-    """One search a seed (and order)."""
+    """One search per seed (and order)."""
     random_cells: int = 0
     """Cells drawn at random from the same space, ranked among themselves and trained as the found ones are."""
     random_seed: int = 0
@@ -51,20 +51,20 @@ class CampaignTrainConfig:
     held_out: float = 0.2
     """Share of the training images that the short trainings are ranked on; the test images are not looked at."""
     final_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
-    """One full training of each best cell a seed."""
+    """One full training of each best cell per seed."""
     train_all: bool = False
     """Also train every ranked cell in full once, with the first final seed: the average over cells, and how well the
     ranking foretold the result."""
     baselines: tuple[str, ...] = ("DARTS_V1", "DARTS_V2")
     """Published cells trained under the same recipe."""
     baseline_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
-    """One full training of each baseline a seed."""
+    """One full training of each baseline per seed."""
     imagenet_config: str = flag("", affects="named")
     """Preset of train_imagenet: train the best cells on ImageNet too; empty for no ImageNet."""
     imagenet_flags: str = flag("", affects="named")
     """Flags of train_imagenet that win over its preset."""
     imagenet_seeds: tuple[int, ...] = (0,)
-    """One training on ImageNet of each best cell a seed."""
+    """One training on ImageNet of each best cell per seed."""
 
     def __post_init__(self) -> None:
         check_positive(self, "select_epochs")

@@ -1,4 +1,4 @@
-"""What ranks tell each other beside the collectives: a user's mistake, so that all leave at once and one speaks."""
+"""What ranks report to each other beside the collectives: a user's mistake, for all to exit and one to print."""
 
 import datetime
 import os
@@ -13,7 +13,7 @@ from darts_hpc.distributed.launcher import SECONDS_BETWEEN_LOOKS, RankInfo, stop
 
 SECONDS_TO_LEAVE = 1.0
 """How long a rank may take to leave by itself after another one's mistake."""
-SECONDS_TO_HEAR = 5.0
+SECONDS_TO_ARRIVE = 5.0
 """How long a mistake may take to get to every rank."""
 
 
@@ -51,7 +51,7 @@ class ErrorChannel:
         self._closed.set()
 
     def leave(self, mistake: str) -> None:
-        """Tell every rank of a mistake, and give it time to hear. Returns on rank 0 only: the others end here.
+        """Report a mistake to every rank, and give it time to arrive. Returns on rank 0 only: the others end here.
 
         They end after rank 0 had time to speak: a launcher that sees one gone kills the rest.
         """
@@ -59,7 +59,7 @@ class ErrorChannel:
         with self._lock:
             try:
                 self._looking.compare_set("mistake", "", self._signed(mistake))
-                self._hear()
+                self._acknowledge()
             except (dist.DistError, RuntimeError):  # the store is gone, and with it rank 0
                 pass
         if self.info.rank != 0:
@@ -67,12 +67,12 @@ class ErrorChannel:
             os._exit(2)
 
     def mistake(self) -> str | None:
-        """Return the mistake that a rank told of, if one did so within a moment: it may be why a collective failed."""
-        deadline = time.monotonic() + SECONDS_TO_HEAR / 2
+        """Return the mistake that a rank reported, if one did so within a moment: it may be why a collective failed."""
+        deadline = time.monotonic() + SECONDS_TO_ARRIVE / 2
         while time.monotonic() < deadline:
-            told = self._told()
-            if told is not None:
-                return told
+            reported = self._reported()
+            if reported is not None:
+                return reported
             time.sleep(SECONDS_BETWEEN_LOOKS / 5)
         return None
 
@@ -84,15 +84,15 @@ class ErrorChannel:
     def _signed(self, mistake: str) -> str:
         return mistake if self.info.rank == 0 else f"rank {self.info.rank}: {mistake}"
 
-    def _hear(self) -> None:
-        """Mark this rank as told; rank 0 waits until all are, because the store ends with it."""
-        self._looking.set(f"told/{self.info.rank}", "")
-        everyone = [f"told/{rank}" for rank in range(self.info.size)]
-        deadline = time.monotonic() + SECONDS_TO_HEAR
+    def _acknowledge(self) -> None:
+        """Mark this rank as informed; rank 0 waits until all are, because the store ends with it."""
+        self._looking.set(f"informed/{self.info.rank}", "")
+        everyone = [f"informed/{rank}" for rank in range(self.info.size)]
+        deadline = time.monotonic() + SECONDS_TO_ARRIVE
         while self.info.rank == 0 and not self._looking.check(everyone) and time.monotonic() < deadline:
             time.sleep(SECONDS_BETWEEN_LOOKS / 5)
 
-    def _told(self) -> str | None:
+    def _reported(self) -> str | None:
         with self._lock:
             try:
                 return self._looking.get("mistake").decode() if self._looking.check(["mistake"]) else None
@@ -101,13 +101,13 @@ class ErrorChannel:
 
     def _look_out(self) -> None:
         while not self._closed.wait(SECONDS_BETWEEN_LOOKS):
-            told = self._told()
-            if told is None or self._closed.wait(SECONDS_TO_LEAVE):  # the main thread may be on its way out
+            reported = self._reported()
+            if reported is None or self._closed.wait(SECONDS_TO_LEAVE):  # the main thread may be on its way out
                 continue
             if self.info.rank == 0:
-                print("error:", " ".join(told.split()), file=sys.stderr, flush=True)
+                print("error:", " ".join(reported.split()), file=sys.stderr, flush=True)
             with self._lock:
-                self._hear()
+                self._acknowledge()
             if self.info.rank == 0:
                 stop_restarts()
             os._exit(2)

@@ -14,7 +14,7 @@ from typing import NoReturn
 from darts_hpc.distributed.identity import torchrun_agent
 
 MISTAKE = signal.SIGHUP
-"""What tells torchrun to stop because of a user's mistake; nobody waits for a launcher whose terminal hung up."""
+"""What asks torchrun to stop because of a user's mistake; nobody waits for a launcher whose terminal hung up."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -165,7 +165,7 @@ def _checked(info: RankInfo) -> RankInfo:
 
 def _number(name: str, text: str) -> int:
     if not re.fullmatch(r"\d+", text):
-        raise ValueError(f"{name}={text!r}: expected a whole number, as the launcher sets it; unset or mend it")
+        raise ValueError(f"{name}={text!r}: expected a whole number, as the launcher sets it; unset or correct it")
     return int(text)
 
 

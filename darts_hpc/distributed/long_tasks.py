@@ -39,8 +39,8 @@ def run_on_all(world: World, work: Callable[[], object]) -> None:
     while at_work:
         thread.join(SECONDS_BETWEEN_BEATS)
         at_work = any(world.gather_objects(thread.is_alive()))
-    told = [message for messages in world.gather_objects([str(error) for error in errors]) for message in messages]
+    reported = [message for messages in world.gather_objects([str(error) for error in errors]) for message in messages]
     if errors:
         raise errors[0]
-    if told:
-        raise ValueError(told[0])
+    if reported:
+        raise ValueError(reported[0])

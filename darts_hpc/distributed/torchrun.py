@@ -1,7 +1,7 @@
 """torchrun with the exit code of its workers: python -m darts_hpc.distributed.torchrun takes torchrun's arguments.
 
 torch's own ends with 1 and a traceback of its own code, whatever its workers ended with. Here a user's mistake and a
-stop by a signal, which a worker has told in one line, end with 2 and 128 + n, and nothing more.
+stop by a signal, which a worker has reported in one line, end with 2 and 128 + n, and nothing more.
 """
 
 import signal

@@ -66,11 +66,11 @@ class World:
             channel.leave(str(mistake))
             raise
         except RuntimeError:
-            told = channel.mistake()
-            if told is None:
+            reported = channel.mistake()
+            if reported is None:
                 raise
-            channel.leave(told)
-            raise ValueError(told) from None
+            channel.leave(reported)
+            raise ValueError(reported) from None
         finally:
             channel.close()
 
@@ -177,7 +177,7 @@ def _use(device: torch.device) -> torch.device:
 
 
 def _device_name(device: torch.device) -> str:
-    """Name a device so that two processes can tell whether they have the same one."""
+    """Name a device so that two processes can compare theirs."""
     if device.type == "cpu":
         return "cpu"
     return f"{device} of {socket.gethostname()} {torch.cuda.get_device_properties(device).uuid}"
@@ -189,7 +189,7 @@ def _check_devices(names: Sequence[str]) -> None:
     if gpus and len(gpus) < len(names):
         ranks = ", ".join(str(rank) for rank, name in enumerate(names) if name == "cpu")
         raise ValueError(
-            f"rank {ranks} of {len(names)} found no GPU, and the others did; mend that, or use --device cpu"
+            f"rank {ranks} of {len(names)} found no GPU, and the others did; fix that, or use --device cpu"
         )
     by_gpu: dict[str, int] = {}
     for rank, name in enumerate(gpus):

@@ -87,7 +87,7 @@ def _compared(run: RecordedRun) -> dict[str, object]:
 
 
 def _titles(runs: Sequence[RecordedRun]) -> list[str]:
-    """Say what a reader tells configurations apart by: the usual sizes, then every flag in which they differ."""
+    """Return what distinguishes the configurations: the usual sizes, then every flag in which they differ."""
     titles = []
     for run in runs:
         config = run.config

@@ -53,7 +53,7 @@ def _group(group: Group) -> str:
     parts = [f"<section><h2>{escape(group.title)}</h2>", table(*run_table(group))]
     charts = [line_chart(title, curves(group, names)) for title, names in CHARTS.items()]
     if any(charts):
-        lines = '<p class="muted">One line a run.</p>' if len(group.runs) > 1 else ""
+        lines = '<p class="muted">One line per run.</p>' if len(group.runs) > 1 else ""
         parts.append(f'<h3>Over the epochs</h3>{lines}<div class="charts">{"".join(charts)}</div>')
     for genotype, owners in _cells(group):
         parts.append(cell_section(genotype, owners, alone=len(group.runs) == len(owners)))
@@ -102,7 +102,7 @@ def cell_section(genotype: Genotype, owners: Sequence[RecordedRun], alone: bool)
 def alpha_section(run: RecordedRun, is_open: bool) -> str:
     """Return how a search's alphas evolved, to be folded open."""
     parts = [
-        '<p class="muted">softmax(alpha): how much of an edge each operation has. One small chart an edge, over the '
+        '<p class="muted">softmax(alpha): how much of an edge each operation has. One small chart per edge, over the '
         "epochs; its strongest operation, <code>none</code> aside, is drawn bold and named with its final share. "
         "Blue frames mark the edges that the final cell keeps.</p>",
         _operation_keys(run.primitives),
@@ -170,7 +170,7 @@ def shared_and_own(facts: Mapping[str, Mapping[str, object]]) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table, which on a phone becomes one block a row."""
+    """Return a table, which on a phone becomes one block per row."""
     classes = {FINAL: "headline", BEST: "aside"}
     head = "".join(f'<th class="{classes.get(name, "")}">{escape(name)}</th>' for name in header)
     body = "".join(

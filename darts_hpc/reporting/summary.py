@@ -25,7 +25,9 @@ FINAL = "Final accuracy"
 BEST = "Best epoch (not the result)"
 BEFORE_FIRST_EPOCH = " (before the first epoch)"
 """Stands beside a genotype that nothing has trained yet."""
-BEST_NOTE = "The final epoch is the result. The best epoch is chosen by the very images that judge it, so it flatters."
+BEST_NOTE = (
+    "The final epoch is the result. The best epoch is chosen by the very images that evaluate it, so it flatters."
+)
 
 
 def show(value: float | Statistic | None, kind: str = "plain") -> str:
@@ -47,7 +49,7 @@ def show(value: float | Statistic | None, kind: str = "plain") -> str:
 
 
 def group_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: one row a configuration, over its finished runs."""
+    """Return header and rows: one row per configuration, over its finished runs."""
     header = ["Configuration", "Runs", FINAL, *(title for title, _ in COSTS.values())]
     rows = []
     for group in groups:
@@ -61,13 +63,13 @@ def group_table(groups: Sequence[Group]) -> tuple[list[str], list[list[str]]]:
 
 
 def run_table(group: Group) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows: one row a run of the group."""
+    """Return header and rows: one row per run of the group."""
     header = ["Run", "Seed", "Status", FINAL, BEST, *(title for title, _ in COSTS.values())]
     return header, [_run_row(run) for run in group.runs]
 
 
 def to_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table for the terminal, one block a row: rows are too long for its lines."""
+    """Return a table for the terminal, one block per row: rows are too long for its lines."""
     width = max(map(len, header))
     blocks = ["\n".join(f"{name:<{width}}  {value}" for name, value in zip(header, row, strict=True)) for row in rows]
     return "\n\n".join(blocks)

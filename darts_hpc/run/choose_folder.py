@@ -169,7 +169,7 @@ def _fingerprint(folder: Path) -> dict:
         try:
             return json.loads(manifest.read_bytes())["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: the checkpoint before may tell
+            continue  # damaged: the checkpoint before it may say
     return {}
 
 

@@ -108,7 +108,7 @@ class RecordedRun:
 
     @property
     def best(self) -> float | None:
-        """Highest accuracy of any epoch: for curiosity only, because the images that judge it also chose it."""
+        """Highest accuracy of any epoch: for curiosity only, because the images that evaluate it also chose it."""
         return max((value for value in map(accuracy_of, self.epochs) if value is not None), default=None)
 
 
