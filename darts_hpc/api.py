@@ -12,13 +12,14 @@ from darts_hpc import train, train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.data.sets.table import DATASETS
 from darts_hpc.errors import Stopped
 from darts_hpc.models.classifier import Classifier
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.run.reader import accuracy_of, read_config, read_result
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
+from darts_hpc.suggest import did_you_mean
 
-NUM_CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "digits": 10, "imagenet": 1000}
 SIZES = {False: (36, 20), True: (48, 14)}
 """Channels and cells of the paper's networks, for CIFAR and for ImageNet."""
 TRAININGS = ("train", "train_imagenet")
@@ -85,13 +86,12 @@ def create_model(
         dataset = flags.get("dataset", "imagenet" if entry == "train_imagenet" else dataset)
         init_channels, layers = init_channels or flags["init_channels"], layers or flags["layers"]
         num_classes = num_classes or _num_classes(run)
-    if num_classes is None and dataset not in NUM_CLASSES:
-        raise ValueError(f"dataset {dataset!r} is unknown; choose from {', '.join(NUM_CLASSES)}, or give num_classes")
+    num_classes = num_classes or _num_classes_of(dataset)
     for_imagenet = dataset == "imagenet"
     model = Classifier(
         "imagenet" if for_imagenet else "cifar",
         genotype,
-        num_classes=num_classes or NUM_CLASSES[dataset],
+        num_classes=num_classes,
         init_channels=init_channels or SIZES[for_imagenet][0],
         layers=layers or SIZES[for_imagenet][1],
         drop_path_prob=drop_path_prob,
@@ -132,6 +132,14 @@ def _timm_entry(cell: str, dataset: str) -> Callable[..., nn.Module]:
         return create_model(cell, dataset, drop_path_prob=drop_path_prob, **own).train()
 
     return entry
+
+
+def _num_classes_of(dataset: str) -> int:
+    if dataset not in DATASETS:
+        raise ValueError(f"dataset {dataset!r} is unknown; {did_you_mean(dataset, DATASETS)}")
+    if not DATASETS[dataset].num_classes:
+        raise ValueError(f"dataset {dataset!r}: how many classes it has, only its files say; give num_classes")
+    return DATASETS[dataset].num_classes
 
 
 def _finished(main: Callable[[Any], Path], cfg: Any) -> FinishedRun:

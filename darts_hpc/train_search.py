@@ -14,8 +14,7 @@ from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import BatchSource
 from darts_hpc.data.loading.split import search_split
 from darts_hpc.data.sets.image_set import DataSet
-from darts_hpc.data.sets.load import load_dataset
-from darts_hpc.data.sets.shape import dataset_shape
+from darts_hpc.data.sets.load import dataset_facts, load_dataset
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.explain import choose_form, explaining_out_of_memory
@@ -80,8 +79,8 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
     `primitives` are the candidate operations of each edge, whose names the genotypes take.
     """
     with World.open(cfg.run.device, cfg.run.gpu) as world, ExitStack() as stack:
-        shape = dataset_shape(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
-        plan = plan_search(cfg, shape, world, primitives)
+        facts = dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
+        plan = plan_search(cfg, facts, world, primitives)
         form, why = choose_form(plan, cfg.memory.memory_check, world)
         stack.enter_context(explaining_out_of_memory(plan))
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)

@@ -156,14 +156,14 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
         "every process downloads",
         "fixed: one does, and missing files are named",
         [
-            "unit/data/sets/test_torchvision_sets.py::test_only_the_main_process_downloads_and_all_raise_its_error",
-            "unit/data/sets/test_torchvision_sets.py::test_missing_files_give_one_line_that_says_what_to_place_where",
+            "unit/data/sets/test_torchvision_files.py::test_only_the_main_process_downloads_and_all_raise_its_error",
+            "unit/data/sets/test_torchvision_files.py::test_missing_files_give_one_line_that_says_what_to_place_where",
         ],
     ),
     "B26": (
         "statistics of each data set",
         "kept",
-        ["unit/data/sets/test_torchvision_sets.py::test_pixels_labels_and_statistics_are_those_of_the_files"],
+        ["unit/data/sets/test_torchvision_files.py::test_pixels_labels_and_statistics_are_those_of_the_files"],
     ),
     "B27": (
         "the schedule skips its first rate on newer torch",

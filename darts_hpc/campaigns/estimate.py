@@ -9,17 +9,17 @@ import torch
 
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import JobState
-from darts_hpc.config.shared import TrainModelConfig
+from darts_hpc.config.shared import DataConfig, TrainModelConfig
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.data.sets.load import dataset_facts
+from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
 from darts_hpc.units import readable_duration
 
-IMAGES = {"cifar10": (50_000, 10, 32), "cifar100": (50_000, 100, 32), "svhn": (73_257, 10, 32), "digits": (1437, 10, 8)}
-"""Training images, classes and side in pixels."""
 PASSES = {False: 2, True: 5}
 """Forward-backward passes a search step: first order, and unrolled (paper, equations 7 and 8), 2.5 times as many."""
 PUBLISHED_SECONDS = {"train_search": 0.4 * 86_400, "train": 1.5 * 86_400}
@@ -79,25 +79,39 @@ def published_rates() -> dict[str, float]:
 
 
 def _search(cfg: SearchConfig, unrolled: bool) -> float | None:
-    if cfg.data.dataset not in IMAGES:
+    facts = _facts(cfg.data)
+    if facts is None:
         return None
-    images, classes, side = IMAGES[cfg.data.dataset]
-    forward = _supernet_forward(cfg.model.init_channels, cfg.model.layers, classes, cfg.data.image_size or side)
-    steps = images * cfg.data.train_portion
-    return cfg.run.epochs * forward * (3 * PASSES[unrolled] * steps + images - steps)
+    forward = _supernet_forward(cfg.model.init_channels, cfg.model.layers, facts.num_classes, facts.image_size)
+    steps = facts.num_train * cfg.data.train_portion
+    return cfg.run.epochs * forward * (3 * PASSES[unrolled] * steps + facts.num_train - steps)
 
 
 def _train(cfg: TrainConfig, flags: Mapping[str, str]) -> float | None:
-    if cfg.data.dataset not in IMAGES:
+    facts = _facts(cfg.data)
+    if facts is None:
         return None
-    images, classes, side = IMAGES[cfg.data.dataset]
     try:
         genotype = load_genotype(flags["--arch"])
     except ValueError:  # not found yet: about as large as the paper's
         genotype = GENOTYPES["DARTS"]
-    forward = _network_forward(cfg.model, classes, cfg.data.image_size or side, genotype)
-    kept = 1 - float(flags.get("--held_out", 0))
-    return int(flags.get("--epochs", cfg.run.epochs)) * forward * images * (3 * kept + 0.2)
+    forward = _network_forward(cfg.model, facts.num_classes, facts.image_size, genotype)
+    held_out = float(flags.get("--held_out", 0)) * facts.num_train
+    images = 3 * (facts.num_train - held_out) + (held_out or facts.num_test)
+    return int(flags.get("--epochs", cfg.run.epochs)) * forward * images
+
+
+def _facts(cfg: DataConfig) -> DatasetFacts | None:
+    return _facts_of(cfg.dataset, cfg.data, cfg.image_size)
+
+
+@cache
+def _facts_of(name: str, root: Path, image_size: int | None) -> DatasetFacts | None:
+    """Return how large a data set is; None for one that can't be looked at, as before its files are there."""
+    try:
+        return dataset_facts(name, root, image_size)
+    except (ValueError, OSError):
+        return None
 
 
 @cache

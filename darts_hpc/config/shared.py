@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from darts_hpc.config.checks import (
     MAX_SEED,
@@ -14,9 +14,13 @@ from darts_hpc.config.checks import (
     check_positive,
 )
 from darts_hpc.config.flags import flag
+from darts_hpc.data.sets.table import IN_MEMORY
 from darts_hpc.units import parse_bytes
 
-Dataset = Literal["cifar10", "cifar100", "svhn", "digits", "folder"]
+if TYPE_CHECKING:
+    Dataset = str
+else:
+    Dataset = Literal[IN_MEMORY]
 
 
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from darts_hpc.config.shared import MemoryConfig
 from darts_hpc.config.train_search import SearchConfig
-from darts_hpc.data.sets.shape import DataShape
+from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.available import FreeMemory, free_memory
 from darts_hpc.memory.predict import CUDA_BLOCK, Step
@@ -114,7 +114,7 @@ class MemoryPlan:
 
 
 def plan_search(
-    cfg: SearchConfig, shape: DataShape, world: World, primitives: tuple[str, ...] = PRIMITIVES
+    cfg: SearchConfig, facts: DatasetFacts, world: World, primitives: tuple[str, ...] = PRIMITIVES
 ) -> MemoryPlan:
     """Return the plan of a search among `primitives`; every rank asks for it."""
     sync_bn = cfg.runtime.sync_bn and world.size > 1
@@ -133,9 +133,9 @@ def plan_search(
         checkpoint_cells=cfg.model.checkpoint_cells,
         unrolled_method=cfg.arch_optim.unrolled_method if cfg.arch_optim.unrolled else None,
         layers=cfg.model.layers,
-        num_classes=shape.num_classes,
-        image_size=shape.image_size,
-        num_images=shape.num_images,
+        num_classes=facts.num_classes,
+        image_size=facts.image_size,
+        num_images=facts.num_train + facts.num_test,
         primitives=primitives,
         sync_bn=sync_bn,
         precision=cfg.runtime.precision,

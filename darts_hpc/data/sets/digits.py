@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from darts_hpc.data.sets.image_set import DataSet, ImageSet, channel_statistics
+from darts_hpc.data.sets.table import DATASETS
 from darts_hpc.distributed.world import World
 
 NATIVE_SIZE, LEVELS = 8, 16
-DEFAULT_SIZE = 16
 
 
-def load_digits(root: Path, image_size: int | None, world: World | None) -> DataSet:
-    """Return the digits, scaled up from 8x8 with 17 grey levels to image_size (16) with three equal channels.
+def load(root: Path, image_size: int | None, world: World | None) -> DataSet:
+    """Return the digits, scaled up from 8x8 with 17 grey levels to image_size with three equal channels.
 
     1,437 images train and 360 test: a fixed stratified split that is stored with them. `root` is not used.
     Raises ValueError when the package's file is damaged.
@@ -30,7 +30,8 @@ def load_digits(root: Path, image_size: int | None, world: World | None) -> Data
             pixels, labels, test = (torch.from_numpy(stored[name]) for name in ("images", "labels", "test"))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{file} is missing or damaged ({error}); install darts_hpc again") from None
-    images, labels = _enlarge(pixels, image_size or DEFAULT_SIZE), labels.long()
+    size = image_size or DATASETS["digits"].image_size
+    images, labels = _enlarge(pixels, size), labels.long()
     mean, std = channel_statistics(images[~test])
     return DataSet(
         name="digits",
@@ -39,7 +40,7 @@ def load_digits(root: Path, image_size: int | None, world: World | None) -> Data
         test=ImageSet(images[test], labels[test]),
         mean=mean,
         std=std,
-        crop_padding=max(1, (image_size or DEFAULT_SIZE) // NATIVE_SIZE),
+        crop_padding=max(1, size // NATIVE_SIZE),
         flip=False,  # a mirrored 2 is no 2
     )
 

@@ -8,12 +8,13 @@ import torch
 from PIL import Image
 
 from darts_hpc.data.sets.image_set import DataSet, ImageSet, channel_statistics
+from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 
 
-def load_folder(root: Path, image_size: int | None, world: World | None) -> DataSet:
+def load(root: Path, image_size: int | None, world: World | None) -> DataSet:
     """Return the images under `root`, each resized by its shorter side and cropped to the centre at image_size.
 
     All of them are held in memory. Raises ValueError for a missing part, a class in one part and not in the other, a
@@ -30,11 +31,11 @@ def load_folder(root: Path, image_size: int | None, world: World | None) -> Data
     )
 
 
-def count_images(root: Path) -> tuple[int, int]:
-    """Return how many images lie under `root`, and in how many classes. Raises ValueError as load_folder does."""
+def count(root: Path, image_size: int | None) -> DatasetFacts:
+    """Count images and classes under `root` without opening an image. Raises ValueError as load does."""
     train_folder, test_folder, classes = _parts(root)
-    files = [_files(folder / name) for folder in (train_folder, test_folder) for name in classes]
-    return sum(map(len, files)), len(classes)
+    num_train, num_test = (sum(len(_files(part / name)) for name in classes) for part in (train_folder, test_folder))
+    return DatasetFacts(num_train, num_test, image_size or 0, len(classes))
 
 
 def _parts(root: Path) -> tuple[Path, Path, tuple[str, ...]]:
@@ -87,4 +88,4 @@ def _decode(path: Path, size: int) -> np.ndarray:
             left, top = (width - size) // 2, (height - size) // 2
             return np.asarray(image.crop((left, top, left + size, top + size)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} can't be read as an image ({error}); mend or remove it") from None
+        raise ValueError(f"{path} can't be read as an image ({error}); repair or remove it") from None

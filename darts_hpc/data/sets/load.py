@@ -1,22 +1,13 @@
-"""From --dataset to a data set in memory."""
+"""From --dataset to a data set in memory, or to what is known of it before."""
 
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
-from darts_hpc.data.sets.digits import load_digits
-from darts_hpc.data.sets.folder import load_folder
 from darts_hpc.data.sets.image_set import DataSet
-from darts_hpc.data.sets.torchvision_sets import load_cifar10, load_cifar100, load_svhn
+from darts_hpc.data.sets.table import DATASETS, IN_MEMORY, DatasetFacts
 from darts_hpc.distributed.world import World
 from darts_hpc.suggest import did_you_mean
-
-# name -> load(root, image_size, world)
-DATASETS = {
-    "cifar10": load_cifar10,
-    "cifar100": load_cifar100,
-    "svhn": load_svhn,
-    "digits": load_digits,
-    "folder": load_folder,
-}
 
 
 def load_dataset(name: str, root: Path, *, image_size: int | None = None, world: World | None = None) -> DataSet:
@@ -24,6 +15,22 @@ def load_dataset(name: str, root: Path, *, image_size: int | None = None, world:
 
     Raises ValueError, one line, for an unknown name and for missing or damaged files, saying which to place where.
     """
-    if name not in DATASETS:
-        raise ValueError(f"--dataset {name!r} is unknown; {did_you_mean(name, DATASETS)}")
-    return DATASETS[name](root, image_size, world)
+    return _module(name).load(root, image_size, world)
+
+
+def dataset_facts(name: str, root: Path, image_size: int | None = None) -> DatasetFacts:
+    """Return what load_dataset would give, without reading an image; only a folder's files are counted.
+
+    Raises ValueError as load_dataset does.
+    """
+    module, facts = _module(name), DATASETS[name]
+    if not facts.num_train:
+        return module.count(root, image_size)
+    return facts._replace(image_size=image_size or facts.image_size)
+
+
+def _module(name: str) -> ModuleType:
+    """Import the file of a data set, which is called as its row of the table is."""
+    if name not in IN_MEMORY:
+        raise ValueError(f"--dataset {name!r} is unknown; {did_you_mean(name, IN_MEMORY)}")
+    return import_module(f"{__package__}.{name}")

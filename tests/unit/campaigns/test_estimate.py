@@ -44,7 +44,7 @@ def test_a_short_training_on_part_of_the_images_costs_its_share(jobs):
     short, whole = seconds["select-first_order-seed0"], seconds["final-best_of_first_order-seed0"]
     kept = 1 - CFG.train.held_out
     assert short is not None and whole is not None
-    assert short / whole == pytest.approx(60 / 600 * (3 * kept + 0.2) / 3.2)
+    assert short / whole == pytest.approx(60 / 600 * (3 * kept + (1 - kept)) / 3.2)
 
 
 def test_once_a_search_is_done_the_others_are_estimated_at_its_pace(jobs):
@@ -57,7 +57,33 @@ def test_once_a_search_is_done_the_others_are_estimated_at_its_pace(jobs):
     assert seconds["final-DARTS_V2-seed0"] == pytest.approx(1.5 * DAY)  # no training is done yet
 
 
-def test_a_data_set_of_unknown_size_has_no_estimate(jobs):
-    data = replace(SearchConfig().data, dataset="folder", image_size=32)
-    seconds, _ = estimate_seconds(jobs, {**PRESETS, "search.yaml": replace(SearchConfig(), data=data)}, [])
-    assert seconds["search-first_order-seed0"] is None and seconds["final-DARTS_V2-seed0"] is not None
+def search_seconds(jobs: list[Job], **data: Any) -> float | None:
+    """What a search on other images is estimated at."""
+    cfg = replace(SearchConfig(), data=replace(SearchConfig().data, **data))
+    return estimate_seconds(jobs, {**PRESETS, "search.yaml": cfg}, [])[0]["search-first_order-seed0"]
+
+
+@pytest.mark.parametrize("name", ["cifar100", "svhn", "digits"])
+def test_a_data_set_costs_what_its_images_and_their_size_do(jobs, name: str):
+    published, seconds = search_seconds(jobs, dataset="cifar10"), search_seconds(jobs, dataset=name)
+    num_train, side = {"cifar100": (50_000, 32), "svhn": (73_257, 32), "digits": (1_437, 16)}[name]
+    assert published is not None and seconds is not None
+    assert seconds / published == pytest.approx(num_train / 50_000 * (side / 32) ** 2, rel=0.01)
+
+
+def test_the_size_that_is_asked_for_counts(jobs):
+    default, large = search_seconds(jobs, dataset="digits"), search_seconds(jobs, dataset="digits", image_size=32)
+    assert default is not None and large == pytest.approx(4 * default, rel=0.01)
+
+
+def test_the_images_of_a_folder_are_counted_and_one_that_is_not_there_has_no_estimate(jobs, tmp_path: Path):
+    assert search_seconds(jobs, dataset="folder", image_size=16, data=tmp_path / "missing") is None
+    for part, number in (("train", 6), ("val", 2)):
+        for name in ("ant", "bee"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(number):
+                (tmp_path / part / name / f"{i}.png").touch()
+    counted = search_seconds(jobs, dataset="folder", image_size=16, data=tmp_path)
+    digits = search_seconds(jobs, dataset="digits")
+    assert counted is not None and digits is not None
+    assert counted / digits == pytest.approx(12 / 1_437, rel=0.01)

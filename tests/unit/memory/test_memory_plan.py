@@ -7,7 +7,7 @@ import torch
 from ranks import on_ranks
 
 from darts_hpc.config.train_search import SearchConfig
-from darts_hpc.data.sets.shape import DataShape
+from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import ExplainedError
 from darts_hpc.memory.available import FreeMemory
@@ -147,7 +147,7 @@ def forms_where_one_rank_has_no_triton() -> tuple[str, str]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("darts_hpc.models.supernet.fast.fused.probe", probe)
             patch.setattr("darts_hpc.memory.plan.memory_to_use", lambda *_: FreeMemory(1e12, "has"))
-            made = plan_search(SearchConfig(), DataShape(100, 8, 10), gpu)
+            made = plan_search(SearchConfig(), DatasetFacts(80, 20, 8, 10), gpu)
     return made.step.supernet, made.fallback or ""
 
 
