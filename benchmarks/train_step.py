@@ -25,7 +25,7 @@ from darts_hpc.data.loading.batches import Batch
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
-from darts_hpc.training.imagenet_loop import StepConfig, train_step
+from darts_hpc.training.loops import StepConfig, train_step
 from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl
 from darts_hpc.training.precision import Precision
 

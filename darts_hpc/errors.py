@@ -22,6 +22,10 @@ class Stopped(Exception):
         self.number, self.folder = number, folder
 
 
+class Diverged(ValueError):
+    """A number that a run goes on from, or reports, is not finite any more."""
+
+
 REFUSALS = (
     "out of memory",
     "can't allocate memory",

@@ -2,29 +2,31 @@
 
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from darts_hpc.config.cli import given_flags, parse_config, run_entry, value_of
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
+from darts_hpc.config.shared import ComputeConfig
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.load import open_validation
-from darts_hpc.data.loading.batches import BatchSource, Loader
+from darts_hpc.data.loading.batches import Loader
+from darts_hpc.data.loading.sources import eval_source
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
+from darts_hpc.errors import Diverged
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import load_original
+from darts_hpc.run.metrics import Meter
 from darts_hpc.run.reader import read_config
 from darts_hpc.run.weights import read_weights
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.loops import evaluate
-from darts_hpc.training.precision import Precision, choose_precision
+from darts_hpc.training.precision import Precision, choose_precision, memory_format
 
 
 def main(cfg: EvaluateConfig) -> None:
@@ -34,17 +36,16 @@ def main(cfg: EvaluateConfig) -> None:
         cfg = with_network_of_run(cfg, given_flags())
     genotype = load_genotype(cfg.arch)
     with World.open(cfg.device, cfg.gpu) as world:
+        precision = Precision(choose_precision(cfg.compute.precision, world.device), world.device)
         data = load_dataset(cfg.dataset, cfg.data, image_size=cfg.image_size, world=world)
         network = DerivedNetwork("cifar", cfg.init_channels, data.num_classes, cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, data.image_size))
         load_original(network, state)
-        network = network.to(world.device).to(memory_format=torch.channels_last)
-        source = BatchSource(
-            data, data.test, batch_size=cfg.batch_size, seed=cfg.seed, device=world.device,
-            rank=world.rank, world_size=world.size,
-        )  # fmt: skip
-        report("test", f"images of {data.name}", network, source, world)
+        network, layout = network.to(world.device), memory_format(cfg.compute.channels_last)
+        source = eval_source(data, data.test, cfg.batch_size, cfg.seed, world)
+        meter = evaluate(network.to(memory_format=layout), source, precision=precision, memory_format=layout)
+        report("test", f"images of {data.name}", meter, source, world)
 
 
 def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
@@ -54,28 +55,31 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
         cfg = with_imagenet_network_of_run(cfg, given_flags())
     genotype = load_genotype(cfg.arch)
     with World.open(cfg.device, cfg.gpu) as world:
-        precision = Precision(choose_precision(cfg.precision, world.device), world.device)
+        precision = Precision(choose_precision(cfg.compute.precision, world.device), world.device)
         source, classes = open_validation(cfg.data, cfg.seed, world)
         network = DerivedNetwork("imagenet", cfg.init_channels, len(classes), cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, cfg.data.image_size))
         load_original(network, state)
-        network = network.to(world.device).to(memory_format=torch.channels_last)
+        network, layout = network.to(world.device), memory_format(cfg.compute.channels_last)
+        meter = evaluate(network.to(memory_format=layout), source, precision=precision, memory_format=layout)
         images = "made-up images" if cfg.data.loader == "synthetic" else "images of ImageNet"
-        report("validation", images, network, source, world, precision)
+        report("validation", images, meter, source, world)
 
 
-def report(
-    kind: str, images: str, network: nn.Module, source: Loader, world: World, precision: Precision | None = None
-) -> None:
-    """Classify every image once, on whichever rank it lies, and print the accuracy over all of them.
+def report(kind: str, images: str, meter: Meter, source: Loader, world: World) -> None:
+    """Print the accuracy over all images, each classified once, on whichever rank it lies.
 
-    Raises ValueError where damage has left no image.
+    Raises ValueError where damage has left no image, and Diverged where the loss is not finite.
     """
-    meter = evaluate(network, source, precision=precision)
     test, num_images = meter.compute(world), meter.count(world)
     if not num_images:
         raise ValueError(f"each of the {source.num_samples} {images} is damaged; mend them, or test on others")
+    if not math.isfinite(test["loss"]):
+        raise Diverged(
+            f"the {kind} loss is {test['loss']}: expected a number; the training of these weights diverged, or "
+            "--precision has not enough range for them (try fp32)"
+        )
     if world.is_main:
         print(
             f"{kind} accuracy {test['accuracy']:.2f} % on {num_images} {images} "
@@ -94,6 +98,7 @@ def with_network_of_run(cfg: EvaluateConfig, given: Collection[str]) -> Evaluate
         init_channels=trained.model.init_channels,
         layers=trained.model.layers,
         auxiliary=trained.model.auxiliary,
+        compute=with_compute_of_run(cfg.compute, trained.runtime, given),
         **images,
     )
 
@@ -112,8 +117,15 @@ def with_imagenet_network_of_run(cfg: EvaluateImageNetConfig, given: Collection[
         init_channels=trained.model.init_channels,
         layers=trained.model.layers,
         auxiliary=trained.model.auxiliary,
+        compute=with_compute_of_run(cfg.compute, trained.runtime, given),
         data=dataclasses.replace(trained.data, **ours),
     )
+
+
+def with_compute_of_run(asked: ComputeConfig, runtime: ComputeConfig, given: Collection[str]) -> ComputeConfig:
+    """Return the run's number formats and layouts, by which its own accuracy comes out; given flags win."""
+    names = [item.name for item in dataclasses.fields(ComputeConfig)]
+    return ComputeConfig(**{name: getattr(asked if name in given else runtime, name) for name in names})
 
 
 def is_imagenet(argv: Sequence[str]) -> bool:

@@ -10,8 +10,8 @@ import torch
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_search import SearchConfig, SearchDataConfig
-from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import BatchSource
+from darts_hpc.data.loading.sources import eval_source, training_source
 from darts_hpc.data.loading.split import search_split
 from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.load import dataset_facts, load_dataset
@@ -31,6 +31,7 @@ from darts_hpc.space.genotypes import PRIMITIVES, Genotype
 from darts_hpc.training.cuda_graph import build_search_step
 from darts_hpc.training.loops import evaluate, search_epoch
 from darts_hpc.training.optim import MomentumByName, build_sgd, set_learning_rate
+from darts_hpc.training.precision import choose_precision, memory_format
 from darts_hpc.training.schedule import cosine_learning_rate
 from darts_hpc.training.seeding import seed_everything
 
@@ -42,19 +43,10 @@ def search_sources(
 ) -> tuple[BatchSource, BatchSource, BatchSource]:
     """Return the batches that train the weights, those that train the alphas, and the latter's images unchanged."""
     weight_ids, alpha_ids = search_split(data.train.labels, cfg.train_portion, seed, cfg.split)
-    augmentation = Augmentation(data.crop_padding, data.flip, cfg.cutout_length if cfg.cutout else 0)
-    common: dict[str, Any] = {
-        "batch_size": cfg.batch_size,
-        "seed": seed,
-        "device": world.device,
-        "rank": world.rank,
-        "world_size": world.size,
-    }
-    training: dict[str, Any] = {"augmentation": augmentation, "shuffle": True, "drop_last": True}
     return (
-        BatchSource(data, data.train, sample_ids=weight_ids, **training, **common),
-        BatchSource(data, data.train, sample_ids=alpha_ids, **training, **common),
-        BatchSource(data, data.train, sample_ids=alpha_ids, **common),
+        training_source(data, cfg, seed, world, weight_ids),
+        training_source(data, cfg, seed, world, alpha_ids),
+        eval_source(data, data.train, cfg.batch_size, seed, world, alpha_ids),
     )
 
 
@@ -79,6 +71,8 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
     `primitives` are the candidate operations of each edge, whose names the genotypes take.
     """
     with World.open(cfg.run.device, cfg.run.gpu) as world, ExitStack() as stack:
+        precision = choose_precision(cfg.runtime.precision, world.device)
+        layout = memory_format(cfg.runtime.channels_last)
         facts = dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
         plan = plan_search(cfg, facts, world, primitives)
         form, why = choose_form(plan, cfg.memory.memory_check, world)
@@ -95,7 +89,7 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
             primitives=primitives,
             checkpoint_cells=form.checkpoint_cells,
         )
-        supernet = supernet.to(world.device).to(memory_format=torch.channels_last)
+        supernet = supernet.to(world.device).to(memory_format=layout)
         if cfg.runtime.sync_bn:
             synchronise_batch_norm(supernet, world)
         world.broadcast_([weight.detach() for weight in supernet.weights()])
@@ -110,7 +104,7 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
         state = {"supernet": supernet, "optimizer": MomentumByName(optimizer, supernet), "architect": architect}
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
         space = {} if primitives == PRIMITIVES else {"primitives": list(primitives)}
-        agreed = fingerprint(cfg, data.fingerprint(), **space)
+        agreed = fingerprint(cfg, data.fingerprint(), precision=precision, **space)
         with Run.open("train_search", cfg.run, config_yaml, agreed, world, supernet.primitives) as run:
             log.info("%s", why)
             step = build_search_step(
@@ -126,7 +120,7 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
                 train = search_epoch(
                     supernet, step, optimizer, weight_source, alpha_source, run, cfg.runtime.replica_check
                 )
-                valid = evaluate(supernet, valid_source, run)
+                valid = evaluate(supernet, valid_source, run, memory_format=layout)
                 numbers = {
                     **prefixed("train", train.compute(world)),
                     **prefixed("valid", valid.compute(world)),

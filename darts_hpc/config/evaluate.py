@@ -8,13 +8,12 @@ from darts_hpc.config.checks import (
     MAX_BATCH_SIZE,
     MAX_SEED,
     check_at_most,
-    check_choice,
     check_device,
     check_network,
     check_not_negative,
     check_positive,
 )
-from darts_hpc.config.shared import Dataset, PrecisionName, check_images
+from darts_hpc.config.shared import ComputeConfig, Dataset, check_images
 from darts_hpc.config.train_imagenet import ImageNetDataConfig
 
 
@@ -50,6 +49,7 @@ class EvaluateConfig:
     """Unused: a test reports once, at its end."""
     seed: int = 0
     """Seed, as in the original; a test draws no random numbers."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
     gpu: int = 0
@@ -88,8 +88,7 @@ class EvaluateImageNetConfig:
     """Unused: a test reports once, at its end."""
     seed: int = 0
     """Seed, as in the original; a test draws no random numbers."""
-    precision: PrecisionName = "fp32"
-    """auto (bf16 on GPUs that compute in it), bf16, fp16, or fp32."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
     gpu: int = 0
@@ -97,7 +96,6 @@ class EvaluateImageNetConfig:
 
     def __post_init__(self) -> None:
         check_network(self)
-        check_choice(self, "precision", PrecisionName)
         check_not_negative(self, "seed")
         check_at_most(self, MAX_SEED, "seed")
         check_device(self)

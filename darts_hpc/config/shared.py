@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from darts_hpc.config.checks import (
+    MAX_BATCH_SIZE,
     MAX_SEED,
     check_at_most,
     check_choice,
@@ -26,6 +27,9 @@ else:
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 
 
+OptimizerImpl = Literal["auto", "fused", "foreach", "apex"]
+
+
 MemoryCheck = Literal["auto", "warn", "off"]
 
 
@@ -43,9 +47,13 @@ class DataConfig:
     """Blank one random square in each training image."""
     cutout_length: int = 16
     """Side of that square in pixels."""
+    batch_size: int = 64
+    """Images a step in each process."""
 
     def __post_init__(self) -> None:
         check_images(self)
+        check_positive(self, "batch_size")
+        check_at_most(self, MAX_BATCH_SIZE, "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +97,27 @@ class SgdConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrainOptimConfig(SgdConfig):
+    """SGD on the weights; its learning rate ends at zero."""
+
+    label_smooth: float = 0.0
+    """Share of a label that is spread evenly over all classes; validation takes plain labels."""
+    global_batch_size: int | None = None
+    """Images an update of the weights, over all processes and accumulated batches; --batch_size times the number of
+    processes when left out."""
+    optimizer_impl: OptimizerImpl = "foreach"
+    """auto (fused on GPUs, foreach elsewhere), fused, foreach, or apex (its FusedSGD, built from source)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "optimizer_impl", OptimizerImpl)
+        if self.global_batch_size is not None:
+            check_positive(self, "global_batch_size")
+        if not 0 <= self.label_smooth < 1:
+            raise ValueError(f"--label_smooth {self.label_smooth}: expected a share from 0 up to, but not including, 1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
     """What a step may take."""
 
@@ -111,14 +140,24 @@ class MemoryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuntimeConfig:
-    """How steps are computed, and by how many processes; --batch_size is that of each of them."""
+class ComputeConfig:
+    """Number formats and layouts."""
 
     precision: PrecisionName = "fp32"
     """auto (bf16 on GPUs that compute in it), bf16, fp16 (with loss scaling), or fp32; weights, alphas and BatchNorm's
     statistics stay float32."""
     channels_last: bool = flag(True, affects="last_bits")
-    """Keep images and weights in the layout that convolutions prefer."""
+    """Keep images and weights in the layout that convolutions prefer; the supernet's fast form has a layout of its
+    own."""
+
+    def __post_init__(self) -> None:
+        check_choice(self, "precision", PrecisionName)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig(ComputeConfig):
+    """How steps are computed, and by how many processes; --batch_size is that of each of them."""
+
     compile: bool = flag(False, affects="last_bits")
     """Compile the network, or the cells of a search, with torch.compile: minutes at the start, faster steps."""
     sync_bn: bool = False
@@ -128,7 +167,7 @@ class RuntimeConfig:
     """Steps between two checks that all processes hold the same weights (and alphas); 0 for none."""
 
     def __post_init__(self) -> None:
-        check_choice(self, "precision", PrecisionName)
+        super().__post_init__()
         check_not_negative(self, "replica_check")
 
 

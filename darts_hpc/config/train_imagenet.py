@@ -6,7 +6,14 @@ from typing import Literal
 
 from darts_hpc.config.checks import MAX_BATCH_SIZE, check_at_most, check_choice, check_not_negative, check_positive
 from darts_hpc.config.flags import flag
-from darts_hpc.config.shared import PrecisionName, RunConfig, RuntimeConfig, SgdConfig, TrainModelConfig
+from darts_hpc.config.shared import (
+    OptimizerImpl,
+    PrecisionName,
+    RunConfig,
+    RuntimeConfig,
+    TrainModelConfig,
+    TrainOptimConfig,
+)
 
 ImageNetLoader = Literal["dali", "torchvision", "synthetic"]
 
@@ -18,9 +25,6 @@ Decode = Literal["auto", "gpu", "cpu"]
 
 
 LearningRateSchedule = Literal["step", "linear", "cosine"]
-
-
-OptimizerImpl = Literal["auto", "fused", "foreach", "apex"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +95,7 @@ class ImageNetModelConfig(TrainModelConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageNetOptimConfig(SgdConfig):
+class ImageNetOptimConfig(TrainOptimConfig):
     """SGD on the weights, its learning rates and its batches."""
 
     learning_rate: float = 0.1
@@ -108,22 +112,14 @@ class ImageNetOptimConfig(SgdConfig):
     """Epochs between two such factors."""
     warmup_epochs: int = 0
     """Epochs over which the rate is raised, in equal parts; PC-DARTS takes 5 for batches above 256."""
-    global_batch_size: int | None = None
-    """Images an update of the weights, over all processes and accumulated batches; --batch_size times the number of
-    processes when left out."""
     optimizer_impl: OptimizerImpl = "auto"
-    """auto (fused on GPUs), fused, foreach, or apex (its FusedSGD, built from source)."""
+    """auto (fused on GPUs, foreach elsewhere), fused, foreach, or apex (its FusedSGD, built from source)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "lr_schedule", LearningRateSchedule)
-        check_choice(self, "optimizer_impl", OptimizerImpl)
         check_positive(self, "gamma", "decay_period")
         check_not_negative(self, "warmup_epochs")
-        if self.global_batch_size is not None:
-            check_positive(self, "global_batch_size")
-        if not 0 <= self.label_smooth < 1:
-            raise ValueError(f"--label_smooth {self.label_smooth}: expected a share from 0 up to, but not including, 1")
 
 
 @dataclass(frozen=True, kw_only=True)

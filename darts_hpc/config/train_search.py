@@ -3,14 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from darts_hpc.config.checks import (
-    MAX_BATCH_SIZE,
-    check_at_most,
-    check_choice,
-    check_network,
-    check_not_negative,
-    check_positive,
-)
+from darts_hpc.config.checks import check_choice, check_network, check_not_negative
 from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import DataConfig, MemoryConfig, RunConfig, RuntimeConfig, SgdConfig
 
@@ -28,7 +21,7 @@ class SearchDataConfig(DataConfig):
     """Images, their augmentation, and their split between weights and alphas."""
 
     batch_size: int = 64
-    """Images a step: one such batch for the alphas, then one for the weights."""
+    """Images a step in each process: one such batch for the alphas, then one for the weights."""
     train_portion: float = 0.5
     """Share of the training images that trains the weights; the rest trains the alphas."""
     split: Split = "stratified"
@@ -36,8 +29,6 @@ class SearchDataConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_positive(self, "batch_size")
-        check_at_most(self, MAX_BATCH_SIZE, "batch_size")
         check_choice(self, "split", Split)
         if not 0 < self.train_portion < 1:
             raise ValueError(

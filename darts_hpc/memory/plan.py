@@ -15,6 +15,7 @@ from darts_hpc.models.supernet.fast.kernels.stage_convolutions import MOST_CHANN
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.training.cuda_graph import why_not_graph
+from darts_hpc.training.precision import choose_precision
 from darts_hpc.units import parse_bytes, readable_bytes
 
 METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
@@ -138,7 +139,7 @@ def plan_search(
         num_images=facts.num_train + facts.num_test,
         primitives=primitives,
         sync_bn=sync_bn,
-        precision=cfg.runtime.precision,
+        precision=choose_precision(cfg.runtime.precision, world.device),
         optim=cfg.optim,
         device=world.device.type,
         cuda_graph=cfg.runtime.cuda_graph and world.device.type == "cuda" and why_not_graph(world) is None,

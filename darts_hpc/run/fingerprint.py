@@ -26,11 +26,14 @@ class Fingerprint:
     defaults: dict[str, object] = field(default_factory=dict)
     may_differ: Collection[str] = ROUNDING
     """Names whose difference only warns."""
+    ignored: Collection[str] = ()
+    """Names of a checkpoint's that are not compared: an older version kept more of them."""
 
     def differences(self, saved: Mapping[str, object]) -> dict[str, str]:
         """Return, by name, in words, where a checkpoint's values are others than these."""
         theirs = {**self.defaults, **saved}
         names = [name for name in {**saved, **self.values} if theirs.get(name) != self.values.get(name)]
+        names = [name for name in names if name not in self.ignored]
         return {name: f"{name}: {theirs.get(name)} in the checkpoint, {self.values.get(name)} now" for name in names}
 
 
@@ -44,7 +47,9 @@ def fingerprint(cfg: Any, data_digest: str, **replaced: object) -> Fingerprint:
         {name: value for name, value in flat(config).items() if name not in not_compared}
         for config in (cfg, type(cfg)())
     )
-    return Fingerprint({**flags, **replaced, "data_digest": data_digest}, defaults, may_differ(cfg))
+    # what a default means was not written down by an older run: here and now it means the same
+    defaults |= {name: value for name, value in replaced.items() if name in defaults and flags[name] == defaults[name]}
+    return Fingerprint({**flags, **replaced, "data_digest": data_digest}, defaults, may_differ(cfg), not_compared)
 
 
 def may_differ(cfg: Any) -> frozenset[str]:

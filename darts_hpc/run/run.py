@@ -17,7 +17,7 @@ from darts_hpc.distributed.identity import earlier_identities, identities, proce
 from darts_hpc.distributed.launcher import job_name
 from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
-from darts_hpc.errors import RolledBack, Stopped
+from darts_hpc.errors import Diverged, RolledBack, Stopped
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.run.checkpoint import (
     Checkpoint,
@@ -27,6 +27,7 @@ from darts_hpc.run.checkpoint import (
 )
 from darts_hpc.run.choose_folder import RUNS, Asker, choose_run_folder, given_folder, sign
 from darts_hpc.run.fingerprint import Fingerprint, check_fingerprint
+from darts_hpc.run.finite import FirstUnsound, first_not_finite, first_number_not_finite
 from darts_hpc.run.folder import command_line, environment, logging_to
 from darts_hpc.run.interrupt import Interrupt, name_of
 from darts_hpc.run.metrics import Meter
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
 """Environment variable: where a job script wants to be told that a stopped run should go on in a job of its own."""
+LOWER = {"search": "--learning_rate or --arch_learning_rate", "training": "--learning_rate"}
+"""What helps against divergence."""
 
 
 class Run:
@@ -75,6 +78,7 @@ class Run:
         self.entry, self.folder, self.cfg, self.fingerprint, self.world = entry, folder, cfg, fingerprint, world
         self.epoch = self.step = self.global_step = 0
         self.meter = Meter(world.device)
+        self._first_unsound = FirstUnsound(world.device)
         self.recorder, self.window = recorder, recorder.window
         self._newest, self._checkpoints = newest, CheckpointStore(folder / "checkpoints")
         self._interrupt, self._consensus = interrupt, StopConsensus(world)
@@ -173,21 +177,36 @@ class Run:
                     and self.step < steps_per_epoch
                 ):
                     self.save()
+            self.check_steps()
             if self.window.images:
                 self.recorder.performance(self.epoch, self.global_step)
 
-    def report_step(self, optimizer: torch.optim.Optimizer, numbers: Mapping[str, Tensor], num_images: int) -> None:
-        """Record this epoch's averages, the rate and `numbers` (0-d, on the device), every report_freq steps."""
+    def report_step(
+        self, optimizer: torch.optim.Optimizer, numbers: Mapping[str, Tensor], num_images: int, finite: Tensor
+    ) -> None:
+        """Record this epoch's averages, the rate and `numbers` (0-d, on the device), every report_freq steps.
+
+        `finite`, a bool on the device, says whether the run can go on from this step. Raises Diverged, at the next
+        report, where it can't.
+        """
         self.window.add(num_images)
+        self._first_unsound.add(self.step + 1, finite)
         if (self.step + 1) % self.cfg.report_freq:
             return
+        self.check_steps()
         train = self.meter.compute(self.world)
         rate = {"learning_rate": float(optimizer.param_groups[0]["lr"])}
         read = {name: value.item() for name, value in numbers.items()}
         self.recorder.step(self.epoch, self.global_step + 1, self._total_steps, train, {**rate, **read})
 
     def finish_epoch(self, numbers: Mapping[str, Any], genotype: Genotype | None = None) -> None:
-        """Record an epoch's numbers and its genotype, move on to the next epoch, and save."""
+        """Record an epoch's numbers and its genotype, move on to the next epoch, and save.
+
+        Raises Diverged, and records nothing, where a number is not finite; a training loss may be in fp16.
+        """
+        checked = {name: value for name, value in numbers.items() if not name.startswith("train/")}
+        if name := first_number_not_finite(checked):
+            raise self._diverged(f"{name} is not finite after step {self.step}")
         self.recorder.epoch(self.epoch, self.global_step, numbers)
         if genotype is not None:
             self.record_genotype("epoch_end", genotype)
@@ -226,14 +245,41 @@ class Run:
             why = "not a step was done since the start" if saved else "the checkpoint could not be written"
             log.warning("no requeue asked for, because %s", why)
 
+    def check_steps(self) -> None:
+        """Raise Diverged if a step of this epoch was not finite. Every rank calls it; waits for the device."""
+        if first := self._first_unsound.read(self.world):
+            raise self._diverged(f"the loss or a gradient is not finite in step {first}")
+
+    def _diverged(self, what: str) -> Diverged:
+        word = "search" if self.entry == "train_search" else "training"
+        return Diverged(
+            f"the {word} diverged: {what} of epoch {self.epoch + 1}; its last checkpoint, if there is one, is from "
+            f"before that. Start afresh with a lower {LOWER[word]}"
+        )
+
+    def _save_rolled_back(self) -> bool:
+        try:
+            return self.world.size == 1 and self.save()  # other ranks are still in the step, and can't answer
+        except Diverged as error:
+            log.error("%s", error)
+            return False
+
     def save(self) -> bool:
-        """Write a checkpoint. A full disk and the like is told, and the run goes on: the last good checkpoint stays."""
+        """Write a checkpoint. Where the disk is full or the like, that is logged, and the last good one stays.
+
+        Raises Diverged, and writes nothing, where a step or anything to be saved is not finite.
+        """
+        self.check_steps()
+        objects = {name: part.state_dict() for name, part in self._state.items()}
+        not_finite = [name for name in self.world.gather_objects(first_not_finite(objects)) if name]
+        if not_finite:
+            raise self._diverged(f"{not_finite[0]} is not finite after step {self.step}")
         ranks, meter = self.world.gather_objects(rank_state(self._state, self.world)), self.world.sum(self.meter.totals)
         if not self.world.is_main:
             return True
         try:
             state = {
-                "objects": {name: part.state_dict() for name, part in self._state.items()},
+                "objects": objects,
                 "position": {"epoch": self.epoch, "step": self.step, "global_step": self.global_step},
                 "meter": meter,
                 **self.recorder.state_dict(),
@@ -287,7 +333,7 @@ class Run:
         if isinstance(error, Stopped):
             log.info("%s; go on with: %s", error, self._resume_hint())
         elif isinstance(error, RolledBack):
-            saved = self.world.size == 1 and self.save()  # the other ranks are still in the step, and can't answer
+            saved = self._save_rolled_back()
             log.error(
                 "out of memory in epoch %d after %d steps, %s; go on, with less, with: %s",
                 self.epoch + 1, self.step, "saved" if saved else "the last checkpoint stands", self._resume_hint(),

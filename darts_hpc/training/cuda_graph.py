@@ -12,6 +12,7 @@ from darts_hpc.models.supernet.fast.fused import FusedSuperNet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
 from darts_hpc.training.compile import compile_modules
+from darts_hpc.training.precision import choose_precision, memory_format
 from darts_hpc.training.rollback import Rollback
 from darts_hpc.training.search_step import SearchStep, StepNumbers, search_step
 
@@ -35,6 +36,7 @@ def build_search_step(
     Compiles the cells where `cfg` says so. A step that runs out of memory is taken back (Rollback). Sets torch's TF32
     switches, and moves the optimizer's learning rate to the device for a graph.
     """
+    precision, layout = choose_precision(cfg.precision, world.device), memory_format(cfg.channels_last)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.tf32
     if cfg.compile:
         compile_modules(supernet.cells, world.device)
@@ -43,7 +45,7 @@ def build_search_step(
 
     def step(train: LabelledImages, valid: LabelledImages) -> StepNumbers:
         return search_step(
-            supernet, architect, optimizer, train, valid, grad_clip=grad_clip, world=world, precision=cfg.precision
+            supernet, architect, optimizer, train, valid, grad_clip=grad_clip, world=world, precision=precision
         )
 
     run: SearchStep = step
@@ -53,11 +55,15 @@ def build_search_step(
         else:
             hold_learning_rate_on(world.device, optimizer)
             run = GraphedStep(step)
+
+    def laid_out(batch: LabelledImages) -> LabelledImages:
+        return batch[0].contiguous(memory_format=layout), batch[1]
+
     rollback = Rollback(supernet, architect, optimizer)
 
     def whole(train: LabelledImages, valid: LabelledImages) -> StepNumbers:
         with rollback:
-            return run(train, valid)
+            return run(laid_out(train), laid_out(valid))
 
     return whole
 

@@ -1,16 +1,19 @@
 """The loops: one epoch of search or training, one evaluation."""
 
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from darts_hpc.data.loading.batches import BatchSource, Loader
+from darts_hpc.data.loading.batches import Batch, BatchSource, Loader
 from darts_hpc.distributed.replicas import check_replicas
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.run.metrics import Meter
+from darts_hpc.training.data_parallel import synchronised
 from darts_hpc.training.precision import Precision
 from darts_hpc.training.rollback import between_steps
 from darts_hpc.training.search_step import SearchStep
@@ -31,7 +34,7 @@ def search_epoch(
     """Alternate alpha and weight steps over the weights' half of the data (paper, algorithm 1); return its meter.
 
     The alphas' half is cycled through without replacement, in step with the global step. Every `replica_check` steps
-    all ranks compare their alphas and weights. Raises ValueError where they differ.
+    all ranks compare their alphas and weights. Raises ValueError where they differ, and Diverged as Run does.
     """
     supernet.train()
     for step in run.steps(weight_source.steps_per_epoch):
@@ -41,50 +44,102 @@ def search_epoch(
         numbers = step_search(train[:2], valid[:2])
         run.meter.update(numbers.loss, numbers.logits, train.labels)
         norms = {"grad_norm/weights": numbers.weight_norm, "grad_norm/alphas": numbers.alpha_norm}
-        run.report_step(optimizer, norms, num_images=len(train.labels))
+        finite = torch.stack([numbers.loss, *norms.values()]).isfinite().all()
+        run.report_step(optimizer, norms, num_images=len(train.labels), finite=finite)
         if replica_check and (step + 1) % replica_check == 0:
             check_replicas({**supernet.named_alphas(), **supernet.named_weights()}, run.world)
     return run.meter
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepConfig:
+    """What a training step does with its batches."""
+
+    batch_size: int
+    """Images of a batch on this rank."""
+    accumulate: int = 1
+    """Batches of this rank whose gradients make one step."""
+    auxiliary_weight: float = 0.4
+    label_smooth: float = 0.0
+    grad_clip: float = 5.0
+    memory_format: torch.memory_format = torch.channels_last
+
+
 def train_epoch(
     network: nn.Module,
-    optimizer: torch.optim.SGD,
-    source: BatchSource,
-    auxiliary_weight: float,
-    grad_clip: float,
+    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+    recipe: StepConfig,
+    precision: Precision,
     run: "Run",
+    replica_check: int = 0,
 ) -> Meter:
-    """Train a derived network for one epoch; return its meter."""
+    """Train for one epoch, from the step where the run stands; return this rank's meter.
+
+    network: under DDP where there are several ranks. Batches that don't fill a step at the end are left out. Every
+    `replica_check` steps all ranks compare their weights. Raises ValueError where they differ, and Diverged as Run
+    does.
+    """
     network.train()
-    weights = list(network.parameters())
-    for step in run.steps(source.steps_per_epoch):
-        images, labels, keys = source.batch(run.epoch, step)
-        logits, logits_auxiliary = network(images, keys)
-        loss = F.cross_entropy(logits, labels)
-        total = loss
-        if logits_auxiliary is not None:
-            total = loss + auxiliary_weight * F.cross_entropy(logits_auxiliary, labels)
-        total.backward()
-        run.world.average_gradients_(weights)
-        norm = nn.utils.clip_grad_norm_(weights, grad_clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        run.meter.update(total.detach(), logits, labels)
-        run.report_step(optimizer, {"grad_norm/weights": norm}, num_images=len(labels))
+    weights = dict(network.named_parameters())
+    batches = run.window.wait.timed(loader.batches(run.epoch, run.step * recipe.accumulate))
+    for step in run.steps(loader.steps_per_epoch // recipe.accumulate):
+        loss, norm = train_step(network, optimizer, batches, recipe, precision, list(weights.values()), run.meter)
+        numbers = {"grad_norm/weights": norm, **precision.numbers()}
+        num_images = recipe.batch_size * recipe.accumulate
+        run.report_step(optimizer, numbers, num_images, finite=precision.is_sound(loss, norm))
+        if replica_check and (step + 1) % replica_check == 0:
+            check_replicas(weights, run.world)
     return run.meter
 
 
+def train_step(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Batch],
+    recipe: StepConfig,
+    precision: Precision,
+    weights: Sequence[nn.Parameter],
+    meter: Meter,
+) -> tuple[Tensor, Tensor]:
+    """Update the weights once, by the mean gradient of the next batches.
+
+    Returns the sum of the batches' losses, and the gradient's norm before clipping, both 0-d.
+    """
+    losses = []
+    for index in range(recipe.accumulate):
+        images, labels, keys = next(batches)
+        images = images.to(torch.promote_types(weights[0].dtype, torch.float32), memory_format=recipe.memory_format)
+        with synchronised(network, on=index == recipe.accumulate - 1):
+            with precision.autocast():
+                logits, logits_auxiliary = network(images, keys)
+                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smooth)
+                if logits_auxiliary is not None:
+                    auxiliary = F.cross_entropy(logits_auxiliary, labels, label_smoothing=recipe.label_smooth)
+                    loss = loss + recipe.auxiliary_weight * auxiliary
+            precision.backward(loss / recipe.accumulate)
+        meter.update(loss.detach(), logits, labels)
+        losses.append(loss.detach())
+    return sum(losses[1:], losses[0]), precision.clip_and_step(optimizer, weights, recipe.grad_clip)
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, source: Loader, run: "Run | None" = None, precision: Precision | None = None) -> Meter:
+def evaluate(
+    model: nn.Module,
+    source: Loader,
+    run: "Run | None" = None,
+    precision: Precision | None = None,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Meter:
     """Return this rank's meter of one pass in evaluation mode; a run may be stopped between two batches."""
     model.eval()
     meter = Meter(source.device)
     with between_steps():
         for images, labels, _ in source.batches(0):
             if len(labels):  # a rank may have none of the last batch
+                images = images.to(torch.promote_types(images.dtype, torch.float32), memory_format=memory_format)
                 with precision.autocast() if precision else nullcontext():
-                    output = model(images.to(torch.promote_types(images.dtype, torch.float32)))
+                    output = model(images)
                     logits = output[0] if isinstance(output, tuple) else output
                     meter.update(F.cross_entropy(logits, labels), logits, labels)
             if run is not None:

@@ -1,4 +1,4 @@
-"""Number formats of a training step: float32, or autocast to bfloat16 or float16, the latter with loss scaling."""
+"""Number formats of a step: float32, or autocast to bfloat16 or float16, the latter with loss scaling. And layouts."""
 
 import logging
 from collections.abc import Sequence
@@ -30,16 +30,21 @@ def choose_precision(asked: str, device: torch.device) -> str:
     return asked
 
 
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """Return the layout of images and weights that --channels_last asks for."""
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
 class Precision:
     """Autocast, loss scaling and the optimizer's step in one number format.
 
     `skipped` counts, on the device, the steps whose gradient was not finite. In fp16 the scaler leaves such a step out:
     weights and momentum stay, and the scale is halved. Every rank does so alike, as gradients are averaged before.
-    Learning rates are functions of the epoch, and so don't know of it.
+    Learning rates are functions of the epoch, and so don't know of it. In other formats such a step ends the run.
     """
 
-    def __init__(self, name: str, device: torch.device):
-        self.name, self.device = name, device
+    def __init__(self, name: str, device: torch.device, reports_skipped: bool = True):
+        self.name, self.device, self.reports_skipped = name, device, reports_skipped
         self.scaler = torch.amp.GradScaler(device.type, enabled=name == "fp16")
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
 
@@ -63,19 +68,23 @@ class Precision:
         self.skipped += ~norm.isfinite()
         return norm
 
-    def check_finite(self) -> None:
-        """Raise ValueError if the training diverged: a step with a gradient that is not finite was taken, or in fp16
-        none fits any more, however small its scale. Waits for the device.
+    def numbers(self) -> dict[str, Tensor]:
+        """Return what a run reports of it: the steps skipped so far, unless it was built to keep quiet."""
+        return {"skipped_steps": self.skipped} if self.reports_skipped else {}
+
+    def is_sound(self, loss: Tensor, norm: Tensor) -> Tensor:
+        """Return whether a run can go on from a step of this loss and gradient norm (0-d), as a bool on the device.
+
+        Both have to be finite; in fp16, where an overflow is business as usual, a scale has to be left that fits.
         """
-        if self.scaler.get_scale() < LEAST_SCALE if self.name == "fp16" else self.skipped:
-            raise ValueError(
-                "the gradient is no longer finite: the training diverged. Go on from the last checkpoint, or start "
-                "afresh, with a lower --learning_rate or a longer --warmup_epochs"
-            )
+        if self.name == "fp16":
+            scale = self.scaler._get_scale_async()  # get_scale waits for the device
+            assert scale is not None  # there was a backward
+            return (scale >= LEAST_SCALE).all()
+        return loss.isfinite() & norm.isfinite()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scale, and what decides when it changes. Raises as check_finite: such weights are no good."""
-        self.check_finite()
+        """Return the scale, and what decides when it changes."""
         return {"scaler": self.scaler.state_dict(), "skipped": self.skipped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import DataWait, gpu_utilisation
 from darts_hpc.space.genotypes import load_genotype
-from darts_hpc.training.imagenet_loop import StepConfig, train_step
+from darts_hpc.training.loops import StepConfig, train_step
 from darts_hpc.training.optim import build_sgd, build_sgd_of
 from darts_hpc.training.precision import Precision, choose_precision
 

@@ -18,6 +18,7 @@ from darts_hpc.models.state_dicts import load_original
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.search.derive import derive_genotype
 from darts_hpc.space.genotypes import PRIMITIVES, load_genotype, parse_genotype
+from darts_hpc.training import train_network
 
 pytestmark = pytest.mark.slow
 TENSORBOARD = [flag for flag in TINY if flag != "--no-tensorboard"]
@@ -138,13 +139,13 @@ def test_the_report_names_the_final_accuracy_of_both_runs(searched, trained, tmp
 
 def test_drop_path_rises_linearly_and_never_reaches_its_full_rate(tmp_path, monkeypatch):
     seen = []
-    original = train.train_epoch
+    original = train_network.train_epoch
 
     def spy(network, *args):
-        seen.append(network.drop_path_prob)
+        seen.append(float(network.drop_path_prob))
         return original(network, *args)
 
-    monkeypatch.setattr(train, "train_epoch", spy)
+    monkeypatch.setattr(train_network, "train_epoch", spy)
     flags = [*TINY, "--arch", "DARTS_V1", "--drop_path_prob", "0.4", "--epochs", "4", "--save", str(tmp_path / "run")]
     train.main(parse_config(TrainConfig, flags))
     assert seen == pytest.approx([0.0, 0.1, 0.2, 0.3])

@@ -141,6 +141,7 @@ IMAGENET_DATA = {
     "synthetic_images": 1_281_167,
     "synthetic_classes": 1000,
 }
+COMPUTE = {"precision": "fp32", "channels_last": True}
 OURS = {
     SearchConfig: {
         "dataset": "cifar10",
@@ -168,6 +169,14 @@ OURS = {
         "dataset": "cifar10",
         "image_size": None,
         "held_out": 0.0,
+        "label_smooth": 0.0,
+        "global_batch_size": None,
+        "optimizer_impl": "foreach",
+        "precision": "fp32",
+        "channels_last": True,
+        "compile": False,
+        "sync_bn": False,
+        "replica_check": 100,
         "resume": "none",
         "device": "auto",
         "checkpoint_freq": 0,
@@ -192,8 +201,8 @@ OURS = {
         "tensorboard": True,
         "deterministic": False,
     },
-    EvaluateImageNetConfig: {**IMAGENET_DATA, "dataset": "imagenet", "precision": "fp32", "device": "auto"},
-    EvaluateConfig: {"dataset": "cifar10", "image_size": None, "device": "auto"},
+    EvaluateImageNetConfig: {**IMAGENET_DATA, "dataset": "imagenet", **COMPUTE, "device": "auto"},
+    EvaluateConfig: {"dataset": "cifar10", "image_size": None, **COMPUTE, "device": "auto"},
 }
 
 PREPARE = {"source": "a", "destination": "b", "num_threads": 4}

@@ -8,8 +8,8 @@ import torch
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.distributed.world import World
-from darts_hpc.train_imagenet import step_config
 from darts_hpc.training.schedule import imagenet_learning_rate
+from darts_hpc.training.train_network import step_config
 
 FOLDER = Path(__file__).parents[3] / "configs" / "imagenet"
 PRESETS = {

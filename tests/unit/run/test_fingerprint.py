@@ -45,13 +45,13 @@ def test_a_flag_may_differ_in_a_resumed_run_as_its_config_declares(entry: str, n
 @pytest.mark.parametrize(("entry", "name"), FLAGS)
 def test_the_declarations_are_these(entry: str, name: str):
     unused = entry == "train_search" and name == "drop_path_prob"
-    elastic = entry == "train_imagenet" and name == "batch_size"
+    elastic = entry != "train_search" and name == "batch_size"
     wanted = "" if name in NOT_COMPARED or unused else "warns" if name in WARNS or elastic else "refuses"
     assert outcome(RUNS[entry], name) == wanted
 
 
 def test_only_where_the_global_batch_decides_may_the_number_of_processes_differ():
-    assert "world_size" in may_differ(ImageNetConfig())
+    assert "world_size" in may_differ(ImageNetConfig()) and "world_size" in may_differ(TrainConfig())
     assert "world_size" not in may_differ(SearchConfig())
 
 
@@ -80,6 +80,14 @@ def test_a_flag_that_the_checkpoint_does_not_know_counts_as_having_its_default(c
     changed = replace(now, values={**now.values, "cutout_length": 8})
     with pytest.raises(ValueError, match=r"\(cutout_length: 16 in the checkpoint, 8 now\)"):
         check_fingerprint(older, changed)
+
+
+def test_what_a_default_means_is_no_difference_to_a_checkpoint_that_does_not_know_the_flag():
+    now = fingerprint(TrainConfig(), "digest", global_batch_size=96)
+    older = {name: value for name, value in now.values.items() if name != "global_batch_size"}
+    assert not now.differences(older)
+    assert now.differences({**older, "global_batch_size": 192})
+    assert not now.differences({**older, "report_freq": 7})  # which older checkpoints hold
 
 
 def test_the_same_configuration_on_another_machine_is_the_same():

@@ -9,7 +9,7 @@ import torch
 
 from darts_hpc.data.sets.load import load_dataset
 
-FILE = Path(str(resources.files("darts_hpc.data"))) / "digits.npz"
+FILE = Path(str(resources.files("darts_hpc.data.sets"))) / "digits.npz"
 
 
 def test_1437_digits_train_and_360_test_in_every_class():

@@ -1,0 +1,30 @@
+"""The two ways in which a loop takes the images of a data set: shuffled and augmented, or in order and unchanged."""
+
+from torch import Tensor
+
+from darts_hpc.config.shared import DataConfig
+from darts_hpc.data.loading.augment import Augmentation
+from darts_hpc.data.loading.batches import BatchSource
+from darts_hpc.data.sets.image_set import DataSet, ImageSet
+from darts_hpc.distributed.world import World
+
+
+def training_source(
+    data: DataSet, cfg: DataConfig, seed: int, world: World, sample_ids: Tensor | None = None
+) -> BatchSource:
+    """Return this rank's shuffled, augmented batches of the training images, or of some; all batches are whole."""
+    return BatchSource(
+        data, data.train, batch_size=cfg.batch_size, seed=seed, device=world.device, sample_ids=sample_ids,
+        augmentation=Augmentation(data.crop_padding, data.flip, cfg.cutout_length if cfg.cutout else 0),
+        shuffle=True, drop_last=True, rank=world.rank, world_size=world.size,
+    )  # fmt: skip
+
+
+def eval_source(
+    data: DataSet, part: ImageSet, batch_size: int, seed: int, world: World, sample_ids: Tensor | None = None
+) -> BatchSource:
+    """Return this rank's batches of a part of the data, or of some of it: each image once, in order, unchanged."""
+    return BatchSource(
+        data, part, batch_size=batch_size, seed=seed, device=world.device, sample_ids=sample_ids,
+        rank=world.rank, world_size=world.size,
+    )  # fmt: skip

@@ -1,0 +1,167 @@
+"""Train the network of a found cell, from its first epoch to its result: what train and train_imagenet share."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
+from darts_hpc.data.imagenet.list.quarantine import Quarantine
+from darts_hpc.data.loading.batches import Batch, Loader
+from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
+from darts_hpc.distributed.world import World
+from darts_hpc.models.costs import measure_costs
+from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.state_dicts import export_original
+from darts_hpc.run.fingerprint import fingerprint
+from darts_hpc.run.recorder import prefixed
+from darts_hpc.run.run import Run, check_run_folder
+from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.training.compile import compile_modules
+from darts_hpc.training.data_parallel import data_parallel
+from darts_hpc.training.loops import StepConfig, evaluate, train_epoch
+from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl, set_learning_rate
+from darts_hpc.training.precision import Precision, choose_precision, memory_format
+from darts_hpc.training.seeding import seed_everything
+
+log = logging.getLogger("darts_hpc")
+
+
+class TrainingData(NamedTuple):
+    """The images of a training."""
+
+    train: Loader
+    eval: Loader
+    eval_name: str
+    """What the images are that the network is judged by: test or valid."""
+    stem: str
+    """Of the network that fits them, a name in models.derived.STEMS."""
+    image_size: int
+    classes: tuple[str, ...]
+    digest: str
+    """A checkpoint must agree with it."""
+    preprocessing: Mapping[str, object]
+    """What has to be done to an image before the network sees it, beside its size; for result.json."""
+    quarantine: Quarantine | None = None
+    """Where damaged images are counted, if there may be some."""
+
+
+def train_network(
+    entry: str,
+    cfg: TrainConfig | ImageNetConfig,
+    config_yaml: str,
+    open_data: Callable[[World], TrainingData],
+    learning_rate: Callable[[int], float],
+) -> Path:
+    """Train the derived network, and return its run folder. The last epoch's accuracy is the result.
+
+    Args:
+        entry: name of the entry point.
+        config_yaml: `cfg`, as the run folder keeps it.
+        open_data: called on every rank, once flags and run folder are known to be good.
+        learning_rate: of an epoch, 0-based.
+
+    Raises:
+        ValueError: a user's mistake, one line. Diverged, which is one, when numbers are no longer finite.
+    """
+    with World.open(cfg.run.device, cfg.run.gpu) as world:
+        genotype = load_genotype(cfg.model.arch)
+        recipe = step_config(cfg, world)
+        asked = cfg.runtime.precision
+        precision = Precision(choose_precision(asked, world.device), world.device, reports_skipped=asked != "fp32")
+        optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
+        check_run_folder(cfg.run, world)
+        data = open_data(world)
+        if data.train.steps_per_epoch < recipe.accumulate:
+            raise ValueError(
+                f"--global_batch_size {cfg.optim.global_batch_size} is more than the {data.train.num_samples} images "
+                "of an epoch; lower it"
+            )
+        seed_everything(cfg.run.seed, cfg.run.deterministic)
+        model = cfg.model
+        network = DerivedNetwork(
+            data.stem, model.init_channels, len(data.classes), model.layers, model.auxiliary, genotype
+        )
+        costs = measure_costs(network, data.image_size)
+        network.to(world.device).to(memory_format=recipe.memory_format)
+        if cfg.runtime.sync_bn:
+            synchronise_batch_norm(network, world, once_differentiable=True)
+        optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
+        if cfg.runtime.compile:
+            compile_modules([network], world.device)
+        parallel = data_parallel(network, blank_batch(recipe, data.image_size, world), precision, world)
+        state = {"network": network, "optimizer": optimizer, "precision": precision}
+        chosen = {
+            "arch": genotype.to_dict(),
+            "precision": precision.name,
+            "optimizer_impl": optimizer_impl,
+            "global_batch_size": recipe.batch_size * recipe.accumulate * world.size,
+        }
+        with Run.open(entry, cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world) as run:
+            if run.is_fresh:
+                run.record_genotype("before_first_epoch", genotype)
+            log.info("%s; %s", costs, describe(chosen, recipe, world))
+            for epoch in run.epochs(state):
+                rate = learning_rate(epoch)
+                set_learning_rate(optimizer, rate)
+                network.set_drop_path(model.drop_path_prob * epoch / cfg.run.epochs)
+                train = train_epoch(parallel, optimizer, data.train, recipe, precision, run, cfg.runtime.replica_check)
+                average_running_statistics_(network, world)
+                judgement = evaluate(network, data.eval, run, precision, recipe.memory_format)
+                if data.quarantine is not None:
+                    data.quarantine.join(world)
+                numbers = {
+                    **prefixed("train", train.compute(world)),
+                    **prefixed(data.eval_name, judgement.compute(world)),
+                    "learning_rate": rate,
+                }
+                run.finish_epoch(numbers)
+            preprocessing = {
+                "image_size": data.image_size,
+                "classes": list(data.classes),
+                "channels": "RGB, (B, 3, H, W), scaled to 0..1, then normalised",
+                **data.preprocessing,
+            }
+            facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype), **costs._asdict()}
+            run.finish({**facts, "preprocessing": preprocessing}, {"weights.pt": export_original(network)})
+    return run.folder
+
+
+def step_config(cfg: TrainConfig | ImageNetConfig, world: World) -> StepConfig:
+    """Return how a step uses its batches. Raises ValueError when they can't make the global batch."""
+    together = cfg.data.batch_size * world.size
+    wanted = cfg.optim.global_batch_size or together
+    if wanted % together:
+        share, rest = divmod(wanted, world.size)
+        fitting = max((size for size in range(1, cfg.data.batch_size + 1) if share % size == 0), default=1)
+        way_out = f"a number of processes that divides {wanted}" if rest else f"--batch_size {fitting}"
+        raise ValueError(
+            f"--global_batch_size {wanted} is no multiple of --batch_size {cfg.data.batch_size} times {world.size} "
+            f"processes; take {way_out}"
+        )
+    return StepConfig(
+        batch_size=cfg.data.batch_size,
+        accumulate=wanted // together,
+        auxiliary_weight=cfg.model.auxiliary_weight,
+        label_smooth=cfg.optim.label_smooth,
+        grad_clip=cfg.optim.grad_clip,
+        memory_format=memory_format(cfg.runtime.channels_last),
+    )
+
+
+def blank_batch(recipe: StepConfig, image_size: int, world: World) -> Batch:
+    """Return a batch of the training's shape."""
+    images = torch.zeros(recipe.batch_size, 3, image_size, image_size, device=world.device)
+    labels = torch.zeros(recipe.batch_size, dtype=torch.int64, device=world.device)
+    return Batch(images.to(memory_format=recipe.memory_format), labels, labels)
+
+
+def describe(chosen: Mapping[str, Any], recipe: StepConfig, world: World) -> str:
+    """Return what the run does with its machines, in words."""
+    return (
+        f"{chosen['precision']}, {chosen['optimizer_impl']} SGD, {chosen['global_batch_size']} images per step: "
+        f"{world.size} processes x {recipe.batch_size} images x {recipe.accumulate}"
+    )
