@@ -33,7 +33,7 @@ from darts_hpc.training.loops import evaluate, search_epoch
 from darts_hpc.training.optim import MomentumByName, build_sgd, set_learning_rate
 from darts_hpc.training.precision import choose_precision, memory_format
 from darts_hpc.training.schedule import cosine_learning_rate
-from darts_hpc.training.seeding import seed_everything
+from darts_hpc.training.seeding import seed_everything, settings_restored
 
 log = logging.getLogger("darts_hpc")
 
@@ -70,7 +70,7 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
 
     `primitives` are the candidate operations of each edge, whose names the genotypes take.
     """
-    with World.open(cfg.run.device, cfg.run.gpu) as world, ExitStack() as stack:
+    with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored(), ExitStack() as stack:
         precision = choose_precision(cfg.runtime.precision, world.device)
         layout = memory_format(cfg.runtime.channels_last)
         facts = dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)

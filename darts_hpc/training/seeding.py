@@ -1,8 +1,13 @@
-"""Random numbers and algorithms: fast, or the same to the last bit."""
+"""Random numbers and algorithms: fast, or the same to the last bit; and torch's settings, put back after a run."""
 
+import importlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
@@ -14,5 +19,28 @@ def seed_everything(seed: int, deterministic: bool) -> None:
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = not deterministic
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ.setdefault(WORKSPACE, ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@contextmanager
+def settings_restored() -> Iterator[None]:
+    """On leaving, put back what a run sets for the whole process, so that the next one in it starts alike.
+
+    That is cuDNN's choice of algorithms, deterministic algorithms, TF32, and the number of graphs torch.compile keeps.
+    """
+    dynamo = importlib.import_module("torch._dynamo").config  # seconds, which the first step would take otherwise
+    backends, workspace, graphs = torch.backends, os.environ.get(WORKSPACE), dynamo.recompile_limit
+    benchmark, cudnn_tf32, tf32 = backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = benchmark, cudnn_tf32
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        dynamo.recompile_limit = graphs
+        os.environ.pop(WORKSPACE, None)
+        if workspace is not None:
+            os.environ[WORKSPACE] = workspace

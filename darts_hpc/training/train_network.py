@@ -25,7 +25,7 @@ from darts_hpc.training.data_parallel import data_parallel
 from darts_hpc.training.loops import StepConfig, evaluate, train_epoch
 from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl, set_learning_rate
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
-from darts_hpc.training.seeding import seed_everything
+from darts_hpc.training.seeding import seed_everything, settings_restored
 
 log = logging.getLogger("darts_hpc")
 
@@ -67,7 +67,7 @@ def train_network(
     Raises:
         ValueError: a user's mistake, one line. Diverged, which is one, when numbers are no longer finite.
     """
-    with World.open(cfg.run.device, cfg.run.gpu) as world:
+    with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored():
         genotype = load_genotype(cfg.model.arch)
         recipe = step_config(cfg, world)
         asked = cfg.runtime.precision
