@@ -15,7 +15,7 @@ from darts_hpc.data.loading.sources import eval_source, training_source
 from darts_hpc.data.loading.split import search_split
 from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.load import dataset_facts, load_dataset
-from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
+from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.explain import choose_form, explaining_out_of_memory
 from darts_hpc.memory.plan import plan_search
@@ -120,6 +120,7 @@ def main(cfg: SearchConfig, primitives: tuple[str, ...] = PRIMITIVES) -> Path:
                 train = search_epoch(
                     supernet, step, optimizer, weight_source, alpha_source, run, cfg.runtime.replica_check
                 )
+                average_running_statistics_(supernet, world)
                 valid = evaluate(supernet, valid_source, run, memory_format=layout)
                 numbers = {
                     **prefixed("train", train.compute(world)),

@@ -1,0 +1,111 @@
+"""Flags that train, train_search and train_imagenet share do in each what they say."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ranks import on_ranks
+from run_entries import TINY
+from torch import nn
+
+from darts_hpc import evaluate as evaluate_entry
+from darts_hpc import train, train_search
+from darts_hpc.config.cli import parse_config
+from darts_hpc.config.evaluate import EvaluateConfig
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.data.sets.load import load_dataset
+from darts_hpc.distributed.world import World
+from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.train_search import search_sources
+from darts_hpc.training.loops import evaluate
+
+ENTRIES: dict[str, tuple[Any, type, type[nn.Module], list[str]]] = {
+    "train": (train.main, TrainConfig, DerivedNetwork, [*TINY, "--image_size", "4", "--arch", "DARTS_V1"]),
+    "train_search": (
+        *(train_search.main, SearchConfig, RelaxedNetwork),
+        [*TINY, "--image_size", "4", "--supernet", "plain", "--memory_check", "off"],
+    ),
+}
+
+
+def run(name: str, folder: Path, *flags: object) -> dict[str, float]:
+    """Run an entry for one epoch in this process; return its last numbers."""
+    main, cls, _, small = ENTRIES[name]
+    torch.set_num_threads(1)
+    main(parse_config(cls, [*small, "--epochs", "1", *map(str, flags), "--save", f"{folder}/"]))
+    return json.loads((folder / "result.json").read_text())["final"]
+
+
+def test_two_processes_of_train_report_the_accuracy_of_the_weights_that_they_save(tmp_path, capsys, monkeypatch):
+    final = on_ranks(2, run, "train", tmp_path / "run", "--batch_size", 120)[0]
+    evaluate_entry.main(parse_config(EvaluateConfig, ["--model_path", str(tmp_path / "run"), "--device", "cpu"]))
+    said = capsys.readouterr().out
+    assert f"accuracy {final['test/accuracy']:.2f} %" in said and f"loss {final['test/loss']:.4f}" in said
+
+
+def test_two_processes_of_a_search_report_the_accuracy_of_the_weights_that_they_save(tmp_path):
+    final = on_ranks(2, run, "train_search", tmp_path / "run", "--batch_size", 120)[0]
+    supernet, world = build_supernet("plain", 4, 3, 10), World(torch.device("cpu"))
+    state = {
+        name: tensor
+        for file in ("weights.pt", "alphas.pt")
+        for name, tensor in torch.load(tmp_path / "run" / file, weights_only=True).items()
+    }
+    supernet.load_state_dict(state)
+    cfg = parse_config(SearchConfig, ENTRIES["train_search"][3])
+    data = load_dataset("digits", Path(), image_size=4)
+    found = evaluate(supernet, search_sources(data, cfg.data, cfg.run.seed, world)[2]).compute(world)
+    assert found["accuracy"] == pytest.approx(final["valid/accuracy"], abs=1e-9)
+    assert found["loss"] == pytest.approx(final["valid/loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_images_and_weights_have_the_layout_that_is_asked_for(name, tmp_path, monkeypatch):
+    network, seen = ENTRIES[name][2], set()
+    call = network.__call__
+
+    def spy(self, images, *args):
+        if images.device.type != "meta":
+            kernels = [weight for weight in self.parameters() if weight.dim() == 4 and min(weight.shape[1:3]) > 1]
+            tensors = [images, *kernels]
+            seen.add(tuple(t.is_contiguous(memory_format=torch.channels_last) for t in tensors))
+        return call(self, images, *args)
+
+    monkeypatch.setattr(network, "__call__", spy)
+    for flag, expected in (("--channels_last", True), ("--no_channels_last", False)):
+        seen.clear()
+        run(name, tmp_path / flag, flag)
+        assert len(seen) == 1 and set(seen.pop()) == {expected}
+
+
+def test_train_takes_a_global_batch_a_number_format_and_smooth_labels(tmp_path):
+    plain = run("train", tmp_path / "plain")
+    halves = run("train", tmp_path / "halves", "--batch_size", 120, "--global_batch_size", 240)
+    assert len((tmp_path / "halves" / "metrics.jsonl").read_text().splitlines()) == 6  # 5 steps, and the epoch
+    assert halves["train/loss"] == pytest.approx(plain["train/loss"], rel=0.05) and halves != plain
+    assert run("train", tmp_path / "auto", "--precision", "auto") == plain  # on a CPU
+    assert run("train", tmp_path / "bf16", "--precision", "bf16")["train/loss"] == pytest.approx(
+        plain["train/loss"], rel=0.05
+    )
+    assert run("train", tmp_path / "smooth", "--label_smooth", 0.3)["test/loss"] != plain["test/loss"]
+
+
+def test_a_search_resolves_auto_to_what_the_device_computes_in(tmp_path):
+    runs = [run("train_search", tmp_path / name, "--precision", name) for name in ("auto", "fp32")]
+    assert runs[0] == runs[1]
+
+
+def test_a_run_leaves_torchs_settings_as_they_were(tmp_path):
+    def settings() -> tuple:
+        tf32 = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        return torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, tf32
+
+    before = settings()
+    for name in ENTRIES:
+        run(name, tmp_path / name, "--deterministic")
+        assert settings() == before
