@@ -32,10 +32,10 @@ def open_data(cfg: TrainConfig, world: World) -> TrainingData:
     train_ids = valid_ids = None
     if cfg.data.held_out:
         train_ids, valid_ids = held_out_split(data.train.labels, cfg.data.held_out, seed)
-    judging = data.test if valid_ids is None else data.train
+    part = data.test if valid_ids is None else data.train
     return TrainingData(
         train=training_source(data, cfg.data, seed, world, train_ids),
-        eval=eval_source(data, judging, cfg.data.batch_size, seed, world, valid_ids),
+        eval=eval_source(data, part, cfg.data.batch_size, seed, world, valid_ids),
         eval_name="test" if valid_ids is None else "valid",
         stem="cifar",
         image_size=data.image_size,

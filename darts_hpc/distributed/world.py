@@ -122,13 +122,6 @@ class World:
         parts = (flat / self.size).split([tensor.numel() for tensor in tensors])
         return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
-    def average_gradients_(self, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Replace every gradient by its mean over ranks. Parameters that got none (the same on all ranks) stay so."""
-        if self.size > 1:
-            held = [p for p in parameters if p.grad is not None]
-            for parameter, mean in zip(held, self.mean([p.grad for p in held if p.grad is not None]), strict=True):
-                parameter.grad = mean
-
     def broadcast_(self, tensors: Sequence[Tensor]) -> None:
         """Overwrite the tensors with rank 0's, in place."""
         if self.size > 1:

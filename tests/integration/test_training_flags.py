@@ -15,13 +15,14 @@ from darts_hpc import train, train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.evaluate import EvaluateConfig
 from darts_hpc.config.train import TrainConfig
-from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.config.train_search import SearchConfig, SearchRuntimeConfig
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.train_search import search_sources
+from darts_hpc.training import cuda_graph
 from darts_hpc.training.loops import evaluate
 
 ENTRIES: dict[str, tuple[Any, type, type[nn.Module], list[str]]] = {
@@ -95,9 +96,17 @@ def test_train_takes_a_global_batch_a_number_format_and_smooth_labels(tmp_path):
     assert run("train", tmp_path / "smooth", "--label_smooth", 0.3)["test/loss"] != plain["test/loss"]
 
 
-def test_a_search_resolves_auto_to_what_the_device_computes_in(tmp_path):
-    runs = [run("train_search", tmp_path / name, "--precision", name) for name in ("auto", "fp32")]
-    assert runs[0] == runs[1]
+def test_a_search_resolves_auto_to_what_the_device_computes_in(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cuda_graph, "search_step", lambda *args, precision, **kwargs: seen.append(precision))
+    supernet, world = build_supernet("plain", 2, 3, 10), World(torch.device("cpu"))
+    architect = Architect(supernet, learning_rate=0.1, weight_decay=0.0, unrolled_method=None, world=world)
+    optimizer = torch.optim.SGD(supernet.weights(), 0.1)
+    batch = torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64)
+    for asked in ("auto", "bf16"):
+        cfg = SearchRuntimeConfig(precision=asked)
+        cuda_graph.build_search_step(supernet, architect, optimizer, grad_clip=5.0, world=world, cfg=cfg)(batch, batch)
+    assert seen == ["fp32", "bf16"]
 
 
 def test_a_run_leaves_torchs_settings_as_they_were(tmp_path):

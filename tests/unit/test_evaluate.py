@@ -50,6 +50,20 @@ def test_what_is_not_given_is_the_runs_but_for_the_batches_of_its_validation(run
     assert images_of_a_test(run, "--valid_batch_size", "9").valid_batch_size == 9
 
 
+def test_a_test_computes_as_the_run_did_unless_flags_say_otherwise(run):
+    (run / "config.yaml").write_text(
+        to_yaml(parse_config(ImageNetConfig, ["--precision", "bf16", "--no_channels_last"]), "")
+    )
+    for flags, expected in (
+        ([], ("bf16", False)),
+        (["--precision", "fp32"], ("fp32", False)),
+        (["--channels_last"], ("bf16", True)),
+    ):
+        argv = ["--model_path", str(run), *flags]
+        cfg = with_imagenet_network_of_run(parse_config(EvaluateImageNetConfig, argv), given_flags(argv))
+        assert (cfg.compute.precision, cfg.compute.channels_last) == expected
+
+
 def test_flags_of_small_images_win_over_the_run_too(tmp_path):
     trained = ["--dataset", "digits", "--data", "there", "--image_size", "12", "--layers", "3"]
     (tmp_path / "config.yaml").write_text(to_yaml(parse_config(TrainConfig, trained), ""))

@@ -65,10 +65,6 @@ def test_two_ranks_average_sum_and_broadcast():
             assert world.sum(mine).tolist() == [3.0, 6.0] and mine.tolist() == [world.rank + 1.0, 2.0 * world.rank + 2]
             grid = torch.arange(6.0).view(2, 3)
             assert world.sum(grid.T.contiguous().T if world.rank else grid).equal(2 * grid)  # whatever the strides
-            parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
-            parameters[0].grad = mine
-            world.average_gradients_(parameters)
-            assert parameters[0].grad.tolist() == [1.5, 3.0] and parameters[1].grad is None
             world.broadcast_([mine])
             assert mine.tolist() == [1.0, 2.0]
             assert world.gather_objects(world.rank) == [0, 1] and world.broadcast_object(world.rank) == 0
