@@ -207,6 +207,7 @@ class Run:
         checked = {name: value for name, value in numbers.items() if not name.startswith("train/")}
         if name := first_number_not_finite(checked):
             raise self._diverged(f"{name} is not finite after step {self.step}")
+        self._finite_objects()
         self.recorder.epoch(self.epoch, self.global_step, numbers)
         if genotype is not None:
             self.record_genotype("epoch_end", genotype)
@@ -250,6 +251,14 @@ class Run:
         if first := self._first_unsound.read(self.world):
             raise self._diverged(f"the loss or a gradient is not finite in step {first}")
 
+    def _finite_objects(self) -> dict[str, Any]:
+        """Return the state dicts of all that is saved. Raises Diverged where a step or they are not finite."""
+        self.check_steps()
+        objects = {name: part.state_dict() for name, part in self._state.items()}
+        if found := [name for name in self.world.gather_objects(first_not_finite(objects)) if name]:
+            raise self._diverged(f"{found[0]} is not finite after step {self.step}")
+        return objects
+
     def _diverged(self, what: str) -> Diverged:
         word = "search" if self.entry == "train_search" else "training"
         return Diverged(
@@ -269,11 +278,7 @@ class Run:
 
         Raises Diverged, and writes nothing, where a step or anything to be saved is not finite.
         """
-        self.check_steps()
-        objects = {name: part.state_dict() for name, part in self._state.items()}
-        not_finite = [name for name in self.world.gather_objects(first_not_finite(objects)) if name]
-        if not_finite:
-            raise self._diverged(f"{not_finite[0]} is not finite after step {self.step}")
+        objects = self._finite_objects()
         ranks, meter = self.world.gather_objects(rank_state(self._state, self.world)), self.world.sum(self.meter.totals)
         if not self.world.is_main:
             return True

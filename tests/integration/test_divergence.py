@@ -22,6 +22,7 @@ from darts_hpc.data.loading.batches import BatchSource
 from darts_hpc.run.checkpoint import CheckpointStore
 from darts_hpc.run.finite import first_not_finite
 from darts_hpc.search.architect import Architect
+from darts_hpc.training import train_network
 
 ENTRIES: dict[str, tuple[Any, type]] = {
     "train_search": (train_search.main, SearchConfig),
@@ -84,6 +85,7 @@ def check_folder(folder: Path) -> CheckpointStore:
     for path in folder.glob("*.json*"):
         for text in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
             parse_strictly(text)
+    assert "epoch_end" not in (folder / "genotypes.jsonl").read_text()
     store = CheckpointStore(folder / "checkpoints")
     for path in folder.glob("checkpoints/step-*"):
         for file in path.glob("*.pt"):
@@ -165,6 +167,25 @@ def test_alphas_that_are_not_finite_end_a_search(capfd, tmp_path):
     flags = ["--report_freq", 100, "--save", f"{tmp_path}/run"]
     assert "in step 1 of epoch 1" in diverge(capfd, "train_search", *flags, before=poison)
     check_folder(tmp_path / "run")
+
+
+def test_a_momentum_that_is_not_finite_after_the_last_step_leaves_no_record_of_its_epoch(capfd, tmp_path):
+    """The loss does not show it: only a further step would."""
+
+    def poison() -> None:
+        judge = train_network.evaluate
+
+        def poisoned(network, source, run, *args):
+            optimizer = run._state["optimizer"]
+            next(iter(optimizer.state.values()))["momentum_buffer"].view(-1)[0] = float("inf")
+            return judge(network, source, run, *args)
+
+        train_network.evaluate = poisoned
+
+    said = diverge(capfd, "train", "--epochs", 1, "--report_freq", 100, "--save", f"{tmp_path}/run", before=poison)
+    assert "momentum_buffer is not finite after step 5 of epoch 1" in said
+    check_folder(tmp_path / "run")
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_weights_of_a_training_that_diverged_are_not_evaluated_as_if_they_were_any_others(capfd, tmp_path):

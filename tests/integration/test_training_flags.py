@@ -21,6 +21,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.search.architect import Architect
 from darts_hpc.train_search import search_sources
 from darts_hpc.training import cuda_graph
 from darts_hpc.training.loops import evaluate
