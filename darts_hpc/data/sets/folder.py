@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from darts_hpc.data.rgb import to_rgb
 from darts_hpc.data.sets.image_set import DataSet, ImageSet, channel_statistics
 from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
@@ -18,13 +19,15 @@ def load(root: Path, image_size: int | None, world: World | None) -> DataSet:
     """Return the images under `root`, each resized by its shorter side and cropped to the centre at image_size.
 
     All of them are held in memory. Raises ValueError for a missing part, a class in one part and not in the other, a
-    class without images, and an image that can't be read.
+    class without images, an image that can't be read, and training images that are all equal.
     """
     if image_size is None:
         raise ValueError("--dataset folder needs --image_size, the side in pixels that images are resized to")
     train_folder, test_folder, classes = _parts(root)
     train, test = (_read(folder, classes, image_size) for folder in (train_folder, test_folder))
-    mean, std = channel_statistics(train.images)
+    if torch.equal(train.images.amin(0), train.images.amax(0)):
+        raise ValueError(f"--data {root}: all {len(train)} training images are equal; expected images that differ")
+    mean, std = channel_statistics(train.images, world)
     padding = max(1, image_size // 8)
     return DataSet(
         name="folder", classes=classes, train=train, test=test, mean=mean, std=std, crop_padding=padding, flip=True
@@ -81,7 +84,7 @@ def _files(folder: Path) -> list[Path]:
 def _decode(path: Path, size: int) -> np.ndarray:
     try:
         with Image.open(path) as image:
-            image = image.convert("RGB")
+            image = to_rgb(image)
             scale = size / min(image.size)
             width, height = (max(size, round(side * scale)) for side in image.size)
             image = image.resize((width, height), Image.Resampling.BILINEAR)

@@ -1,10 +1,18 @@
 """Images in memory: what every data set is once it is loaded."""
 
 import hashlib
+import logging
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from darts_hpc.distributed.world import World
+
+log = logging.getLogger(__name__)
+
+CHANNELS = ("red", "green", "blue")
+ONE_LEVEL = 1 / 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +71,14 @@ class DataSet:
         return digest.hexdigest()[:16]
 
 
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation per channel of uint8 images (N, 3, H, W) scaled to 0..1."""
+def channel_statistics(images: Tensor, world: World | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel of uint8 images (N, 3, H, W) scaled to 0..1.
+
+    A deviation below one of the 256 levels is no spread to divide by: 1 stands for it, and the log says so.
+    """
     scaled = images.to(torch.float64) / 255
-    return tuple(scaled.mean((0, 2, 3)).tolist()), tuple(scaled.std((0, 2, 3), correction=0).tolist())
+    mean, std = scaled.mean((0, 2, 3)).tolist(), scaled.std((0, 2, 3), correction=0).tolist()
+    uniform = [name for name, spread in zip(CHANNELS, std, strict=True) if spread < ONE_LEVEL]
+    if uniform and (world is None or world.is_main):
+        log.warning("the training images have no spread in %s, which is not scaled (std 1)", " and ".join(uniform))
+    return tuple(mean), tuple(1.0 if spread < ONE_LEVEL else spread for spread in std)

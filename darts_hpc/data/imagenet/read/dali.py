@@ -16,6 +16,7 @@ from torch import Tensor
 
 from darts_hpc.data.imagenet.list.inspect import DamagedImage
 from darts_hpc.data.imagenet.read.augment_params import AugmentParams
+from darts_hpc.data.imagenet.read.decode import plain
 from darts_hpc.data.imagenet.read.jitter import jitter_batch, twist_batch
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.loading.batches import Batch
@@ -109,7 +110,7 @@ class DaliLoader:
         contents: list[bytes | DamagedImage] = []
         for sample_id in ids.tolist():
             try:
-                contents.append(self.samples.read(sample_id))
+                contents.append(plain(self.samples.read(sample_id)))
             except DamagedImage as damage:
                 contents.append(damage)
         return contents
@@ -181,7 +182,7 @@ class DaliLoader:
         for sample_id in ids.tolist():
             one = torch.tensor([sample_id])
             try:
-                content = np.frombuffer(self.samples.read(sample_id), np.uint8)
+                content = np.frombuffer(plain(self.samples.read(sample_id)), np.uint8)
             except DamagedImage:
                 continue  # found out already
             params = self.samples.augment_params(epoch, one) if self.samples.augment else None

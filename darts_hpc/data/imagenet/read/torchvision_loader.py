@@ -1,7 +1,6 @@
 """ImageNet through Pillow and torchvision in worker processes: the reference that DALI is measured against."""
 
 import atexit
-import io
 import multiprocessing
 import os
 import signal
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from darts_hpc.data.imagenet.list.inspect import DamagedImage
 from darts_hpc.data.imagenet.read.augment_params import AugmentParams
+from darts_hpc.data.imagenet.read.decode import decode
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.loading.batches import Batch
 
@@ -131,15 +131,6 @@ class _Batches(Dataset[Loaded]):
         from torchvision.transforms import functional as F
 
         return F.center_crop(F.resize(image, [self.samples.resize]), [self.samples.image_size])
-
-
-def decode(content: bytes) -> Image.Image:
-    """Decode with Pillow. Raises DamagedImage."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
-    except Exception as error:  # Pillow's decoders raise all kinds
-        raise DamagedImage(" ".join(str(error).split())) from None
 
 
 def augment(image: Any, params: AugmentParams, row: int, size: int) -> Image.Image:

@@ -12,8 +12,10 @@ from torch import Tensor
 from torchvision import transforms
 
 from darts_hpc.data.imagenet.list.inspect import build_manifest
+from darts_hpc.data.imagenet.read.decode import decode
 from darts_hpc.data.imagenet.read.samples import MEAN, STD
-from darts_hpc.data.imagenet.read.torchvision_loader import augment, decode
+from darts_hpc.data.imagenet.read.torchvision_loader import augment
+from darts_hpc.data.rgb import to_rgb
 
 LEVEL = 255 * torch.tensor(STD).view(1, 3, 1, 1)
 SHAPES = ((500, 375), (375, 500), (257, 300), (300, 257), (97, 41), (41, 97), (36, 36), (400, 37), (513, 511), (30, 20))
@@ -61,6 +63,30 @@ def test_validation_pixels_are_within_one_level_of_resize_and_center_crop(photos
     torch.testing.assert_close(
         levels(open_loader(photos, manifest, "val", kind="torchvision")), expected, rtol=0, atol=1e-3
     )
+
+
+def test_both_loaders_composite_alpha_and_scale_16_bits(tmp_path: Path):
+    colours = np.random.default_rng(0).integers(0, 200, (40, 60, 4), dtype=np.uint8)
+    sprite = np.zeros((40, 60, 4), np.uint8)
+    sprite[10:30, 20:40, 3] = 255  # a black square, by its alpha alone
+    grey = np.linspace(0, 65_535, 2400).reshape(40, 60).astype(np.uint16)
+    palette = Image.fromarray(colours[..., :3].copy()).quantize(16)
+    palette.info["transparency"] = 3
+    images = [Image.fromarray(colours), Image.fromarray(sprite), Image.fromarray(grey), palette]
+    for part in ("train", "val"):
+        for i, image in enumerate([*images, Image.fromarray(colours[..., :3].copy())]):
+            path = tmp_path / part / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+    manifest = build_manifest(tmp_path, 1)
+    reference = transforms.Compose([transforms.Resize(36), transforms.CenterCrop(32), transforms.PILToTensor()])
+    files = [tmp_path / manifest.val.name(i) for i in range(len(manifest.val))]
+    pictures: Any = [reference(to_rgb(Image.open(file))) for file in files]
+    expected = torch.stack(pictures).float()
+    assert expected.flatten(1).std(1).min() > 20
+    for kind in ("dali", "torchvision"):
+        found = levels(open_loader(tmp_path, manifest, "val", kind=kind))
+        assert (found - expected).abs().max() < 1.01, kind
 
 
 def test_exact_training_pixels_are_torchvisions_up_to_the_resize(photos: Path):

@@ -1,0 +1,95 @@
+"""To RGB: alpha, palettes and 16 bits keep what they say."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from darts_hpc.data.rgb import to_rgb
+
+RED_ON_WHITE = [[(255, 0, 0), (255, 255, 255)]]
+
+
+def stored(image: Image.Image, kind: str = "PNG", **options: Any) -> Image.Image:
+    """The image as it is read back from a file."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return Image.open(io.BytesIO(file.getvalue()))
+
+
+def pixels(image: Image.Image) -> list[list[tuple[int, ...]]]:
+    assert image.mode == "RGB"
+    return [[tuple(pixel) for pixel in row] for row in np.asarray(image).tolist()]
+
+
+def red_and_clear() -> Image.Image:
+    """A red pixel, and one that is clear and red below."""
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 0))
+    image.putpixel((0, 0), (255, 0, 0, 255))
+    return image
+
+
+def red_palette(**options: Any) -> Image.Image:
+    image = Image.new("P", (2, 1))
+    image.putpalette([255, 0, 0, 255, 0, 0])
+    image.putpixel((1, 0), 1)
+    return stored(image, **options)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        stored(red_and_clear()),
+        stored(red_and_clear(), "WEBP", lossless=True, exact=True),
+        stored(red_and_clear(), "TIFF"),
+        red_and_clear().convert("RGBa"),
+        red_palette(transparency=b"\xff\x00"),
+        red_palette(transparency=1),
+        red_palette(kind="GIF", transparency=1),
+    ],
+    ids=["RGBA", "WebP", "TIFF", "premultiplied", "palette with alphas", "palette", "GIF"],
+)
+def test_what_is_clear_is_white(image: Image.Image):
+    assert pixels(to_rgb(image)) == RED_ON_WHITE
+
+
+def test_the_other_modes_with_alpha_are_composited_too():
+    grey = Image.fromarray(np.array([[[9, 255], [9, 0]]], np.uint8), "LA")
+    assert pixels(to_rgb(stored(grey))) == [[(9,) * 3, (255,) * 3]]
+    palette = Image.new("P", (2, 1)).convert("PA")
+    palette.putalpha(Image.fromarray(np.array([[255, 0]], np.uint8)))
+    assert palette.mode == "PA" and pixels(to_rgb(palette))[0][1] == (255,) * 3
+    keyed = stored(Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)), transparency=(4, 5, 6))
+    assert keyed.mode == "RGB" and pixels(to_rgb(keyed)) == [[(1, 2, 3), (255,) * 3]]
+
+
+def test_a_shape_near_white_is_put_on_black():
+    image = Image.new("RGBA", (2, 1), (250, 250, 250, 0))
+    image.putpixel((0, 0), (250, 250, 250, 255))
+    assert pixels(to_rgb(image)) == [[(250,) * 3, (0,) * 3]]
+
+
+def test_nothing_to_be_seen_is_white():
+    assert pixels(to_rgb(Image.new("RGBA", (2, 1), (7, 7, 7, 0)))) == [[(255,) * 3] * 2]
+
+
+def test_an_opaque_image_keeps_every_bit():
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 4), np.uint8)
+    noise[..., 3] = 255
+    assert np.array_equal(np.asarray(to_rgb(Image.fromarray(noise))), noise[..., :3])
+    assert np.array_equal(np.asarray(to_rgb(Image.fromarray(noise[..., :3].copy()))), noise[..., :3])
+    assert pixels(to_rgb(Image.new("CMYK", (1, 1), (0, 255, 255, 0)))) == [[(255, 0, 0)]]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bit_greys_are_scaled(kind: str):
+    grey = stored(Image.fromarray(np.array([[0, 257, 32_896, 65_535]], np.uint16)), kind)
+    assert [pixel[0] for pixel in pixels(to_rgb(grey))[0]] == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_32_bit_pixels_are_refused(kind: type):
+    with pytest.raises(ValueError, match="32-bit pixels; expected 8 or 16"):
+        to_rgb(stored(Image.fromarray(np.array([[0, 1]], kind)), "TIFF"))
