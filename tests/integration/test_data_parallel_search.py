@@ -1,5 +1,6 @@
 """Several ranks with synchronised BatchNorm search as one process does on the joined batch."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 import torch
 from ranks import on_ranks
-from run_entries import TINY, records, start
+from run_entries import TINY, entry, records, start
 
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
@@ -47,18 +48,26 @@ def search(kind: str, method: str | None) -> dict[str, torch.Tensor]:
 
 
 METHODS = [None, "finite_difference", "exact"]
-CASES = [("plain", method, ranks) for method in METHODS for ranks in (2, 4)]
-CASES += [("stacked", method, 2) for method in METHODS]
+CASES = [(kind, method, 2) for kind in ("plain", "stacked") for method in METHODS] + [("plain", None, 4)]
+
+
+@pytest.fixture(scope="module")
+def search_alone():
+    """Outcome of one process's search; each is run once."""
+    return functools.cache(lambda kind, method: on_ranks(1, search, kind, method)[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "method", "ranks"), CASES)
-def test_ranks_equal_one_process_on_the_joined_batch(kind, method, ranks):
-    (alone,) = on_ranks(1, search, kind, method)
+def test_ranks_equal_one_process_on_the_joined_batch(kind, method, ranks, search_alone):
+    alone = search_alone(kind, method)
     for rank in on_ranks(ranks, search, kind, method):
         assert rank.keys() == alone.keys()
         for name, expected in alone.items():
             torch.testing.assert_close(rank[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+FLAGS = [*TINY, "--image_size", "4", "--supernet", "fast", "--epochs", "1", "--memory_check", "off"]
 
 
 def start_search(processes: int, *flags: object, script: str = "") -> subprocess.CompletedProcess:
@@ -70,14 +79,15 @@ sys.argv = ["train_search", *sys.argv[1:]]
 runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
 """
     command = ["-m", "darts_hpc.distributed.torchrun", "--standalone", f"--nproc_per_node={processes}", "--no-python"]
-    return start([*command, sys.executable, "-c", program, *map(str, flags)])
+    return start([*command, sys.executable, "-c", program, *map(str, FLAGS), *map(str, flags)])
 
 
 @pytest.mark.slow
 def test_torchrun_searches_as_one_process_on_the_joined_batch(tmp_path):
-    flags = [*TINY, "--supernet", "fast", "--unrolled", "--sync_bn", "--epochs", "1", "--replica_check", "1"]
-    for processes in (1, 2):
-        done = start_search(processes, *flags, "--batch_size", 240 // processes, "--save", tmp_path / str(processes))
+    flags = ["--unrolled", "--sync_bn", "--replica_check", "1"]
+    alone = entry("train_search", *FLAGS, *flags, "--save", tmp_path / "1")
+    joined = start_search(2, *flags, "--batch_size", 120, "--save", tmp_path / "2")
+    for done in (alone, joined):
         assert done.returncode == 0, done.stderr
     alone, joined = ([json.loads(line) for line in records(tmp_path / str(n), "metrics").splitlines()] for n in (1, 2))
     assert len(alone) == len(joined) == 3  # two steps, one epoch
@@ -100,8 +110,8 @@ def drifting(self, *args):
     return norm
 Architect.step = drifting
 """
-    flags = [*TINY, "--supernet", "fast", "--epochs", "1", "--batch_size", "120", "--replica_check", "2"]
-    done = start_search(2, *flags, "--save", tmp_path / "run", script=perturb)
+    flags = ["--batch_size", "120", "--replica_check", "2", "--save", tmp_path / "run"]
+    done = start_search(2, *flags, script=perturb)
     assert done.returncode != 0
     said = [line for line in done.stderr.splitlines() if "drifted apart" in line]
     assert said, done.stderr

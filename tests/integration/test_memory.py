@@ -2,13 +2,18 @@
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from run_entries import TINY, entry, start
 
+from darts_hpc.data.loading.batches import BatchSource
 from darts_hpc.run.checkpoint import CheckpointStore
+from darts_hpc.training import search_step
 
 # 4 times the area of TINY's images, so that a step needs gigabytes; both supernets start from the same few weights
 LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "fast", "--init_channels", "16"]
@@ -37,18 +42,25 @@ def with_ulimit(limit: int, *flags: object):
     return start(["-c", LIMITED, str(limit), *map(str, flags)])
 
 
-def test_a_step_that_does_not_fit_is_refused_under_ulimit_before_any_work(tmp_path):
-    done = with_ulimit(2**30, *LARGE, "--save", tmp_path / "run")
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    line, header, asked, recomputed = done.stderr.strip().splitlines()
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory) -> subprocess.CompletedProcess:
+    """What LARGE comes to under a limit that it does not fit."""
+    folder = tmp_path_factory.mktemp("refused")
+    done = with_ulimit(2**30, *LARGE, "--save", folder / "run")
+    assert not list(folder.iterdir())
+    return done
+
+
+def test_a_step_that_does_not_fit_is_refused_under_ulimit_before_any_work(refused):
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    line, header, asked, recomputed = refused.stderr.strip().splitlines()
     assert line.startswith("error: a step needs") and "ulimit -v leaves" in line and "would fit" in line
     assert header.startswith("plan") and asked.startswith("> first order") and "--checkpoint_cells" in recomputed
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-def test_a_batch_size_that_a_refusal_under_ulimit_names_does_run(tmp_path):
-    named = re.search(r"--batch_size (\d+)", with_ulimit(2**30, *LARGE, "--save", tmp_path / "refused").stderr)
+def test_a_batch_size_that_a_refusal_under_ulimit_names_does_run(refused, tmp_path):
+    named = re.search(r"--batch_size (\d+)", refused.stderr)
     assert named is not None
     done = with_ulimit(2**30, *LARGE, "--batch_size", named[1], "--save", tmp_path / "run")
     assert "recomputing cells in backward" in done.stderr
@@ -66,39 +78,46 @@ def test_out_of_memory_all_the_same_ends_with_the_table_and_a_checkpoint_to_go_o
     assert newest is not None and newest.step == 0
 
 
-SHORT_OF_MEMORY = """
-import sys, runpy, torch
-from darts_hpc.data.loading import batches
-from darts_hpc.training import search_step
-owner = {"weight_step": search_step, "batches": batches.BatchSource}[sys.argv[1]]
-work, calls, at = getattr(owner, sys.argv[1]), [0], int(sys.argv[2])
-def short_of_memory(*args, **kwargs):
-    calls[0] += 1
-    if calls[0] == at:
-        torch.empty(2**60, dtype=torch.uint8)
-    return work(*args, **kwargs)
-setattr(owner, sys.argv[1], short_of_memory)
-sys.argv = ["train_search", *sys.argv[3:]]
-runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
-"""
-"""A call of something asks for more than there is: a stand-in for a neighbour that takes the memory."""
+SEARCH = [*TINY, "--image_size", "4", "--epochs", "1", "--checkpoint_freq", "0", "--memory_check", "off"]
+
+
+def ask_for_too_much(owner: Any, work: str, at: int) -> None:
+    """Let a call of something ask for more than there is: a stand-in for a neighbour that takes the memory."""
+    do, calls = getattr(owner, work), [0]
+
+    def short_of_memory(*args, **kwargs):
+        calls[0] += 1
+        if calls[0] == at:
+            torch.empty(2**60, dtype=torch.uint8)
+        return do(*args, **kwargs)
+
+    setattr(owner, work, short_of_memory)
+
+
+@pytest.fixture(scope="module")
+def free(tmp_path_factory) -> Path:
+    """The run of SEARCH that is never short of memory."""
+    folder = tmp_path_factory.mktemp("free") / "run"
+    done = entry("train_search", *SEARCH, "--save", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("work", "call", "steps"), [("weight_step", 2, 1), ("batches", 1, 2)])
+@pytest.mark.parametrize(
+    ("owner", "work", "call", "steps"), [(search_step, "weight_step", 2, 1), (BatchSource, "batches", 1, 2)]
+)
 def test_a_search_stopped_for_want_of_memory_in_a_step_or_in_validation_ends_as_one_that_never_was(
-    tmp_path, work, call, steps
+    tmp_path, free, owner, work, call, steps
 ):
-    flags = [*TINY, "--epochs", "1", "--checkpoint_freq", "0", "--memory_check", "off"]
-    stopped, free = tmp_path / "stopped", tmp_path / "free"
-    done = start(["-c", SHORT_OF_MEMORY, work, str(call), *map(str, flags), "--save", str(stopped)])
+    flags = [*SEARCH, "--save", tmp_path / "run", "--resume", "auto"]
+    done = entry("train_search", *flags, before=lambda: ask_for_too_much(owner, work, call))
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"out of memory in epoch 1 after {steps} steps, saved" in done.stderr, done.stderr
-    for folder in (stopped, free):
-        done = entry("train_search", *flags, "--save", folder, "--resume", "auto")
-        assert done.returncode == 0, done.stderr
-    assert (stopped / "metrics.jsonl").read_bytes() == (free / "metrics.jsonl").read_bytes()
-    assert (stopped / "weights.pt").read_bytes() == (free / "weights.pt").read_bytes()
+    done = entry("train_search", *flags)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (free / "metrics.jsonl").read_bytes()
+    assert (tmp_path / "run" / "weights.pt").read_bytes() == (free / "weights.pt").read_bytes()
 
 
 def test_a_limit_where_only_recomputed_cells_fit_takes_them_and_says_so(tmp_path):
