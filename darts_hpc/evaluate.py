@@ -74,7 +74,7 @@ def report(kind: str, images: str, meter: Meter, source: Loader, world: World) -
     """
     test, num_images = meter.compute(world), meter.count(world)
     if not num_images:
-        raise ValueError(f"each of the {source.num_samples} {images} is damaged; mend them, or test on others")
+        raise ValueError(f"each of the {source.num_samples} {images} is damaged; repair them, or test on others")
     if not math.isfinite(test["loss"]):
         raise Diverged(
             f"the {kind} loss is {test['loss']}: expected a number; the training of these weights diverged, or "

@@ -25,7 +25,7 @@ def main(cfg: TrainConfig) -> Path:
 
 
 def open_data(cfg: TrainConfig, world: World) -> TrainingData:
-    """Return the training images, and those that judge: test images, or the training images held out."""
+    """Return the training images, and those it is evaluated on: test images, or the training images held out."""
     seed = cfg.run.seed
     data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
     data = data.to(world.device)

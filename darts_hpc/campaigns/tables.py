@@ -81,7 +81,7 @@ class Campaign:
 
     @property
     def correlation(self) -> "Correlation | None":
-        """How well the ranking foretold the final accuracy, over every cell that has both numbers."""
+        """How well the ranking predicted the final accuracy, over every cell that has both numbers."""
         pairs = [(r.held_out, r.final) for r in self.ranking if r.held_out is not None and r.final is not None]
         return Correlation.of(pairs) if len(pairs) > 2 else None
 

@@ -54,7 +54,7 @@ class CampaignTrainConfig:
     """One full training of each best cell per seed."""
     train_all: bool = False
     """Also train every ranked cell in full once, with the first final seed: the average over cells, and how well the
-    ranking foretold the result."""
+    ranking predicted the result."""
     baselines: tuple[str, ...] = ("DARTS_V1", "DARTS_V2")
     """Published cells trained under the same recipe."""
     baseline_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)

@@ -98,7 +98,7 @@ def value_of(flag: str, argv: Sequence[str]) -> str | None:
 def given_flags(argv: Sequence[str] | None = None) -> set[str]:
     """Return the names of the flags that a command line (sys.argv's by default), or a preset it names, sets.
 
-    A value that equals the default counts too, which the parsed config no longer tells.
+    A value that equals the default counts too, which the parsed config does not show.
     """
     presets, typed = _split_presets(sys.argv[1:] if argv is None else argv)
     from_presets = {key for preset in map(_peek, presets) for key, value in preset.items() if value is not None}

@@ -30,7 +30,7 @@ class EvaluateConfig:
     image_size: int | None = None
     """Side in pixels to resize to; the data set's own size when left out, required by folder."""
     batch_size: int = 96
-    """Images a step."""
+    """Images per step."""
     arch: str = "DARTS"
     """The cell: a published name (DARTS, NASNet, ...), a genotype file, or the folder of a search run."""
     init_channels: int = 36

@@ -48,7 +48,7 @@ class DataConfig:
     cutout_length: int = 16
     """Side of that square in pixels."""
     batch_size: int = 64
-    """Images a step in each process."""
+    """Images per step in each process."""
 
     def __post_init__(self) -> None:
         check_images(self)
@@ -103,7 +103,7 @@ class TrainOptimConfig(SgdConfig):
     label_smooth: float = 0.0
     """Share of a label that is spread evenly over all classes; validation takes plain labels."""
     global_batch_size: int | None = None
-    """Images an update of the weights, over all processes and accumulated batches; --batch_size times the number of
+    """Images per update of the weights, over all processes and accumulated batches; --batch_size times the number of
     processes when left out."""
     optimizer_impl: OptimizerImpl = "foreach"
     """auto (fused on GPUs, foreach elsewhere), fused, foreach, or apex (its FusedSGD, built from source)."""
@@ -123,7 +123,7 @@ class MemoryConfig:
 
     memory_check: MemoryCheck = flag("auto", affects="nothing")
     """Before the first step: auto recomputes cells in backward where only that fits, and refuses a step that does not
-    fit; warn tells and runs; off runs."""
+    fit; warn says so and runs; off runs."""
     memory_limit: str | None = flag(None, affects="nothing")
     """Memory that a step of one process may take, such as 10GiB; what is free, less a margin, when left out."""
 

@@ -11,9 +11,9 @@ class TrainDataConfig(DataConfig):
     """Images and their augmentation."""
 
     batch_size: int = flag(96, affects="batches")
-    """Images a step in each process."""
+    """Images per step in each process."""
     held_out: float = 0.0
-    """Share of the training images that is kept out of the training and judges it in place of the test images, which
+    """Share of the training images that is kept out of the training and evaluates it in place of the test images, which
     are then not looked at; for ranking cells."""
 
     def __post_init__(self) -> None:

@@ -36,9 +36,9 @@ class ImageNetDataConfig:
     loader: ImageNetLoader = "dali"
     """dali decodes in C++ threads or on the GPU; torchvision in worker processes; synthetic reads nothing."""
     batch_size: int = flag(128, affects="batches")
-    """Images a step in each process."""
+    """Images per step in each process."""
     valid_batch_size: int | None = flag(None, affects="nothing")
-    """Images a validation step in each process; --batch_size when left out."""
+    """Images per validation step in each process; --batch_size when left out."""
     image_size: int = 224
     """Side in pixels of the images that the network sees."""
     resize: int = 256

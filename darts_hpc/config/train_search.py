@@ -21,7 +21,7 @@ class SearchDataConfig(DataConfig):
     """Images, their augmentation, and their split between weights and alphas."""
 
     batch_size: int = 64
-    """Images a step in each process: one such batch for the alphas, then one for the weights."""
+    """Images per step in each process: one such batch for the alphas, then one for the weights."""
     train_portion: float = 0.5
     """Share of the training images that trains the weights; the rest trains the alphas."""
     split: Split = "stratified"

@@ -39,7 +39,7 @@ from darts_hpc.space.genotypes import Genotype
 log = logging.getLogger(__name__)
 
 REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
-"""Environment variable: where a job script wants to be told that a stopped run should go on in a job of its own."""
+"""Environment variable: the file by which a job script learns that a stopped run should go on in a job of its own."""
 LOWER = {"search": "--learning_rate or --arch_learning_rate", "training": "--learning_rate"}
 """What helps against divergence."""
 
@@ -378,7 +378,7 @@ def check_run_folder(cfg: RunConfig, world: World) -> None:
 
 
 def _asker(fingerprint: Fingerprint, world: World) -> Asker:
-    """Return this launch as all its processes know it: torchrun tells a restart only where a process died."""
+    """Return this launch as all its processes know it: torchrun counts a restart only where a process died."""
     known = world.gather_objects((identities(), earlier_identities()))
     return Asker(
         fingerprint=fingerprint,

@@ -36,7 +36,7 @@ class TrainingData(NamedTuple):
     train: Loader
     eval: Loader
     eval_name: str
-    """What the images are that the network is judged by: test or valid."""
+    """What the images are that the network is evaluated on: test or valid."""
     stem: str
     """Of the network that fits them, a name in models.derived.STEMS."""
     image_size: int
@@ -110,12 +110,12 @@ def train_network(
                 network.set_drop_path(model.drop_path_prob * epoch / cfg.run.epochs)
                 train = train_epoch(parallel, optimizer, data.train, recipe, precision, run, cfg.runtime.replica_check)
                 average_running_statistics_(network, world)
-                judgement = evaluate(network, data.eval, run, precision, recipe.memory_format)
+                evaluated = evaluate(network, data.eval, run, precision, recipe.memory_format)
                 if data.quarantine is not None:
                     data.quarantine.join(world)
                 numbers = {
                     **prefixed("train", train.compute(world)),
-                    **prefixed(data.eval_name, judgement.compute(world)),
+                    **prefixed(data.eval_name, evaluated.compute(world)),
                     "learning_rate": rate,
                 }
                 run.finish_epoch(numbers)

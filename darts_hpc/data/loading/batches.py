@@ -28,7 +28,7 @@ class Loader(Protocol):
     device: torch.device
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Yield this rank's batches of an epoch from a step on: one a step, a pure function of (epoch, step)."""
+        """Yield this rank's batches of an epoch from a step on: one per step, a pure function of (epoch, step)."""
         ...
 
 
@@ -40,7 +40,7 @@ class BatchSource:
     Args:
         part: training or test images.
         sample_ids: which of them, and in which order when not shuffled; all by default.
-        batch_size: images a step on this rank.
+        batch_size: images per step on this rank.
         augmentation: None leaves the images as they are.
         shuffle, drop_last: as for SampleOrder.
 

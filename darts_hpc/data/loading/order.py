@@ -12,12 +12,12 @@ class SampleOrder:
     """This rank's sample ids at every (epoch, step).
 
     The order of an epoch is a permutation drawn from (seed, epoch, sample id); a step takes the next global batch of
-    `world_size` consecutive slices of it, one a rank. So the position in the data is (epoch, step), and the samples do
-    not depend on the number of ranks that share a global batch.
+    `world_size` consecutive slices of it, one per rank. So the position in the data is (epoch, step), and the samples
+    do not depend on the number of ranks that share a global batch.
 
     Args:
         sample_ids: (N,) int64, in the order that an epoch has when not shuffled.
-        batch_size: images a step on this rank.
+        batch_size: images per step on this rank.
         shuffle: draw a new order each epoch.
         drop_last: leave out the images that do not fill a global batch, so that every rank has equal batches. Without
             it every image comes exactly once, and a rank's last batch may be smaller or empty.
@@ -45,7 +45,7 @@ class SampleOrder:
         if not self.steps_per_epoch:
             way_out = "lower --batch_size" if self.num_samples >= world_size else "start fewer processes"
             raise ValueError(
-                f"--batch_size {batch_size} on {world_size} processes takes {self.global_batch_size} images a step; "
+                f"--batch_size {batch_size} on {world_size} processes takes {self.global_batch_size} images per step; "
                 f"only {self.num_samples} are there; {way_out}"
             )
         self._order: tuple[int, Tensor] | None = None

@@ -13,7 +13,7 @@ from darts_hpc.training.train_network import step_config
 
 FOLDER = Path(__file__).parents[3] / "configs" / "imagenet"
 PRESETS = {
-    # name: processes, batches accumulated, images a step, rates of epochs 0, 4, 100 and the last
+    # name: processes, batches accumulated, images per step, rates of epochs 0, 4, 100 and the last
     "darts_paper": (1, 1, 128, [0.1, 0.1 * 0.97**4, 0.1 * 0.97**100, 0.1 * 0.97**249]),
     "darts_paper_8gpu": (8, 1, 128, [0.1, 0.1 * 0.97**4, 0.1 * 0.97**100, 0.1 * 0.97**249]),
     "large_batch": (1, 8, 1024, [0.1, 0.5 * 241 / 245, 0.5 * 145 / 245, 0.1 / 245]),

@@ -388,7 +388,7 @@ def test_a_refused_data_folder_is_left_as_it_was(tmp_path: Path):
 
 
 def test_fewer_images_than_the_processes_take_are_refused(own_tree: Path):
-    with pytest.raises(ValueError, match=r"--batch_size 28 on 1 processes takes 28 images a step; only 27 are there"):
+    with pytest.raises(ValueError, match=r"--batch_size 28 on 1 processes takes 28 images per step; only 27 are there"):
         open_imagenet(ImageNetDataConfig(data=own_tree, batch_size=28), 0, ALONE)
 
 

@@ -87,7 +87,7 @@ def test_drop_last_gives_every_rank_equal_batches_of_distinct_images(world_size:
 
 
 def test_too_few_images_for_one_global_batch_are_refused_with_the_way_out():
-    with pytest.raises(ValueError, match=r"24 images a step.* only 22 .*lower --batch_size"):
+    with pytest.raises(ValueError, match=r"24 images per step.* only 22 .*lower --batch_size"):
         source(data_set(22), 12, world_size=2, drop_last=True)
     assert source(data_set(22), 11, world_size=2, drop_last=True).steps_per_epoch == 1
 
