@@ -6,7 +6,7 @@ import torch
 
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.pack import PackConfig
-from darts_hpc.data.imagenet.list.open_manifest import MEND, open_manifest
+from darts_hpc.data.imagenet.list.open_manifest import FIX_AND_REPEAT, open_manifest
 from darts_hpc.data.imagenet.list.quarantine import Quarantine, journal_of
 from darts_hpc.data.imagenet.prepare.packing import pack
 from darts_hpc.distributed.world import World
@@ -17,7 +17,7 @@ MEGABYTE = 1_000_000
 def main(cfg: PackConfig) -> None:
     """Write the shards, and say what was written."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    manifest, path = open_manifest(cfg.source, None, World(torch.device("cpu")), way_out=MEND)
+    manifest, path = open_manifest(cfg.source, None, World(torch.device("cpu")), way_out=FIX_AND_REPEAT)
     Quarantine(journal_of(path), cfg.max_bad_images).begin(manifest.damaged, ())
     num_shards = pack(
         cfg.source, manifest, cfg.destination,

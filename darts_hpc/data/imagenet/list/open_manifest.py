@@ -20,7 +20,7 @@ STAGING = ".staging"
 
 
 ANOTHER_PLACE = "name another place with --manifest"
-MEND = "mend that, and run the same again"
+FIX_AND_REPEAT = "fix that, and run the same again"
 """For entries without that flag."""
 
 

@@ -86,7 +86,7 @@ class Quarantine:
             more = f", and {len(known) - SHOWN} more in {self.journal}" if len(known) > SHOWN else ""
             raise ValueError(
                 f"{len(known)} damaged images are more than --max_bad_images {self.limit}: {shown}{more}; "
-                "mend them, or raise the limit"
+                "fix them, or raise the limit"
             )
 
     def _read(self) -> list[Damaged]:

@@ -75,7 +75,7 @@ def pack(source: Path, manifest: Manifest, destination: Path, *, shard_bytes: in
             raise ValueError(f"{len(damage)} images did not read back, such as {damage[0]}; run the same command again")
         save_manifest(_with_sizes(packed, destination), destination / NAME)
     except OSError as error:
-        raise ValueError(f"can't pack to {destination} ({error}); mend that, and run the same command again") from None
+        raise ValueError(f"can't pack to {destination} ({error}); fix that, and run the same command again") from None
     return len(shards)
 
 

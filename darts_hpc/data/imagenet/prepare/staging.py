@@ -53,7 +53,7 @@ def stage(source: Path, manifest: Manifest, destination: Path, num_threads: int)
             check_unchanged(staged, destination, destination / NAME)
             (destination / STAGING).rename(destination / STAGED)
     except OSError as error:
-        raise ValueError(f"can't stage {source} to {destination} ({error}); mend that and run it again") from None
+        raise ValueError(f"can't stage {source} to {destination} ({error}); fix that and run it again") from None
     return True
 
 

@@ -98,7 +98,7 @@ class Samples:
         if self.augment and not len(ids):
             raise ValueError(
                 f"all {self.order.batch_size} images of a training batch are damaged, see {self.quarantine.journal}; "
-                "mend them, or raise --batch_size"
+                "fix them, or raise --batch_size"
             )
         ids = ids.to(self.device, non_blocking=True)
         pixels = pixels.to(self.device, non_blocking=True)
