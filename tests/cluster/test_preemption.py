@@ -99,7 +99,7 @@ def test_a_launch_that_stumbles_at_its_start_leaves_an_older_ones_run_alone(chec
     os.kill(launcher.pid, signal.SIGKILL)
     launcher.wait()
     wait_until(lambda: workers(old) == [], 60, "the worker to end")
-    before = {path: path.read_bytes() for path in old.rglob("*.*") if path.name != ".lock"}
+    before = {path: path.read_bytes() for path in old.rglob("*.*") if path.is_file() and path.name != ".lock"}
 
     stumbling = tmp_path / "python"
     stumbling.write_text(

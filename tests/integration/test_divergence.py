@@ -177,7 +177,7 @@ def test_a_momentum_that_is_not_finite_after_the_last_step_leaves_no_record_of_i
 
         def poisoned(network, source, run, *args):
             optimizer = run._state["optimizer"]
-            next(iter(optimizer.state.values()))["momentum_buffer"].view(-1)[0] = float("inf")
+            next(iter(optimizer.state.values()))["momentum_buffer"][0] = float("inf")
             return judge(network, source, run, *args)
 
         train_network.evaluate = poisoned
