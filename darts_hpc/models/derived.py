@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_hpc import counter_rng
+from darts_hpc.models.drop_path import drop_path_factors
 from darts_hpc.models.layout import place_cells, reduction_layers
 from darts_hpc.space.genotypes import Genotype
-from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, ReLUConvBN
+from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, Noise, ReLUConvBN, place_noise
 
 
 class Cell(nn.Module):
@@ -38,13 +38,13 @@ class Cell(nn.Module):
         # Drop path skips identities, as the original does; a stride-2 skip is a FactorizedReduce and is dropped.
         self.droppable: list[bool] = [not isinstance(op, nn.Identity) for op in self._ops]
 
-    def forward(self, s0: Tensor, s1: Tensor, keep: list[Tensor] | None) -> Tensor:
-        """Return the concatenated nodes; `keep` has one (B, 1, 1, 1) factor per droppable edge."""
+    def forward(self, s0: Tensor, s1: Tensor, keep: list[Tensor] | None, keys: Tensor | None = None) -> Tensor:
+        """Return the concatenated nodes; `keep` has a (B, 1, 1, 1) factor per droppable edge; keys (B,) draw noise."""
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         factors = iter(keep or ())
         ends = []
         for op, state, droppable in zip(self._ops, self.inputs, self.droppable, strict=True):
-            end = op(states[state])
+            end = op(states[state], keys) if isinstance(op, Noise) else op(states[state])
             ends.append(end * next(factors) if keep and droppable else end)
             if len(ends) == 2:
                 states.append(ends[0] + ends[1])
@@ -61,6 +61,7 @@ class CellStack(nn.ModuleList):
         multipliers = (len(genotype.normal_concat), len(genotype.reduce_concat))
         places = list(place_cells(layers, init_channels, stem_channels, multipliers, reduction_prev))
         super().__init__(Cell(*place, genotype) for place in places)
+        place_noise(self)
         self.auxiliary_layer = reduction_layers(layers)[1]
         widths = [multipliers[place.reduction] * place.channels for place in places]
         self.auxiliary_channels, self.out_channels = widths[self.auxiliary_layer], widths[-1]
@@ -76,24 +77,10 @@ class CellStack(nn.ModuleList):
             keeps = [list(part) for part in factors.split(counts)]
         auxiliary_input = s1
         for index, cell in enumerate(self):
-            s0, s1 = s1, cell(s0, s1, keeps[index])
+            s0, s1 = s1, cell(s0, s1, keeps[index], keys)
             if index == self.auxiliary_layer:
                 auxiliary_input = s1
         return s1, auxiliary_input
-
-
-def drop_path_factors(
-    keys: Tensor | None, batch_size: int, num_paths: int, drop_prob: float | Tensor, like: Tensor
-) -> Tensor:
-    """Return (num_paths, B, 1, 1, 1) factors: 0 with probability drop_prob, else 1 / (1 - drop_prob), for each image.
-
-    They are a pure function of the images' keys (B,) int64; without keys they come from torch's global generator.
-    """
-    if keys is None:
-        keys = torch.randint(2**62, (batch_size,), device=like.device)
-    paths = torch.arange(num_paths, device=like.device)[:, None]
-    kept = counter_rng.uniform(keys, paths) >= drop_prob  # (P, B)
-    return (kept.to(like.dtype) / (1 - drop_prob))[:, :, None, None, None]
 
 
 class AuxiliaryPool(nn.Module):
@@ -218,7 +205,7 @@ class DerivedNetwork(nn.Module):
         self.classifier = nn.Linear(self.num_features, num_classes)
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Classify images (B, 3, H, W); keys (B,) make drop path reproducible."""
+        """Classify images (B, 3, H, W); keys (B,) make drop path and noise reproducible."""
         features, auxiliary_input = self._forward_cells(images, keys)
         auxiliary = self.auxiliary_head(auxiliary_input) if self.auxiliary_head is not None and self.training else None
         return self.forward_head(features), auxiliary

@@ -6,7 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_hpc.space.phases import can_split, depthwise, even_pixels, merge_phases, phases_pay, split_phases
+from darts_hpc import counter_rng
+from darts_hpc.space.phases import (
+    can_split,
+    depthwise,
+    device_type,
+    even_pixels,
+    merge_phases,
+    phases_pay,
+    split_phases,
+)
 
 
 class ReLUConvBN(nn.Module):
@@ -135,6 +144,47 @@ class Zero(nn.Module):
         return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
 
 
+class Noise(nn.Module):
+    """Standard normal numbers of the input's shape, whatever the input: a candidate that should never win (space s4).
+
+    The numbers of an image are a pure function of its key and of `place`, which tells this one from all others of a
+    network; without keys they are a function of the image's position in the batch.
+    """
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride, self.place = stride, 0
+
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> Tensor:
+        keys = torch.arange(len(x), device=x.device) if keys is None else keys
+        keys = counter_rng.random_bits(keys, self.place, NOISE)
+        shape = x.shape[1], *(-(-side // self.stride) for side in x.shape[2:])
+        normal = _normal_on_cpu if device_type(x) == "cpu" else counter_rng.normal_images
+        return normal(keys, shape, x.dtype).to(x.dtype)
+
+
+def _normal_on_cpu(keys: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return what normal_images does, by torch's generator, seeded by each image's key: the faster on a CPU."""
+    channels, height, width = shape
+    dtype = dtype if dtype == torch.float64 else torch.float32
+    numbers = torch.empty(len(keys), height, width, channels, dtype=dtype, device=keys.device)
+    if type(keys) is Tensor and keys.device.type == "cpu":  # else memory is planned, and there is nothing to fill in
+        generator = torch.Generator()
+        for image, key in zip(numbers, keys.tolist(), strict=True):
+            image.normal_(generator=generator.manual_seed(key))
+    return numbers.permute(0, 3, 1, 2)
+
+
+NOISE = 0x6E6F6973
+"""The last key of the noise operation's numbers, apart from other uses of an image's key."""
+
+
+def place_noise(network: nn.Module) -> None:
+    """Number the noise operations of a network in the order of its modules."""
+    for place, noise in enumerate(m for m in network.modules() if isinstance(m, Noise)):
+        noise.place = place
+
+
 def _conv_7x1_1x7(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Sequential(
         nn.ReLU(),
@@ -160,4 +210,5 @@ OPERATIONS: dict[str, Callable[[int, int, bool], nn.Module]] = {
     "dil_conv_3x3": lambda c, stride, affine: DilatedConv(c, 3, stride, affine),
     "dil_conv_5x5": lambda c, stride, affine: DilatedConv(c, 5, stride, affine),
     "conv_7x1_1x7": _conv_7x1_1x7,
+    "noise": lambda c, stride, affine: Noise(stride),
 }

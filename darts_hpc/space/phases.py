@@ -18,8 +18,12 @@ _meta_stands_for: ContextVar[str] = ContextVar("_meta_stands_for", default="meta
 
 def phases_pay(x: Tensor) -> bool:
     """Return whether a dilated convolution of x is faster in phases: on the CPU, if there will be a backward."""
-    device = x.device.type if x.device.type != "meta" else _meta_stands_for.get()
-    return device == "cpu" and torch.is_grad_enabled()
+    return device_type(x) == "cpu" and torch.is_grad_enabled()
+
+
+def device_type(x: Tensor) -> str:
+    """Return the type of x's device, or of the one that a meta tensor stands for."""
+    return x.device.type if x.device.type != "meta" else _meta_stands_for.get()
 
 
 @contextmanager

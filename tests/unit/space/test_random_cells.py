@@ -4,6 +4,7 @@ from collections import Counter
 
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.random_cells import random_genotype
+from darts_hpc.space.spaces import SPACES
 
 FIRST_EDGES = (("skip_connect", 0), ("avg_pool_3x3", 1), ("dil_conv_3x3", 1), ("skip_connect", 2))
 CELLS = [random_genotype(seed) for seed in range(700)]
@@ -31,3 +32,12 @@ def test_operations_and_pairs_of_inputs_are_equally_likely():
     assert all(abs(count - 1600) < 5 * 37 for count in operations.values())
     pairs = Counter((cell.normal[6][1], cell.normal[7][1]) for cell in CELLS)  # the last node: 10 pairs, 70 each
     assert len(pairs) == 10 and all(abs(count - 70) < 5 * 8 for count in pairs.values())
+
+
+def test_a_cell_of_a_space_of_pairs_has_the_operations_of_its_edges():
+    for seed in range(50):
+        cell = random_genotype(seed, SPACES["s1"])
+        for kind in ("normal", "reduce"):
+            for position, (operation, state) in enumerate(getattr(cell, kind)):
+                node = position // 2
+                assert operation in getattr(SPACES["s1"], kind)[node * (node + 3) // 2 + state]

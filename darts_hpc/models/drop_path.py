@@ -1,0 +1,20 @@
+"""Drop path: an edge's output is left out for some images, and scaled up for the others."""
+
+import torch
+from torch import Tensor
+
+from darts_hpc import counter_rng
+
+
+def drop_path_factors(
+    keys: Tensor | None, batch_size: int, num_paths: int, drop_prob: float | Tensor, like: Tensor
+) -> Tensor:
+    """Return (num_paths, B, 1, 1, 1) factors: 0 with probability drop_prob, else 1 / (1 - drop_prob), for each image.
+
+    They are a pure function of the images' keys (B,) int64; without keys they come from torch's global generator.
+    """
+    if keys is None:
+        keys = torch.randint(2**62, (batch_size,), device=like.device)
+    paths = torch.arange(num_paths, device=like.device)[:, None]
+    kept = counter_rng.uniform(keys, paths) >= drop_prob  # (P, B)
+    return (kept.to(like.dtype) / (1 - drop_prob))[:, :, None, None, None]
