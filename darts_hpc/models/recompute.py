@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute(module: nn.Module, *inputs: Tensor) -> Tensor:
+def recompute(module: nn.Module, *inputs: object) -> Tensor:
     """Return module(*inputs), keeping only the inputs for backward, which computes the rest once more: exact.
 
     The parameters are those of the forward pass, even where functional_call has swapped them in and out again by the
@@ -19,7 +19,7 @@ def recompute(module: nn.Module, *inputs: Tensor) -> Tensor:
     state: dict[str, Tensor] = dict(module.named_parameters())
     is_first = True
 
-    def run(*inputs: Tensor) -> Tensor:
+    def run(*inputs: object) -> Tensor:
         nonlocal is_first
         # BatchNorm saves its running statistics for backward, so a second run needs some to move: copies.
         copies = {} if is_first else {name: buffer.clone() for name, buffer in module.named_buffers()}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-ALPHAS = ("alphas_normal", "alphas_reduce")
+ALPHAS = ("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce")
 
 
 def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -13,23 +13,27 @@ from torch import Tensor
 from darts_hpc.distributed.world import World
 from darts_hpc.models.recompute import frozen_running_statistics
 from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.mixing import Mixing
 
 EPSILON = 1e-2
 """Numerator of the finite difference's step, r = EPSILON / |v| (paper, section 2.3)."""
 
-LabelledImages = tuple[Tensor, Tensor]
+LabelledImages = tuple[Tensor, ...]
+"""Images (B, 3, H, W), labels (B,), and the images' keys (B,) where something is drawn by them."""
 Weights = Mapping[str, Tensor]
 Criterion = Callable[[Tensor, Tensor], Tensor]
 """(logits, labels) -> mean loss, 0-d."""
+Mix = Callable[[Mapping[str, Tensor] | None], Mixing]
+"""Alphas by name, or None for the live ones -> what the supernet mixes by: the same draw in all passes of a step."""
 
 
 def first_order_gradient(
-    supernet: RelaxedNetwork, valid: LabelledImages, criterion: Criterion, world: World
+    supernet: RelaxedNetwork, valid: LabelledImages, criterion: Criterion, world: World, mix: Mix | None = None
 ) -> list[Tensor]:
     """Return d/dalpha L_valid(w, alpha): equation 6 with xi = 0."""
     weights = {name: w.detach() for name, w in supernet.named_weights().items()}
     with frozen_running_statistics(supernet):
-        loss = _loss(supernet, weights, valid, criterion)
+        loss = _loss(supernet, weights, valid, criterion, mix)
         return world.mean(torch.autograd.grad(loss, supernet.alphas()))
 
 
@@ -40,19 +44,20 @@ def finite_difference_gradient(
     optimizer: torch.optim.SGD,
     criterion: Criterion,
     world: World,
+    mix: Mix | None = None,
 ) -> list[Tensor]:
     """Return d/dalpha L_valid(w - xi dw, alpha) with the Hessian-vector product by central differences (equation 8)."""
     weights = {name: w.detach() for name, w in supernet.named_weights().items()}
     with frozen_running_statistics(supernet):
-        w_gradient = _weight_gradient(supernet, weights, train, criterion, world)
-        direct, v = _gradients_at_unrolled(supernet, weights, w_gradient, valid, optimizer, criterion, world)
+        w_gradient = _weight_gradient(supernet, weights, train, criterion, world, mix)
+        direct, v = _gradients_at_unrolled(supernet, weights, w_gradient, valid, optimizer, criterion, world, mix)
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in v.values()]))
         # |v| = 0: the product is zero, and any finite step shows it.
         r = torch.where(norm > 0, EPSILON / norm, torch.ones_like(norm))
         with full_float32():
             up, down = (
                 torch.autograd.grad(
-                    _loss(supernet, {name: w + step * v[name] for name, w in weights.items()}, train, criterion),
+                    _loss(supernet, {name: w + step * v[name] for name, w in weights.items()}, train, criterion, mix),
                     supernet.alphas(),
                 )
                 for step in (r, -r)
@@ -68,19 +73,22 @@ def exact_gradient(
     optimizer: torch.optim.SGD,
     criterion: Criterion,
     world: World,
+    mix: Mix | None = None,
 ) -> list[Tensor]:
     """Return d/dalpha L_valid(w - xi dw, alpha) with the true Hessian-vector product, by double backward."""
     live = supernet.named_weights()
     weights = {name: w.detach() for name, w in live.items()}
     with frozen_running_statistics(supernet):
         with supernet.differentiable_twice():
-            loss = _loss(supernet, live, train, criterion)
-            gradient = torch.autograd.grad(loss, list(live.values()), create_graph=True)
+            loss = _loss(supernet, live, train, criterion, mix)
+            gradient = torch.autograd.grad(loss, list(live.values()), create_graph=True, materialize_grads=True)
         averaged = world.mean([part.detach() for part in gradient])
         w_gradient = dict(zip(live, averaged, strict=True))
-        direct, v = _gradients_at_unrolled(supernet, weights, w_gradient, valid, optimizer, criterion, world)
+        direct, v = _gradients_at_unrolled(supernet, weights, w_gradient, valid, optimizer, criterion, world, mix)
         with supernet.differentiable_twice():  # recomputed cells run here once more
-            products = world.mean(torch.autograd.grad(gradient, supernet.alphas(), list(v.values())))
+            moving = [(part, v[name]) for name, part in zip(live, gradient, strict=True) if part.requires_grad]
+            parts, vectors = zip(*moving, strict=True)  # the gradient of a weight that took no part is a constant 0
+            products = world.mean(torch.autograd.grad(parts, supernet.alphas(), vectors))
     return _subtract(direct, products, _step_size(optimizer))
 
 
@@ -125,17 +133,31 @@ def full_float32() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def _loss(supernet: RelaxedNetwork, weights: Weights, batch: LabelledImages, criterion: Criterion) -> Tensor:
-    images, labels = batch
-    return criterion(torch.func.functional_call(supernet, dict(weights), images), labels)
+def _loss(
+    supernet: RelaxedNetwork,
+    weights: Weights,
+    batch: LabelledImages,
+    criterion: Criterion,
+    mix: Mix | None,
+    held: Weights | None = None,
+) -> Tensor:
+    images, labels, *keys = batch
+    inputs = (images,) if mix is None else (images, mix(held), *keys)
+    return criterion(torch.func.functional_call(supernet, {**weights, **(held or {})}, inputs), labels)
 
 
 def _weight_gradient(
-    supernet: RelaxedNetwork, weights: Weights, train: LabelledImages, criterion: Criterion, world: World
+    supernet: RelaxedNetwork,
+    weights: Weights,
+    train: LabelledImages,
+    criterion: Criterion,
+    world: World,
+    mix: Mix | None,
 ) -> dict[str, Tensor]:
     leaves = {name: w.requires_grad_() for name, w in weights.items()}
     alphas = {name: alpha.detach() for name, alpha in supernet.named_alphas().items()}
-    gradient = torch.autograd.grad(_loss(supernet, leaves | alphas, train, criterion), list(leaves.values()))
+    loss = _loss(supernet, leaves, train, criterion, mix, alphas)
+    gradient = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
     for w in weights.values():
         w.requires_grad_(False)
     return dict(zip(weights, world.mean(gradient), strict=True))
@@ -149,12 +171,14 @@ def _gradients_at_unrolled(
     optimizer: torch.optim.SGD,
     criterion: Criterion,
     world: World,
+    mix: Mix | None,
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Return the validation loss's gradients at w': with respect to the alphas, and v, with respect to w'."""
     stepped = unrolled_weights(weights, w_gradient, optimizer, supernet.named_weights())
     stepped = {name: w.requires_grad_() for name, w in stepped.items()}
-    loss = _loss(supernet, stepped, valid, criterion)
-    gradients = world.mean(torch.autograd.grad(loss, [*supernet.alphas(), *stepped.values()]))
+    loss = _loss(supernet, stepped, valid, criterion, mix)
+    gradients = torch.autograd.grad(loss, [*supernet.alphas(), *stepped.values()], materialize_grads=True)
+    gradients = world.mean(gradients)
     num_alphas = len(supernet.alphas())
     return gradients[:num_alphas], dict(zip(stepped, gradients[num_alphas:], strict=True))
 

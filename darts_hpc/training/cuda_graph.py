@@ -10,6 +10,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.fast.fused import FusedSuperNet
 from darts_hpc.search.architect import Architect
+from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.hypergradient import LabelledImages
 from darts_hpc.training.compile import compile_modules
 from darts_hpc.training.precision import choose_precision, memory_format
@@ -30,11 +31,13 @@ def build_search_step(
     grad_clip: float,
     world: World,
     cfg: SearchRuntimeConfig,
+    perturb: str = "none",
 ) -> SearchStep:
     """Return the search's step in the number formats of `cfg`, as a CUDA graph where that is asked for and possible.
 
-    Compiles the cells where `cfg` says so. A step that runs out of memory is taken back (Rollback). Sets torch's TF32
-    switches, and moves the optimizer's learning rate to the device for a graph.
+    `perturb` is --perturb; where alphas are held, or edges decided, steps run eagerly. Compiles the cells where `cfg`
+    says so. A step that runs out of memory is taken back (Rollback). Sets torch's TF32 switches, and moves the
+    optimizer's learning rate to the device for a graph.
     """
     precision, layout = choose_precision(cfg.precision, world.device), memory_format(cfg.channels_last)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.tf32
@@ -43,10 +46,13 @@ def build_search_step(
     if isinstance(supernet, FusedSuperNet):
         log.info("the first steps compile Triton kernels: about a minute, unless Triton's cache holds them")
 
-    def step(train: LabelledImages, valid: LabelledImages) -> StepNumbers:
+    def step(
+        train: LabelledImages, valid: LabelledImages, conditions: Conditions | None = None, with_alphas: bool = True
+    ) -> StepNumbers:
         return search_step(
-            supernet, architect, optimizer, train, valid, grad_clip=grad_clip, world=world, precision=precision
-        )
+            supernet, architect, optimizer, train, valid, grad_clip=grad_clip, world=world, precision=precision,
+            conditions=conditions, perturb=perturb, with_alphas=with_alphas,
+        )  # fmt: skip
 
     run: SearchStep = step
     if cfg.cuda_graph and world.device.type == "cuda":
@@ -57,13 +63,22 @@ def build_search_step(
             run = GraphedStep(step)
 
     def laid_out(batch: LabelledImages) -> LabelledImages:
-        return batch[0].contiguous(memory_format=layout), batch[1]
+        return batch[0].contiguous(memory_format=layout), *batch[1:]
 
-    rollback = Rollback(supernet, architect, optimizer)
+    rollback, decay = Rollback(supernet, architect, optimizer), optimizer.param_groups[0]["weight_decay"]
 
-    def whole(train: LabelledImages, valid: LabelledImages) -> StepNumbers:
+    def whole(
+        train: LabelledImages, valid: LabelledImages, conditions: Conditions | None = None, with_alphas: bool = True
+    ) -> StepNumbers:
+        nonlocal run, decay
+        if isinstance(run, GraphedStep) and optimizer.param_groups[0]["weight_decay"] != decay:
+            run, decay = GraphedStep(step), optimizer.param_groups[0]["weight_decay"]  # it is a constant in a graph
         with rollback:
-            return run(laid_out(train), laid_out(valid))
+            train, valid = laid_out(train), laid_out(valid)
+            # a graph replays the architecture as it was captured: without decisions, and with steps of the alphas
+            if with_alphas and not architect.architecture.has_decisions:
+                return run(train, valid, conditions)
+            return step(train, valid, conditions, with_alphas)
 
     return whole
 
@@ -83,8 +98,8 @@ class GraphedStep:
     and alphas are as the last step left them.
 
     Args:
-        step: (train, valid) -> numbers. It must not wait for the device, must keep its shapes, and reads its learning
-            rates from the device (`hold_learning_rate_on`).
+        step: (train, valid, conditions) -> numbers. It must not wait for the device, keeps its shapes, and reads its
+            learning rates from the device (`hold_learning_rate_on`).
     """
 
     def __init__(self, step: SearchStep):
@@ -94,41 +109,48 @@ class GraphedStep:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._failed = self._told_shape = False
 
-    def __call__(self, train: LabelledImages, valid: LabelledImages) -> StepNumbers:
+    def __call__(
+        self, train: LabelledImages, valid: LabelledImages, conditions: Conditions | None = None
+    ) -> StepNumbers:
         """Run one step. The numbers are read before the next one, which overwrites them."""
         if self._failed:
-            return self._eager(train, valid)
+            return self._eager(train, valid, conditions)
         if self._steps_done < WARM_UP_STEPS:
             self._steps_done += 1
-            return self._on_side_stream(train, valid)
-        batches = (*train, *valid)
-        if self._graph is None and not self._capture(batches):
-            return self._eager(train, valid)
-        if [tensor.shape for tensor in batches] != [tensor.shape for tensor in self._inputs]:
+            return self._on_side_stream(train, valid, conditions)
+        if self._graph is None and not self._capture(train, valid, conditions):
+            return self._eager(train, valid, conditions)
+        inputs = _tensors(train, valid, conditions)
+        if [tensor.shape for tensor in inputs] != [tensor.shape for tensor in self._inputs]:
             if not self._told_shape:
                 log.warning("a batch of another size: this step runs without the CUDA graph")
                 self._told_shape = True
-            return self._eager(train, valid)
-        for static, tensor in zip(self._inputs, batches, strict=True):
+            return self._eager(train, valid, conditions)
+        for static, tensor in zip(self._inputs, inputs, strict=True):
             static.copy_(tensor)
         assert self._graph is not None
         self._graph.replay()
         return self._outputs
 
-    def _on_side_stream(self, train: LabelledImages, valid: LabelledImages) -> StepNumbers:
+    def _on_side_stream(
+        self, train: LabelledImages, valid: LabelledImages, conditions: Conditions | None
+    ) -> StepNumbers:
         self._stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._stream):
-            numbers = self._eager(train, valid)
+            numbers = self._eager(train, valid, conditions)
         torch.cuda.current_stream().wait_stream(self._stream)
         return numbers
 
-    def _capture(self, batches: tuple[Tensor, ...]) -> bool:
-        self._inputs = tuple(tensor.clone() for tensor in batches)
+    def _capture(self, train: LabelledImages, valid: LabelledImages, conditions: Conditions | None) -> bool:
+        self._inputs = [tensor.clone() for tensor in _tensors(train, valid, conditions)]
+        static_train, rest = tuple(self._inputs[: len(train)]), self._inputs[len(train) :]
+        static_valid, rest = tuple(rest[: len(valid)]), rest[len(valid) :]
+        static_conditions = None if conditions is None else conditions.with_tensors(rest)
         torch.cuda.empty_cache()  # the graph's memory is a pool of its own
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph, stream=self._stream):
-                self._outputs = self._eager((self._inputs[0], self._inputs[1]), (self._inputs[2], self._inputs[3]))
+                self._outputs = self._eager(static_train, static_valid, static_conditions)
         except RuntimeError as error:
             self._failed = True
             torch.cuda.set_stream(stream)  # torch 2.11 leaves that of the capture
@@ -138,6 +160,10 @@ class GraphedStep:
         self._graph = graph
         log.info("the search step is one CUDA graph from here on")
         return True
+
+
+def _tensors(train: LabelledImages, valid: LabelledImages, conditions: Conditions | None) -> list[Tensor]:
+    return [*train, *valid, *([] if conditions is None else conditions.tensors())]
 
 
 def hold_learning_rate_on(device: torch.device, optimizer: torch.optim.Optimizer) -> None:

@@ -10,8 +10,11 @@ from torch import Tensor, nn
 
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.mixing import Mixing
 from darts_hpc.search.architect import Architect
+from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.hypergradient import LabelledImages
+from darts_hpc.search.perturbations import PERTURBATIONS, PerturbedMixing
 
 
 class StepNumbers(NamedTuple):
@@ -21,10 +24,19 @@ class StepNumbers(NamedTuple):
     logits: Tensor
     weight_norm: Tensor
     alpha_norm: Tensor
+    loss_before: Tensor | None = None
+    """Loss (0-d) at unperturbed weights of operations, where an adversary perturbs them."""
+    loss_after: Tensor | None = None
+    """The same at the perturbed ones."""
+
+    def perturbation(self) -> dict[str, Tensor]:
+        """Return both, by the names of records, where there are any."""
+        losses = {"perturbation/loss_before": self.loss_before, "perturbation/loss_after": self.loss_after}
+        return {name: loss for name, loss in losses.items() if loss is not None}
 
 
-SearchStep = Callable[[LabelledImages, LabelledImages], StepNumbers]
-"""A whole step on (train, valid)."""
+SearchStep = Callable[..., StepNumbers]
+"""A whole step on (train, valid, conditions of the step, whether the alphas move)."""
 
 
 def search_step(
@@ -37,15 +49,32 @@ def search_step(
     grad_clip: float,
     world: World,
     precision: str = "fp32",
+    conditions: Conditions | None = None,
+    perturb: str = "none",
+    with_alphas: bool = True,
 ) -> StepNumbers:
     """Step the alphas, then the weights at the new alphas. Batches are on the device; nothing waits for it.
 
-    In precision bf16, autocast computes in bfloat16 what gains from it.
+    Args:
+        precision: fp32, or bf16, where autocast computes in bfloat16 what gains from it.
+        conditions: of this step; they may be left out where the search neither draws nor schedules anything.
+        perturb: a key of PERTURBATIONS, or none.
+        with_alphas: False while the alphas are held.
     """
     with _autocast(world.device.type) if precision == "bf16" else nullcontext():
-        alpha_norm = architect.step(train, valid, optimizer)
-        loss, logits, weight_norm = weight_step(supernet, optimizer, train, grad_clip=grad_clip, world=world)
-    return StepNumbers(loss, logits, weight_norm, alpha_norm)
+        alpha_norm = architect.step(train, valid, optimizer, conditions) if with_alphas else None
+        mixing = architect.architecture.mix_for_weights(conditions)
+        perturbed = PerturbedMixing(mixing)
+        if perturb != "none":
+            assert conditions is not None
+            perturbed = PERTURBATIONS[perturb](supernet, mixing, train, conditions, world)
+        keep_unused = architect.architecture.relaxation != "gumbel"
+        loss, logits, weight_norm = weight_step(
+            supernet, optimizer, train, grad_clip=grad_clip, world=world, mixing=perturbed.mixing,
+            keep_unused=keep_unused,
+        )  # fmt: skip
+    alpha_norm = torch.zeros_like(weight_norm) if alpha_norm is None else alpha_norm
+    return StepNumbers(loss, logits, weight_norm, alpha_norm, perturbed.before, perturbed.after)
 
 
 def _autocast(device: str) -> AbstractContextManager[object]:
@@ -54,17 +83,30 @@ def _autocast(device: str) -> AbstractContextManager[object]:
 
 
 def weight_step(
-    supernet: RelaxedNetwork, optimizer: torch.optim.SGD, train: LabelledImages, *, grad_clip: float, world: World
+    supernet: RelaxedNetwork,
+    optimizer: torch.optim.SGD,
+    train: LabelledImages,
+    *,
+    grad_clip: float,
+    world: World,
+    mixing: Mixing | None = None,
+    keep_unused: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Update the weights on one batch with the alphas held; return loss, logits (B, classes) and gradient norm."""
-    images, labels = train
+    """Update the weights on one batch with the alphas held; return loss, logits (B, classes) and gradient norm.
+
+    Args:
+        mixing: what the supernet mixes by; softmax(alpha) where it is None.
+        keep_unused: leave weights of candidates that did not run as they are; else decay and momentum move them.
+    """
+    images, labels, *keys = train
     weights = supernet.weights()
     alphas = {name: alpha.detach() for name, alpha in supernet.named_alphas().items()}
-    logits = torch.func.functional_call(supernet, alphas, images)
+    logits = torch.func.functional_call(supernet, alphas, (images, mixing, *keys))
     loss = F.cross_entropy(logits, labels)
     # autograd.grad passes by DDP's hooks: the average over ranks is taken here.
-    gradients = world.mean(torch.autograd.grad(loss, weights))
-    for weight, gradient in zip(weights, gradients, strict=True):
+    found = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=not keep_unused)
+    used = [(weight, gradient) for weight, gradient in zip(weights, found, strict=True) if gradient is not None]
+    for (weight, _), gradient in zip(used, world.mean([gradient for _, gradient in used]), strict=True):
         weight.grad = gradient
     norm = nn.utils.clip_grad_norm_(weights, grad_clip)
     optimizer.step()

@@ -18,6 +18,7 @@ from darts_hpc.models.supernet.build import SUPERNETS, build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
 from darts_hpc.space.genotypes import load_genotype, parse_genotype
+from darts_hpc.space.spaces import SPACES
 from darts_hpc.training.search_step import weight_step
 
 FOLDER = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[1] / "golden"))
@@ -95,7 +96,7 @@ def test_search_equals_the_original(path, kind):
         assert abs(weight.sum().item() - total) <= bound, f"sum of {name}"
         assert weight.norm().item() == pytest.approx(norm, rel=TOLERANCE), f"norm of {name}"
     theirs = parse_genotype(ast.literal_eval(str(golden["genotype"])))
-    assert derive_genotype(*supernet.alphas(), supernet.primitives) == theirs
+    assert derive_genotype(architect.architecture.strengths(), SPACES["darts"]) == theirs
 
 
 def derived_network(path: Path, golden: Mapping[str, np.ndarray]) -> torch.nn.Module:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from darts_hpc.models.supernet.mixing import CellMixing, Mixing
+
 
 class RelaxedNetwork(nn.Module):
     """The network of the search; its forms differ in how they arrange the same sums.
@@ -26,19 +28,28 @@ class RelaxedNetwork(nn.Module):
         super().__init__()
         self.num_nodes, self.primitives = num_nodes, primitives
 
-    def draw_alphas(self) -> None:
-        """Start the alphas near 0, as the original does; the weights are drawn before them."""
+    def draw_alphas(self, edge_norm: bool = False) -> None:
+        """Start the alphas, and the betas of normalised edges, near 0, as the original does, after the weights."""
         num_edges = self.num_nodes * (self.num_nodes + 3) // 2
         self.alphas_normal = nn.Parameter(1e-3 * torch.randn(num_edges, len(self.primitives)))  # (E, O)
         self.alphas_reduce = nn.Parameter(1e-3 * torch.randn(num_edges, len(self.primitives)))  # (E, O)
+        if edge_norm:
+            self.betas_normal = nn.Parameter(1e-3 * torch.randn(num_edges))  # (E,)
+            self.betas_reduce = nn.Parameter(1e-3 * torch.randn(num_edges))  # (E,)
 
     def named_alphas(self) -> dict[str, nn.Parameter]:
-        """Architecture parameters (E, O) by name: normal cell, reduction cell."""
-        return {"alphas_normal": self.alphas_normal, "alphas_reduce": self.alphas_reduce}
+        """Architecture parameters by name: alphas (E, O) of normal and reduction cell, and betas (E,), if any."""
+        names = "alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce"
+        return {name: parameter for name in names if (parameter := self._parameters.get(name)) is not None}
 
-    def alphas(self) -> tuple[nn.Parameter, nn.Parameter]:
-        """Architecture parameters: normal cell, reduction cell."""
-        return self.alphas_normal, self.alphas_reduce
+    def alphas(self) -> tuple[nn.Parameter, ...]:
+        """Architecture parameters, in the order of their names."""
+        return tuple(self.named_alphas().values())
+
+    def softmax_mixing(self) -> Mixing:
+        """Return what the paper mixes by: softmax(alpha)."""
+        normal, reduce = (CellMixing(operations=alphas.softmax(-1)) for alphas in self.alphas()[:2])
+        return Mixing(normal=normal, reduce=reduce)
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Every parameter that is not an alpha, by name and in a fixed order."""

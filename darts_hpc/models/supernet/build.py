@@ -1,6 +1,7 @@
 """Build the supernet in the form that suits the machine."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -27,9 +28,16 @@ def build_supernet(
     num_nodes: int = 4,
     primitives: tuple[str, ...] = PRIMITIVES,
     checkpoint_cells: bool = False,
+    edge_norm: bool = False,
+    **plain_only: Any,
 ) -> RelaxedNetwork:
-    """Return a new supernet of a form in SUPERNETS, all of which compute the same function."""
-    return SUPERNETS[kind](init_channels, layers, num_classes, num_nodes, primitives, checkpoint_cells)
+    """Return a new supernet of a form in SUPERNETS, all of which compute the same function.
+
+    `plain_only`: space, partial_channels, auxiliary_skip, which the plain form alone serves.
+    """
+    return SUPERNETS[kind](
+        init_channels, layers, num_classes, num_nodes, primitives, checkpoint_cells, edge_norm=edge_norm, **plain_only
+    )
 
 
 def choose_supernet(
@@ -38,8 +46,9 @@ def choose_supernet(
     init_channels: int,
     *,
     num_nodes: int = 4,
-    primitives: tuple[str, ...] = PRIMITIVES,
+    primitives: tuple[str, ...] | None = PRIMITIVES,
     torch_only: str | None = None,
+    plain_only: str | None = None,
 ) -> tuple[str, str | None]:
     """Return the form that --supernet `kind` means on a device, and a line that says why it is another than was meant.
 
@@ -50,11 +59,13 @@ def choose_supernet(
 
     Args:
         kind: auto, plain or fast.
+        primitives: of every edge; None where edges differ.
+        plain_only: why the fast supernet can't serve the search, if so: "serves only ...".
         torch_only: why nothing but torch's operations will do, if so: "the kernels ...".
     """
     if kind == "plain" or (kind == "auto" and device.type != "cuda"):
         return "plain", None
-    if reason := why_not_stacked(num_nodes, primitives):
+    if reason := plain_only or why_not_stacked(num_nodes, primitives):
         return "plain", f"the fast supernet {reason}: taking the plain one"
     if device.type != "cuda":
         return "stacked", None

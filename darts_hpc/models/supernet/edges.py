@@ -1,20 +1,28 @@
 """What one edge of a cell computes: every candidate operation, mixed by weights (paper, equation 2)."""
 
+from collections.abc import Iterable
 from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_hpc.models.norm import batch_norm
-from darts_hpc.space.operations import OPERATIONS, DilatedConv, FactorizedReduce, SeparableConv
+from darts_hpc.space.operations import OPERATIONS, DilatedConv, FactorizedReduce, Noise, SeparableConv, Zero
 from darts_hpc.space.phases import can_split, even_pixels, merge_phases, phases_pay, split_phases
 
 
 class State:
-    """A state x (B, C, H, W) of a cell, and what the candidates of all its out-edges share, made once."""
+    """A state x (B, C, H, W) of a cell, and what the candidates of all its out-edges share, made once.
 
-    def __init__(self, x: Tensor):
-        self.x = x
+    Args:
+        keys: of its images (B,), for noise.
+        partial_channels: K; its edges' candidates take the first C / K channels only (PC-DARTS).
+    """
+
+    def __init__(self, x: Tensor, keys: Tensor | None = None, partial_channels: int = 1):
+        self.x, self.keys, self.partial_channels = x, keys, partial_channels
+        self._bypass: dict[int, Tensor] = {}
         self._pools: dict[tuple[str, int], Tensor] = {}
 
     @cached_property
@@ -32,6 +40,24 @@ class State:
         """Its ReLU's even rows and columns, for the dilated convolutions of stride 2."""
         return even_pixels(self.rectified)
 
+    @property
+    def computed(self) -> "State":
+        """The part of it that candidates take."""
+        # Itself is not kept in itself: that would be a cycle, whose tensors wait for the garbage collector.
+        return self if self.partial_channels == 1 else self._part
+
+    @cached_property
+    def _part(self) -> "State":
+        part = self.x[:, : self.x.shape[1] // self.partial_channels]
+        return State(part.contiguous(memory_format=torch.channels_last), self.keys)
+
+    def bypass(self, stride: int) -> Tensor:
+        """The channels that pass by the candidates, at stride 2 through a 2x2 max pool."""
+        if stride not in self._bypass:
+            rest = self.x[:, self.x.shape[1] // self.partial_channels :]
+            self._bypass[stride] = rest if stride == 1 else F.max_pool2d(rest, 2, stride, ceil_mode=True)
+        return self._bypass[stride]
+
     def pooled(self, pool: nn.MaxPool2d | nn.AvgPool2d) -> Tensor:
         """Its pool, the same for all edges of a stride."""
         key = type(pool).__name__, int(pool.stride)  # pyright: ignore[reportArgumentType]
@@ -41,20 +67,48 @@ class State:
 
 
 class NodeSum:
-    """A node in the making: what its edges have added. Terms in phases are merged once, at the end."""
+    """A node in the making: what its edges have added.
 
-    def __init__(self):
+    Terms in phases are merged once, at the end, and channels that pass by are shuffled in once: both are linear.
+    """
+
+    def __init__(self, partial_channels: int = 1):
+        self.partial_channels = partial_channels
         self._terms: list[Tensor] = []
         self._phases: list[Tensor] = []
+        self._bypassed: list[Tensor] = []
+        self._whole: list[Tensor] = []
 
     def add(self, term: Tensor, in_phases: bool = False) -> None:
+        """Add what candidates made of the channels that they take."""
         (self._phases if in_phases else self._terms).append(term)
+
+    def add_bypassed(self, term: Tensor) -> None:
+        """Add the channels that passed by the candidates."""
+        self._bypassed.append(term)
+
+    def add_whole(self, term: Tensor) -> None:
+        """Add a term of all channels, in the order of the node's."""
+        self._whole.append(term)
+
+    def complete(self, op: "MixedOp", state: State) -> None:
+        """Add zeros, of what an edge into this node makes of a state, where no candidate has added anything."""
+        if not self._terms and not self._phases:
+            self.add(Zero(op.stride)(state.computed.x))
 
     def total(self) -> Tensor:
         """Return the sum (B, C, H, W)."""
         if self._phases:
             self._terms.append(merge_phases(_total(self._phases)))
-        return _total(self._terms)
+        if self._bypassed:
+            computed = torch.cat([_total(self._terms), _total(self._bypassed)], dim=1)
+            self._terms = [shuffle_channels(computed, self.partial_channels)]
+        return _total(self._terms + self._whole)
+
+
+def shuffle_channels(x: Tensor, groups: int) -> Tensor:
+    """Return x (B, C, H, W) with channel g * (C / groups) + i moved to i * groups + g: groups interleaved."""
+    return x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
 
 
 def _total(terms: list[Tensor]) -> Tensor:
@@ -65,18 +119,51 @@ def _total(terms: list[Tensor]) -> Tensor:
 
 
 class MixedOp(nn.Module):
-    """All candidate operations of one edge, weighted."""
+    """All candidate operations of one edge, weighted.
 
-    def __init__(self, channels: int, stride: int, primitives: tuple[str, ...]):
+    Args:
+        channels: C of the states.
+        primitives: its O candidates.
+        partial_channels: K; candidates take C / K channels, and the others pass by.
+        auxiliary_skip: whether a skip connection of its own is added, which is no candidate (DARTS-).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        stride: int,
+        primitives: tuple[str, ...],
+        partial_channels: int = 1,
+        auxiliary_skip: bool = False,
+    ):
         super().__init__()
-        self._ops = nn.ModuleList(_candidate(name, channels, stride) for name in primitives)
+        self.stride, self.partial_channels = stride, partial_channels
+        self._ops = nn.ModuleList(_candidate(name, channels // partial_channels, stride) for name in primitives)
         self._contributing = [column for column, name in enumerate(primitives) if name != "none"]
+        self.auxiliary_op = OPERATIONS["skip_connect"](channels, stride, False) if auxiliary_skip else None
 
-    def forward(self, state: State, weights: Tensor, node: NodeSum) -> None:
-        """Add a state's candidates, weighted by weights (O,), to a node. 'none' has a weight but nothing to add."""
+    def forward(self, state: State, weights: Tensor, node: NodeSum, columns: Iterable[int] | None = None) -> None:
+        """Add a state's candidates, weighted by weights (O,), to a node. 'none' has a weight but nothing to add.
+
+        `columns`: those of the candidates that are run at all.
+        """
         mixing_weights = weights.unbind()
-        for column in self._contributing:
-            _add_scaled(node, self._ops[column], state, mixing_weights[column])
+        for column in self._contributing if columns is None else columns:
+            if column in self._contributing:
+                _add_scaled(node, self._ops[column], state.computed, mixing_weights[column])
+
+    def add_beside(self, state: State, edge_weight: Tensor | None, share: Tensor | None, node: NodeSum) -> None:
+        """Add what is not a candidate: the channels that pass by, and `share` (0-d) of the auxiliary skip.
+
+        Both are weighted by edge_weight (0-d), 1 where it is None.
+        """
+        if self.partial_channels > 1:
+            bypass = state.bypass(self.stride)
+            node.add_bypassed(bypass if edge_weight is None else edge_weight * bypass)
+        if self.auxiliary_op is not None and share is not None:
+            auxiliary, share = NodeSum(), share.to(state.x.dtype)
+            _add_scaled(auxiliary, self.auxiliary_op, state, share if edge_weight is None else edge_weight * share)
+            node.add_whole(auxiliary.total())
 
 
 def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tensor) -> None:
@@ -94,6 +181,8 @@ def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tenso
             node.add(_normalised(candidate.op[-1], candidate.pre_norm(state.rectified), weight))
         case FactorizedReduce():
             node.add(_normalised(candidate.bn, candidate.pre_norm(state.rectified), weight))
+        case Noise():
+            node.add(weight * candidate(state.x, state.keys))
         case _:
             node.add(weight * candidate(state.x))
 

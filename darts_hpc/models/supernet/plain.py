@@ -3,18 +3,26 @@
 import torch
 from torch import Tensor, nn
 
+from darts_hpc.models.drop_path import drop_path_factors
 from darts_hpc.models.layout import place_cells
 from darts_hpc.models.recompute import recompute
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.edges import MixedOp, NodeSum, State
+from darts_hpc.models.supernet.mixing import CellMixing, Mixing
 from darts_hpc.space.genotypes import PRIMITIVES
-from darts_hpc.space.operations import FactorizedReduce, ReLUConvBN
+from darts_hpc.space.operations import FactorizedReduce, ReLUConvBN, place_noise
+from darts_hpc.space.spaces import EdgeLists, SearchSpace, uniform_space
 
 STEM_MULTIPLIER = 3
 
 
 class Cell(nn.Module):
-    """A cell with an edge from every earlier state into every node."""
+    """A cell with an edge from every earlier state into every node.
+
+    Args:
+        edges: the candidates of each of its E edges.
+        partial_channels, auxiliary_skip: as for MixedOp.
+    """
 
     def __init__(
         self,
@@ -23,31 +31,62 @@ class Cell(nn.Module):
         channels: int,
         reduction: bool,
         reduction_prev: bool,
-        num_nodes: int,
-        primitives: tuple[str, ...],
+        edges: EdgeLists,
+        partial_channels: int = 1,
+        auxiliary_skip: bool = False,
     ):
         super().__init__()
-        self.reduction = reduction
-        self.num_nodes = num_nodes
+        self.reduction, self.partial_channels = reduction, partial_channels
         enter = FactorizedReduce if reduction_prev else ReLUConvBN
         self.preprocess0 = enter(prev_prev_channels, channels, affine=False)
         self.preprocess1 = ReLUConvBN(prev_channels, channels, affine=False)
-        self._ops = nn.ModuleList(
-            MixedOp(channels, 2 if reduction and state < 2 else 1, primitives)
-            for node in range(num_nodes)
-            for state in range(2 + node)
-        )
+        self._ops = nn.ModuleList()
+        self.num_nodes = 0
+        while len(self._ops) < len(edges):
+            for state in range(2 + self.num_nodes):
+                stride, primitives = 2 if reduction and state < 2 else 1, edges[len(self._ops)]
+                self._ops.append(MixedOp(channels, stride, primitives, partial_channels, auxiliary_skip))
+            self.num_nodes += 1
 
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
-        """Return the concatenated nodes (B, num_nodes * C, H', W') for weights (E, O)."""
-        states = [State(self.preprocess0(s0)), State(self.preprocess1(s1))]
-        edges = iter(zip(self._ops, weights.unbind(), strict=True))
+    def forward(
+        self, s0: Tensor, s1: Tensor, mixing: CellMixing, keys: Tensor | None = None, keep: Tensor | None = None
+    ) -> Tensor:
+        """Return the concatenated nodes (B, num_nodes * C, H', W').
+
+        Args:
+            keys: of the images (B,), for noise.
+            keep: drop path's factors (E, B, 1, 1, 1), if any.
+        """
+        operations, num_edges = mixing.operations, len(self._ops)
+        if mixing.edges is not None:
+            operations = operations * mixing.edges[:, None]
+        rows = operations.unbind()
+        edge_weights = [None] * num_edges if mixing.edges is None else mixing.edges.unbind()
+        columns = [None] * num_edges if mixing.columns is None else mixing.columns
+        states = [self._state(self.preprocess0(s0), keys), self._state(self.preprocess1(s1), keys)]
+        edge = 0
         for _ in range(self.num_nodes):
-            node = NodeSum()
-            for state, (op, weight) in zip(states, edges, strict=False):
-                op(state, weight, node)
-            states.append(State(node.total()))
+            node = NodeSum(self.partial_channels)
+            for state in states:
+                op, end = self._edge(edge), node if keep is None else NodeSum(self.partial_channels)
+                op(state, rows[edge], end, columns[edge])
+                op.add_beside(state, edge_weights[edge], mixing.auxiliary, end)
+                if keep is not None:
+                    end.complete(op, state)
+                    node.add_whole(end.total() * keep[edge])
+                edge += 1
+            if keep is None:
+                node.complete(self._edge(edge - 1), states[-1])
+            states.append(self._state(node.total(), keys))
         return torch.cat([state.x for state in states[2:]], dim=1)
+
+    def _edge(self, edge: int) -> MixedOp:
+        op = self._ops[edge]
+        assert isinstance(op, MixedOp)
+        return op
+
+    def _state(self, x: Tensor, keys: Tensor | None) -> State:
+        return State(x, keys, self.partial_channels)
 
 
 class SuperNet(RelaxedNetwork):
@@ -58,8 +97,12 @@ class SuperNet(RelaxedNetwork):
         layers: number of cells, the two at a third and two thirds of the depth halve the resolution.
         num_classes: outputs.
         num_nodes: nodes of a cell; E = num_nodes * (num_nodes + 3) / 2 edges.
-        primitives: the O candidate operations.
+        primitives: the O candidate operations of every edge, where `space` is None.
         checkpoint_cells: keep only the cells' inputs for backward, which runs each cell once more.
+        space: the candidates of each edge.
+        partial_channels: K; candidates take C / K of the channels (PC-DARTS).
+        auxiliary_skip: whether every edge has a skip connection beside its candidates (DARTS-).
+        edge_norm: whether the edges of a node have weights of their own (PC-DARTS).
     """
 
     def __init__(
@@ -70,22 +113,39 @@ class SuperNet(RelaxedNetwork):
         num_nodes: int = 4,
         primitives: tuple[str, ...] = PRIMITIVES,
         checkpoint_cells: bool = False,
+        *,
+        space: SearchSpace | None = None,
+        partial_channels: int = 1,
+        auxiliary_skip: bool = False,
+        edge_norm: bool = False,
     ):
-        super().__init__(num_nodes, primitives)
+        space = uniform_space(primitives, num_nodes) if space is None else space
+        super().__init__(space.num_nodes, space.column_labels)
+        num_nodes = space.num_nodes
         self.checkpoint_cells = checkpoint_cells
         stem_channels = STEM_MULTIPLIER * init_channels
         self.stem = nn.Sequential(nn.Conv2d(3, stem_channels, 3, padding=1, bias=False), nn.BatchNorm2d(stem_channels))
         places = list(place_cells(layers, init_channels, (stem_channels, stem_channels), (num_nodes, num_nodes), False))
-        self.cells = nn.ModuleList(Cell(*place, num_nodes, primitives) for place in places)
+        self.cells = nn.ModuleList(
+            Cell(*place, space.reduce if place.reduction else space.normal, partial_channels, auxiliary_skip)
+            for place in places
+        )
+        place_noise(self.cells)
         self.global_pooling = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Linear(num_nodes * places[-1].channels, num_classes)
-        self.draw_alphas()
+        self.draw_alphas(edge_norm)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, num_classes) for images (B, 3, H, W)."""
-        weights_normal, weights_reduce = self.alphas_normal.softmax(-1), self.alphas_reduce.softmax(-1)
+    def forward(self, images: Tensor, mixing: Mixing | None = None, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B, num_classes) for images (B, 3, H, W), whose keys (B,) draw noise."""
+        mixing = self.softmax_mixing() if mixing is None else mixing
         s0 = s1 = self.stem(images)
-        for cell in self.cells:
-            weights = weights_reduce if cell.reduction else weights_normal
-            s0, s1 = s1, recompute(cell, s0, s1, weights) if self.checkpoint_cells else cell(s0, s1, weights)
+        keeps: list[Tensor | None] = [None] * len(self.cells)
+        if mixing.drop_path is not None:
+            num_edges = len(mixing.normal.operations)
+            factors = drop_path_factors(keys, len(s0), num_edges * len(self.cells), mixing.drop_path, s0)
+            keeps = list(factors.split(num_edges))
+        for cell, keep in zip(self.cells, keeps, strict=True):
+            assert isinstance(cell.reduction, bool)
+            inputs = s0, s1, mixing.of(cell.reduction), keys, keep
+            s0, s1 = s1, recompute(cell, *inputs) if self.checkpoint_cells else cell(*inputs)
         return self.classifier(self.global_pooling(s1).flatten(1))

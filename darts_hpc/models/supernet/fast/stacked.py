@@ -32,6 +32,7 @@ from darts_hpc.models.supernet.fast.layout import (
     original_norms,
     original_weights,
 )
+from darts_hpc.models.supernet.mixing import Mixing
 from darts_hpc.models.supernet.plain import STEM_MULTIPLIER, SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 
@@ -175,11 +176,13 @@ class StackedSuperNet(RelaxedNetwork):
         num_nodes: int = NUM_NODES,
         primitives: tuple[str, ...] = PRIMITIVES,
         checkpoint_cells: bool = False,
+        *,
+        edge_norm: bool = False,
     ):
         super().__init__(num_nodes, primitives)
         if reason := why_not_stacked(num_nodes, primitives):
             raise ValueError(f"the stacked supernet {reason}; use the plain one")
-        plain = SuperNet(init_channels, layers, num_classes)  # draws the weights and alphas
+        plain = SuperNet(init_channels, layers, num_classes, edge_norm=edge_norm)  # draws the weights and alphas
         self.checkpoint_cells = checkpoint_cells
         stem_channels = STEM_MULTIPLIER * init_channels
         places = place_cells(layers, init_channels, (stem_channels, stem_channels), (num_nodes, num_nodes), False)
@@ -197,18 +200,20 @@ class StackedSuperNet(RelaxedNetwork):
         self._plans = {reduction: mixing_plan(reduction) for reduction in (False, True)}
         for reduction, plan in self._plans.items():
             self.register_buffer(f"mixing_positions_{int(reduction)}", plan.positions, persistent=False)
-        self.alphas_normal, self.alphas_reduce = plain.alphas_normal, plain.alphas_reduce
+        for name, alphas in plain.named_alphas().items():
+            self.register_parameter(name, alphas)
         self._copy(plain.state_dict())
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits (B, num_classes) for images (B, 3, H, W)."""
+    def forward(self, images: Tensor, mixing: Mixing | None = None, keys: Tensor | None = None) -> Tensor:
+        """Return logits (B, num_classes) for images (B, 3, H, W); nothing here is drawn by their keys."""
+        mixing = self.softmax_mixing() if mixing is None else mixing
         stem, gamma, beta, *weights = self._unpacked(self.flat_weights)
         if self.training and self.stem_norm.track_running_stats:
             self.num_batches_tracked += 1
         images = images.contiguous()  # not channels_last: a stage's 5-D views would have to be copied
         x = batch_norm(self.stem_norm, F.conv2d(images, stem, padding=1), gamma, beta)
         r0 = r1 = F.relu(x)
-        for cell, place, mixing_weights in zip(self.cells, self._places, self._mixing_weights(), strict=True):
+        for cell, place, mixing_weights in zip(self.cells, self._places, self._mixing_weights(mixing), strict=True):
             count = len(cell_weight_shapes(place))
             own, weights = weights[:count], weights[count:]
             run = recompute if self.checkpoint_cells else _call
@@ -216,14 +221,16 @@ class StackedSuperNet(RelaxedNetwork):
             r0, r1 = r1, F.relu(x)
         return F.linear(x.mean((2, 3)), *weights)
 
-    def _mixing_weights(self) -> list[list[Tensor]]:
+    def _mixing_weights(self, mixing: Mixing) -> list[list[Tensor]]:
         """Return each cell's branch scales and mixing weights.
 
         Cells of a kind get them by expand and unbind, so that backward joins their gradients in one stack and sum.
         """
         waiting = {}
-        for reduction, alphas in zip((False, True), self.alphas(), strict=True):
-            with_one = F.pad(alphas.softmax(-1), (0, 1), value=1.0).flatten()
+        for reduction in (False, True):
+            operations, edges = mixing.of(reduction).operations, mixing.of(reduction).edges
+            operations = operations if edges is None else operations * edges[:, None]
+            with_one = F.pad(operations, (0, 1), value=1.0).flatten()
             gathered = with_one.index_select(0, getattr(self, f"mixing_positions_{int(reduction)}"))
             count = sum(place.reduction == reduction for place in self._places)
             sizes = self._plans[reduction].sizes
@@ -297,9 +304,9 @@ class StackedSuperNet(RelaxedNetwork):
                 yield f"cells.{index}.{name}", mean, variance
 
 
-def why_not_stacked(num_nodes: int, primitives: tuple[str, ...]) -> str | None:
+def why_not_stacked(num_nodes: int, primitives: tuple[str, ...] | None) -> str | None:
     """Return why the stacked form can't serve a search space, as "serves only ...", or None where it can."""
-    if num_nodes != NUM_NODES or tuple(primitives) != tuple(PRIMITIVES):
+    if num_nodes != NUM_NODES or tuple(primitives or ()) != tuple(PRIMITIVES):
         return f"serves only the {len(PRIMITIVES)} default primitives and {NUM_NODES} nodes"
     return None
 

@@ -1,0 +1,39 @@
+"""What a supernet mixes its candidates by: all that it knows of alphas."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Columns = tuple[tuple[int, ...], ...] | None
+"""The candidates of each edge that are run at all; all where it is None."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellMixing:
+    """The weights of one kind of cell.
+
+    edge(x) = edges[e] * (sum over o of operations[e, o] * candidate_o(x) + auxiliary * skip(x)).
+    """
+
+    operations: Tensor
+    """m (E, O)."""
+    edges: Tensor | None = None
+    """b (E,); 1 where it is None."""
+    auxiliary: Tensor | None = None
+    """Share (0-d) of the auxiliary skip, in a supernet that has one."""
+    columns: Columns = None
+    """What is run; the weights of the others are 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixing:
+    """The weights of both kinds of cells."""
+
+    normal: CellMixing
+    reduce: CellMixing
+    drop_path: Tensor | None = None
+    """Chance (0-d) to drop an edge's output for an image, by the images' keys."""
+
+    def of(self, reduction: bool) -> CellMixing:
+        """The weights of a cell."""
+        return self.reduce if reduction else self.normal

@@ -1,0 +1,120 @@
+"""The architecture of a search: its parameters by name, and how they become what the supernet mixes by."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.mixing import CellMixing, Columns, Mixing
+from darts_hpc.search.conditions import Conditions
+from darts_hpc.search.projection import Projection
+from darts_hpc.search.relaxations import RELAXATIONS, STRENGTHS, Relaxation, edge_softmax, softmax
+
+KINDS = ("normal", "reduce")
+
+
+class Architecture:
+    """Alphas (E, O), and betas (E,) where edges are normalised, of both kinds of cells, and their relaxation.
+
+    Args:
+        supernet: which holds the parameters.
+        relaxation: a key of RELAXATIONS, or one of a user's own.
+        auxiliary_skip: whether the supernet has auxiliary skips, whose share Conditions give.
+        drop_path: whether edges are dropped in training, by the chance that Conditions give.
+    """
+
+    def __init__(
+        self,
+        supernet: RelaxedNetwork,
+        relaxation: str | Relaxation = "softmax",
+        *,
+        auxiliary_skip: bool = False,
+        drop_path: bool = False,
+    ):
+        self.auxiliary_skip, self.drop_path = auxiliary_skip, drop_path
+        self.relaxation = relaxation if isinstance(relaxation, str) else "own"
+        self._relax = RELAXATIONS[relaxation] if isinstance(relaxation, str) else relaxation
+        self._named = supernet.named_alphas()
+        self.edge_norm = "betas_normal" in self._named
+        self.projections = {kind: Projection(*self._named[f"alphas_{kind}"].shape) for kind in KINDS}
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """Every parameter by name, in a fixed order: alphas_normal, alphas_reduce, betas_normal, betas_reduce."""
+        return dict(self._named)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Every parameter, in that order."""
+        return list(self._named.values())
+
+    def alphas(self) -> list[nn.Parameter]:
+        """The alphas alone: normal cell, reduction cell."""
+        return [self._named[f"alphas_{kind}"] for kind in KINDS]
+
+    @property
+    def has_decisions(self) -> bool:
+        """Whether something is decided about some edge."""
+        return not all(projection.is_empty for projection in self.projections.values())
+
+    def mix_for_alphas(self, conditions: Conditions | None, held: Mapping[str, Tensor] | None = None) -> Mixing:
+        """Return the weights in every pass of an alpha step. `held` are tensors to take instead of the parameters."""
+        return self._mix(conditions, None if conditions is None else conditions.alpha_key, held)
+
+    def mix_for_weights(self, conditions: Conditions | None) -> Mixing:
+        """Return the weights of a weight step, from which no gradient reaches the parameters."""
+        return self._mix(conditions, None if conditions is None else conditions.weight_key, self._held())
+
+    def mix_expected(self, conditions: Conditions | None) -> Mixing:
+        """Return the weights of an evaluation: nothing is drawn."""
+        return self._mix(conditions, None, self._held())
+
+    def strengths(self) -> dict[str, Tensor]:
+        """Return what the magnitude rule compares, (E, O) for each kind: relaxed alphas, times edge weights."""
+        strengths = {}
+        for kind in KINDS:
+            alphas = self._named[f"alphas_{kind}"].detach()
+            strength = STRENGTHS.get(self.relaxation, softmax)(alphas)
+            if self.edge_norm:
+                strength = strength * edge_softmax(self._named[f"betas_{kind}"].detach())[:, None]
+            strengths[kind] = self.projections[kind].apply(strength)
+        return strengths
+
+    def edge_weights(self) -> dict[str, Tensor]:
+        """Return the weights (E,) of edges, for each kind, where they are normalised."""
+        if not self.edge_norm:
+            return {}
+        return {kind: edge_softmax(self._named[f"betas_{kind}"].detach()) for kind in KINDS}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was decided about edges; the parameters are in the supernet's."""
+        return {kind: projection.state_dict() for kind, projection in self.projections.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what was decided."""
+        for kind, projection in self.projections.items():
+            projection.load_state_dict(state[kind])
+
+    def columns_drawn(self, m: Tensor) -> Columns:
+        """Return the one operation of each edge that runs. On a GPU all run, because asking would wait for it."""
+        return tuple((column,) for column in m.argmax(-1).tolist()) if m.device.type == "cpu" else None
+
+    def _held(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self._named.items()}
+
+    def _mix(self, conditions: Conditions | None, key: Tensor | None, held: Mapping[str, Tensor] | None) -> Mixing:
+        parameters = self._named if held is None else held
+        cells = {}
+        for index, kind in enumerate(KINDS):
+            draw = None if conditions is None or key is None else conditions.draw(key, index)
+            tau = 1.0 if conditions is None else conditions.tau
+            projection = self.projections[kind]
+            m = projection.apply(self._relax(parameters[f"alphas_{kind}"], draw, tau))
+            b = edge_softmax(parameters[f"betas_{kind}"]) if self.edge_norm else None
+            cells[kind] = CellMixing(
+                operations=m,
+                edges=projection.apply_to_edges(b, m),
+                auxiliary=conditions.auxiliary_share if self.auxiliary_skip and conditions is not None else None,
+                columns=self.columns_drawn(m) if self.relaxation == "gumbel" else projection.columns(),
+            )
+        drop_path = conditions.drop_path if self.drop_path and conditions is not None and key is not None else None
+        return Mixing(**cells, drop_path=drop_path)
