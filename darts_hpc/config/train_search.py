@@ -1,9 +1,11 @@
 """Flags of the search. The original train_search.py's keep their names, meanings and defaults."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from darts_hpc.config.checks import check_choice, check_network, check_not_negative
+from darts_hpc.config.checks import check_choice, check_network, check_not_negative, check_positive
+from darts_hpc.config.combinations import check_combination
 from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import DataConfig, MemoryConfig, RunConfig, RuntimeConfig, SgdConfig
 
@@ -14,6 +16,34 @@ Supernet = Literal["auto", "plain", "fast"]
 
 
 UnrolledMethod = Literal["finite_difference", "exact"]
+
+
+Space = Literal["darts", "darts_no_none", "s1", "s2", "s3", "s4"]
+
+
+AuxiliarySkip = Literal["none", "linear", "cosine", "constant"]
+
+
+RelaxationName = Literal["softmax", "dirichlet", "gumbel", "sigmoid"]
+
+
+AlphaRegulariser = Literal["none", "beta", "kl", "zero_one"]
+
+
+Perturb = Literal["none", "random", "adversarial"]
+
+
+EarlyStop = Literal["none", "skips", "eigenvalue", "adaptive"]
+
+
+Selection = Literal["magnitude", "perturbation"]
+
+
+PtCriterion = Literal["accuracy", "loss"]
+
+
+DEFAULT_ARCH_WEIGHT_DECAY = float("1e-3")
+"""The very object tells a flag that was left out from one that says the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +81,17 @@ class SearchModelConfig:
     """Its form; both compute the same function. plain: one module for each edge and operation, the faster one on most
     CPUs; fast: few, large operations, by Triton kernels on a GPU and by torch's elsewhere (earlier called fused and
     stacked); auto: fast on a GPU, plain on a CPU."""
+    space: Space = "darts"
+    """Candidate operations of the edges: darts, the same without none, or one of RobustDARTS' s1 to s4."""
+    partial_channels: int = 1
+    """K of PC-DARTS: candidates take a K-th of the channels, and the others pass by; 1 for all. It divides the
+    channels, so that the skip connections of reduction cells, of twice as many, have two halves."""
+    edge_norm: bool = False
+    """Weigh the edges that enter a node by weights of their own (PC-DARTS)."""
+    auxiliary_skip: AuxiliarySkip = "none"
+    """Add a skip connection beside the candidates of every edge, and how its share goes from 1 to 0 (DARTS-)."""
+    search_drop_path: float = 0.0
+    """Chance to drop an edge in the search's last epoch, to which it grows from 0 (R-DARTS)."""
     checkpoint_cells: bool = flag(False, affects="last_bits")
     """Keep only the cells' inputs for backward, and compute the rest once more: less memory, more time, the same
     numbers."""
@@ -58,6 +99,16 @@ class SearchModelConfig:
     def __post_init__(self) -> None:
         check_network(self)
         check_choice(self, "supernet", Supernet)
+        check_choice(self, "space", Space)
+        check_choice(self, "auxiliary_skip", AuxiliarySkip)
+        if not 0 <= self.search_drop_path < 1:
+            raise ValueError(f"--search_drop_path {self.search_drop_path}: expected a number from 0 up to 1, without 1")
+        if self.partial_channels < 1 or self.init_channels % self.partial_channels:
+            near = max(k for k in range(1, max(2, self.partial_channels)) if self.init_channels % k == 0)
+            raise ValueError(
+                f"--partial_channels {self.partial_channels} with --init_channels {self.init_channels}: expected a "
+                f"divisor of the channels, of which candidates take a part; try {near}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +117,16 @@ class SearchOptimConfig(SgdConfig):
 
     learning_rate_min: float = 0.001
     """Learning rate the cosine ends at."""
+    perturb: Perturb = "none"
+    """Perturb the weights of operations in the weight step: random (SDARTS-RS) or adversarial (SDARTS-ADV)."""
+    perturb_epsilon: float = 0.3
+    """Size of the perturbation towards the last epoch, to which it grows from 0.03."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_not_negative(self, "learning_rate_min")
+        check_choice(self, "perturb", Perturb)
+        check_positive(self, "perturb_epsilon")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +135,98 @@ class ArchOptimConfig:
 
     arch_learning_rate: float = 3e-4
     """Learning rate of the alphas."""
-    arch_weight_decay: float = 1e-3
-    """Weight decay of the alphas."""
+    arch_weight_decay: float = DEFAULT_ARCH_WEIGHT_DECAY
+    """Weight decay of the alphas; where it is left out, kl takes its place."""
     unrolled: bool = False
     """Second order: the alphas' gradient looks one weight step ahead (slower)."""
     unrolled_method: UnrolledMethod = "finite_difference"
     """How second order takes its Hessian-vector product: the paper's formula, or automatic differentiation."""
+    relaxation: RelaxationName = "softmax"
+    """How alphas weigh the operations of an edge: softmax; a Dirichlet sample (DrNAS); one operation, drawn (gumbel:
+    GDAS); or independent gates (sigmoid: FairDARTS)."""
+    tau_max: float = 10.0
+    """Temperature of gumbel in the first epoch."""
+    tau_min: float = 0.1
+    """Temperature of gumbel after the last epoch."""
+    alpha_regulariser: AlphaRegulariser = "none"
+    """Added to the alphas' loss: beta (beta-DARTS), kl (DrNAS, for dirichlet) or zero_one (FairDARTS, for sigmoid)."""
+    alpha_regulariser_weight: float | None = None
+    """Its weight; left out, beta has 50, to which it grows from 0, kl 1e-3 and zero_one 10."""
+    alpha_warmup_epochs: int = 0
+    """First epochs in which the weights train alone (PC-DARTS: 15)."""
 
     def __post_init__(self) -> None:
         check_not_negative(self, "arch_learning_rate", "arch_weight_decay")
         check_choice(self, "unrolled_method", UnrolledMethod)
+        check_choice(self, "relaxation", RelaxationName)
+        check_choice(self, "alpha_regulariser", AlphaRegulariser)
+        check_not_negative(self, "alpha_warmup_epochs")
+        check_positive(self, "tau_max", "tau_min")
+        if self.tau_min > self.tau_max:
+            raise ValueError(f"--tau_min {self.tau_min}: expected at most --tau_max {self.tau_max}")
+        if self.alpha_regulariser_weight is not None:
+            check_not_negative(self, "alpha_regulariser_weight")
+            if self.alpha_regulariser == "none":
+                raise ValueError("--alpha_regulariser_weight: expected an --alpha_regulariser beside it, such as beta")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStopConfig:
+    """When the search ends before its last epoch."""
+
+    early_stop: EarlyStop = "none"
+    """skips: too many skip connections (DARTS+); eigenvalue: the validation loss's curvature rises (DARTS-ES);
+    adaptive: then roll back and go on with more weight decay (DARTS-ADA)."""
+    max_skips: int = 1
+    """Skip connections that the normal cell may have, for skips."""
+    early_stop_from: int = 10
+    """First epoch whose cell may be the result, 0-based."""
+    eigenvalue_every: int = 2
+    """Epochs between two eigenvalues."""
+    eigenvalue_factor: float = 1.3
+    """The rise of its average, over four evaluations, that ends the search."""
+    adaptive_factor: float = 10.0
+    """What adaptive multiplies the weights' decay by."""
+    adaptive_max_decay: float = 0.03
+    """Weight decay that adaptive does not go beyond; there the search goes on to its end."""
+
+    def __post_init__(self) -> None:
+        check_choice(self, "early_stop", EarlyStop)
+        check_not_negative(self, "max_skips", "early_stop_from")
+        check_positive(self, "eigenvalue_every", "adaptive_max_decay")
+        for name in ("eigenvalue_factor", "adaptive_factor"):
+            if not 1 < getattr(self, name) < math.inf:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected a number above 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerturbationConfig:
+    """How a cell is selected by what the supernet misses most."""
+
+    pt_epochs_between: int = 10
+    """Epochs of tuning between two decisions of perturbation."""
+    pt_criterion: PtCriterion = "accuracy"
+    """What is missed: accuracy, or loss."""
+    pt_batches: int | None = None
+    """Validation batches that a decision looks at; all where it is left out."""
+
+    def __post_init__(self) -> None:
+        check_choice(self, "pt_criterion", PtCriterion)
+        check_positive(self, "pt_epochs_between")
+        if self.pt_batches is not None:
+            check_positive(self, "pt_batches")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionConfig(PerturbationConfig):
+    """How the cell is read off the trained supernet."""
+
+    selection: Selection = "magnitude"
+    """magnitude: the largest weights (DARTS); perturbation: what the supernet misses most, edge by edge (DARTS-PT)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice(self, "selection", Selection)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,11 +247,16 @@ class SearchConfig:
     model: SearchModelConfig = field(default_factory=SearchModelConfig)
     optim: SearchOptimConfig = field(default_factory=SearchOptimConfig)
     arch_optim: ArchOptimConfig = field(default_factory=ArchOptimConfig)
+    early_stop: EarlyStopConfig = field(default_factory=EarlyStopConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     runtime: SearchRuntimeConfig = field(default_factory=SearchRuntimeConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        check_combination(self)
+        if self.arch_optim.alpha_regulariser == "kl" and self.arch_optim.arch_weight_decay is DEFAULT_ARCH_WEIGHT_DECAY:
+            object.__setattr__(self, "arch_optim", replace(self.arch_optim, arch_weight_decay=0.0))
         if self.runtime.precision == "fp16":
             raise ValueError(
                 "--precision fp16: expected auto, bf16 or fp32, because the alphas' gradient is a difference or a "

@@ -1,0 +1,88 @@
+"""Which of the family's members do not go together, why, and what to do instead."""
+
+from typing import Any
+
+NO_SKIPS = (
+    "--early_stop skips with {}: expected a space with skip_connect, which the rule counts; try --early_stop eigenvalue"
+)
+
+
+def check_combination(cfg: Any) -> None:
+    """Raise ValueError, one line, where a SearchConfig combines members that contradict each other."""
+    _check_relaxation(cfg)
+    _check_regulariser(cfg.arch_optim)
+    _check_early_stop(cfg)
+    _check_warm_up(cfg)
+
+
+def check_space(cfg: Any, space: Any) -> None:
+    """Raise ValueError, one line, where a SearchConfig does not go with a SearchSpace."""
+    if cfg.early_stop.early_stop == "skips" and not space.has("skip_connect"):
+        raise ValueError(NO_SKIPS.format(f"the space {space.name}"))
+
+
+def _check_relaxation(cfg: Any) -> None:
+    relaxation = cfg.arch_optim.relaxation
+    if cfg.model.edge_norm and relaxation in ("gumbel", "sigmoid"):
+        why = "an edge's only operation runs whole" if relaxation == "gumbel" else "its gates do not compete"
+        raise ValueError(
+            f"--edge_norm with --relaxation {relaxation}: expected softmax or dirichlet, because with {relaxation} "
+            f"{why}, which an edge weight would undo"
+        )
+    if cfg.optim.perturb != "none" and relaxation != "softmax":
+        why = {
+            "gumbel": "its weights of operations are no mixture",
+            "sigmoid": "its weights of operations do not lie on the simplex",
+            "dirichlet": "its weights of operations are random already",
+        }[relaxation]
+        raise ValueError(
+            f"--perturb {cfg.optim.perturb} with --relaxation {relaxation}: expected --relaxation softmax, because "
+            f"{why}; leave out one of them"
+        )
+    if cfg.selection.selection == "perturbation" and relaxation in ("gumbel", "sigmoid"):
+        raise ValueError(
+            f"--selection perturbation with --relaxation {relaxation}: expected softmax or dirichlet, because it takes "
+            "operations out of a mixture of all; leave it at --selection magnitude"
+        )
+
+
+def _check_regulariser(arch_optim: Any) -> None:
+    regulariser, relaxation = arch_optim.alpha_regulariser, arch_optim.relaxation
+    fits, why = {
+        "none": (("softmax", "gumbel", "dirichlet", "sigmoid"), ""),
+        "beta": (("softmax", "gumbel"), "the logsumexp of alphas means something for a softmax only"),
+        "kl": (("dirichlet",), "it is the distance between Dirichlet distributions"),
+        "zero_one": (("sigmoid",), "it drives independent gates to 0 or 1"),
+    }[regulariser]
+    if relaxation not in fits:
+        raise ValueError(
+            f"--alpha_regulariser {regulariser} with --relaxation {relaxation}: expected --relaxation "
+            f"{' or '.join(fits)}, because {why}"
+        )
+
+
+def _check_early_stop(cfg: Any) -> None:
+    rule = cfg.early_stop.early_stop
+    if rule == "skips" and cfg.model.space == "s4":
+        raise ValueError(NO_SKIPS.format("--space s4"))
+    if rule not in ("eigenvalue", "adaptive"):
+        return
+    if cfg.arch_optim.relaxation in ("gumbel", "dirichlet"):
+        raise ValueError(
+            f"--early_stop {rule} with --relaxation {cfg.arch_optim.relaxation}: expected softmax or sigmoid, because "
+            "the curvature of a random loss is random; try --early_stop skips"
+        )
+    if cfg.runtime.compile:
+        raise ValueError(
+            f"--compile with --early_stop {rule}: expected one of them, because compiled cells can't be differentiated "
+            "twice"
+        )
+
+
+def _check_warm_up(cfg: Any) -> None:
+    warm_up, epochs = cfg.arch_optim.alpha_warmup_epochs, cfg.run.epochs
+    if warm_up >= epochs and warm_up > 0:
+        raise ValueError(
+            f"--alpha_warmup_epochs {warm_up} with --epochs {epochs}: expected fewer than the epochs, or the alphas "
+            "never move; for that, give --arch_learning_rate 0 with --selection perturbation"
+        )

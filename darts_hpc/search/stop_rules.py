@@ -1,0 +1,85 @@
+"""When a search should stop, and which epoch's cell is its result: pure functions of what the epochs have recorded."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+WINDOW = 5
+"""Eigenvalues that are averaged (RobustDARTS, utils.EVLocalAvg)."""
+DELTA = 4
+"""Evaluations between the two averages that are compared."""
+
+
+class Stop(NamedTuple):
+    """A rule's decision: the search should have ended with the cell of this epoch, 0-based."""
+
+    epoch: int
+    why: str
+
+
+def too_many_skips(skips: Sequence[int], max_skips: int, first_epoch: int) -> Stop | None:
+    """Stop at the first epoch, of those from first_epoch on, whose normal cell has more than max_skips skip
+    connections, with the cell of the last epoch that had fewer (DARTS+, section 3.3, first criterion).
+
+    Args:
+        skips: skip connections in the normal cell after each epoch.
+    """
+    over = next((epoch for epoch, count in enumerate(skips) if epoch >= first_epoch and count > max_skips), None)
+    if over is None:
+        return None
+    good = [epoch for epoch in range(over) if skips[epoch] <= max_skips]
+    why = f"the normal cell of epoch {over + 1} has {skips[over]} skip connections, more than {max_skips}"
+    return Stop(good[-1], why) if good else Stop(over, f"{why}, as every epoch before")
+
+
+def local_averages(eigenvalues: Sequence[float], window: int = WINDOW, *, ended: bool = False) -> list[float]:
+    """Return the averages over a sliding window, each centred on its evaluation and so known window // 2 later.
+
+    The first ones average what is there. `ended`: the last eigenvalue is of the search's last epoch, after which the
+    remaining averages are of what is left.
+    """
+    behind = math.ceil(window / 2)
+    ends = range(behind, len(eigenvalues) + (0 if ended else 1))
+    averages = [_mean(eigenvalues[max(0, end - window) : end]) for end in ends]
+    if ended:
+        first = max(0, len(eigenvalues) - window)
+        averages += [_mean(eigenvalues[first + left :]) for left in range(min(behind, len(eigenvalues) - first))]
+    return averages
+
+
+def rising_eigenvalue(
+    eigenvalues: Sequence[float],
+    every: int,
+    factor: float,
+    first_epoch: int,
+    *,
+    window: int = WINDOW,
+    delta: int = DELTA,
+) -> Stop | None:
+    """Stop when the eigenvalue's local average is `factor` times what it was `delta` evaluations before, with the cell
+    of then (DARTS-ES: Zela et al. 2020, section 4.3). Only the newest eigenvalue is asked about.
+
+    An average that was not above 0 can't be compared, and stops nothing.
+
+    Args:
+        eigenvalues: of the epochs 0, every, 2 * every, ...; the last epoch of a search, where nothing is left to stop,
+            is not asked about.
+        first_epoch: the earliest epoch whose cell may be the result.
+    """
+    epoch = (len(eigenvalues) - 1) * every - every * (window // 2)  # that the newest average is centred on
+    averages = local_averages(eigenvalues, window)
+    if epoch - every * delta < first_epoch or len(averages) <= delta:
+        return None
+    now, before = averages[-1], averages[-1 - delta]
+    if not (before > 0 and now / before > factor):
+        return None
+    chosen = epoch - every * delta
+    return Stop(
+        chosen,
+        f"the largest eigenvalue, on average, grew from {before:.4g} at epoch {chosen + 1} to {now:.4g} at "
+        f"epoch {epoch + 1}, more than {factor} times",
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

@@ -1,0 +1,76 @@
+"""Members of the family that contradict each other are refused before any work: one line, the reason, the way out."""
+
+import pytest
+
+from darts_hpc.config.cli import parse_config
+from darts_hpc.config.combinations import check_space
+from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.space.spaces import uniform_space
+
+REFUSED = {
+    "--partial_channels 0": "--partial_channels 0",
+    "--partial_channels 3": "expected a divisor of the channels.*try 2",
+    "--partial_channels 32": "--partial_channels 32 with --init_channels 16",
+    "--init_channels 6 --partial_channels 4": "a divisor.*try 3",
+    "--init_channels 6 --partial_channels 6": None,  # 2 channels in reduction cells: even
+    "--init_channels 10 --partial_channels 4": "a divisor.*try 2",
+    "--edge_norm --relaxation gumbel": "--edge_norm with --relaxation gumbel: expected softmax or dirichlet, because",
+    "--edge_norm --relaxation sigmoid": "--edge_norm with --relaxation sigmoid",
+    "--edge_norm --relaxation dirichlet": None,
+    "--perturb random --relaxation gumbel": "--perturb random with --relaxation gumbel",
+    "--perturb adversarial --relaxation sigmoid": "--perturb adversarial with --relaxation sigmoid",
+    "--perturb random --relaxation dirichlet": "random already",
+    "--alpha_regulariser beta --relaxation sigmoid": "expected --relaxation softmax or gumbel",
+    "--alpha_regulariser beta --relaxation dirichlet": "expected --relaxation softmax or gumbel",
+    "--alpha_regulariser beta --relaxation gumbel": None,
+    "--alpha_regulariser kl": "--alpha_regulariser kl with --relaxation softmax: expected --relaxation dirichlet",
+    "--alpha_regulariser zero_one": "expected --relaxation sigmoid",
+    "--alpha_regulariser_weight 3": "expected an --alpha_regulariser beside it",
+    "--selection perturbation --relaxation gumbel": "--selection perturbation with --relaxation gumbel",
+    "--selection perturbation --relaxation sigmoid": "--selection perturbation with --relaxation sigmoid",
+    "--selection perturbation --relaxation dirichlet": None,
+    "--early_stop eigenvalue --relaxation gumbel": "the curvature of a random loss is random; try --early_stop skips",
+    "--early_stop adaptive --relaxation dirichlet": "--early_stop adaptive with --relaxation dirichlet",
+    "--early_stop eigenvalue --compile": "--compile with --early_stop eigenvalue",
+    "--early_stop skips --space s4": "--early_stop skips with --space s4",
+    "--auxiliary_skip linear --relaxation gumbel": None,
+    "--auxiliary_skip linear --space s4": None,
+    "--unrolled --relaxation dirichlet": None,
+    "--unrolled --perturb adversarial": None,
+    "--arch_learning_rate 0 --selection perturbation": None,
+    "--alpha_warmup_epochs 50": "--alpha_warmup_epochs 50 with --epochs 50",
+    "--tau_min 20": "--tau_min 20.0: expected at most --tau_max 10.0",
+    "--search_drop_path 1": "--search_drop_path 1.0",
+    "--eigenvalue_factor 1": "--eigenvalue_factor 1.0",
+    "--space s5": "--space",
+    "--pt_batches 0": "--pt_batches 0",
+    "--perturb_epsilon 0": "--perturb_epsilon 0",
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), REFUSED.items())
+def test_a_combination_is_refused_in_one_line_or_taken(flags, message):
+    if message is None:
+        parse_config(SearchConfig, flags.split())
+        return
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_config(SearchConfig, flags.split())
+    assert "\n" not in str(caught.value)
+
+
+def test_kl_takes_the_place_of_the_alphas_decay_unless_the_user_gave_one():
+    kl = ["--relaxation", "dirichlet", "--alpha_regulariser", "kl"]
+    assert parse_config(SearchConfig, kl).arch_optim.arch_weight_decay == 0
+    for decay in ("1e-3", "0.02"):
+        cfg = parse_config(SearchConfig, [*kl, "--arch_weight_decay", decay])
+        assert cfg.arch_optim.arch_weight_decay == float(decay)
+    assert parse_config(SearchConfig, []).arch_optim.arch_weight_decay == 1e-3
+
+
+def test_a_space_of_ones_own_is_checked_like_the_named_ones():
+    no_skip = uniform_space(("max_pool_3x3", "sep_conv_3x3"))
+    with pytest.raises(
+        ValueError, match="--early_stop skips with the space a space of your own: expected a space with"
+    ):
+        check_space(parse_config(SearchConfig, ["--early_stop", "skips"]), no_skip)
+    check_space(parse_config(SearchConfig, ["--early_stop", "eigenvalue"]), no_skip)
