@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from darts_hpc.errors import Stopped
 from darts_hpc.models.classifier import Classifier
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.run.reader import accuracy_of, read_config, read_result
+from darts_hpc.search.relaxations import Relaxation
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
+from darts_hpc.space.spaces import SearchSpace
 from darts_hpc.suggest import did_you_mean
 
 SIZES = {False: (36, 20), True: (48, 14)}
@@ -46,9 +49,22 @@ class FinishedRun:
         return accuracy
 
 
-def search_cell(**flags: Any) -> FinishedRun:
-    """Search a cell: python -m darts_hpc.train_search with these flags, such as epochs=10 or config="FILE.yaml"."""
-    return _finished(train_search.main, parse_config(SearchConfig, _tokens(flags)))
+def search_cell(
+    *, space: str | SearchSpace | None = None, relaxation: str | Relaxation | None = None, **flags: Any
+) -> FinishedRun:
+    """Search a cell: python -m darts_hpc.train_search with these flags, such as epochs=10 or config="FILE.yaml".
+
+    Args:
+        space, relaxation: those flags, or a space and a relaxation of your own.
+    """
+    own: dict[str, Any] = {}
+    for name, value in (("space", space), ("relaxation", relaxation)):
+        if value is None or isinstance(value, str):
+            flags[name] = value
+        else:
+            own[name] = value
+    search = partial(train_search.main, **own)
+    return _finished(search, parse_config(SearchConfig, _tokens(flags)))
 
 
 def train_cell(**flags: Any) -> FinishedRun:

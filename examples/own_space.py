@@ -19,12 +19,13 @@ from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
 from darts_hpc.space.genotypes import Genotype
+from darts_hpc.space.spaces import uniform_space
 from darts_hpc.train_search import search_sources
 from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.search_step import search_step
 
-PRIMITIVES = ("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
-NUM_NODES, CHANNELS, LAYERS, EPOCHS = 3, 4, 3, 2
+SPACE = uniform_space(("none", "skip_connect", "sep_conv_3x3", "dil_conv_3x3"), num_nodes=3)
+CHANNELS, LAYERS, EPOCHS = 4, 3, 2
 
 
 def search() -> Genotype:
@@ -33,7 +34,7 @@ def search() -> Genotype:
     world = World(torch.device("cpu"))
     digits = load_dataset("digits", Path(), image_size=8)
     weight_source, alpha_source, _ = search_sources(digits, SearchDataConfig(batch_size=120), 0, world)
-    supernet = build_supernet("plain", CHANNELS, LAYERS, 10, num_nodes=NUM_NODES, primitives=PRIMITIVES)
+    supernet = build_supernet("plain", CHANNELS, LAYERS, 10, space=SPACE)
     optimizer = build_sgd(supernet.weights(), SgdConfig())
     architect = Architect(supernet, learning_rate=0.03, weight_decay=1e-3, unrolled_method=None, world=world)
     for epoch in range(EPOCHS):
@@ -43,7 +44,7 @@ def search() -> Genotype:
             numbers = search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world)
             losses.append(numbers.loss)
         print(f"epoch {epoch + 1}: training loss {torch.stack(losses).mean().item():.3f}")
-    return derive_genotype(*supernet.alphas(), PRIMITIVES)
+    return derive_genotype(architect.architecture.strengths(), SPACE)
 
 
 def main() -> None:

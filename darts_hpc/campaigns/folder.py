@@ -8,12 +8,13 @@ from typing import Any
 
 import darts_hpc
 from darts_hpc import strict_json
-from darts_hpc.campaigns.plan import RANDOM, families
+from darts_hpc.campaigns.plan import PRESETS, RANDOM, families
 from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.config.flags import affecting, flat
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.durable import write_atomically
 from darts_hpc.space.random_cells import random_genotype
+from darts_hpc.space.spaces import SPACES
 
 COMPARED = ("numbers", "batches", "last_bits")
 """Kinds of flags (config.flags.AFFECTS) that a campaign goes on with the same values of. Jobs set seeds and cells."""
@@ -61,8 +62,9 @@ def write_folder(cfg: CampaignConfig, folder: Path, configs: Mapping[str, Any], 
     """Write a fresh campaign's files: presets, random cells, and about.json last, which makes it a campaign."""
     for name in ("runs", "jobs", "cells"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    space = SPACES[configs[PRESETS["train_search"]].model.space]
     for cell in families(cfg).get(RANDOM, []):
-        genotype = random_genotype(int(cell.removeprefix(f"{RANDOM}-")))
+        genotype = random_genotype(int(cell.removeprefix(f"{RANDOM}-")), space)
         write_atomically(folder / "cells" / f"{cell}.json", (genotype.to_json() + "\n").encode())
     write_presets(folder, configs)
     about = {

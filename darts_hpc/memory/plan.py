@@ -13,7 +13,7 @@ from darts_hpc.memory.predict import CUDA_BLOCK, Step
 from darts_hpc.models.supernet.build import choose_supernet
 from darts_hpc.models.supernet.fast.kernels.stage_convolutions import MOST_CHANNELS
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
-from darts_hpc.space.genotypes import PRIMITIVES
+from darts_hpc.space.spaces import SPACES, SearchSpace
 from darts_hpc.training.cuda_graph import why_not_graph
 from darts_hpc.training.precision import choose_precision
 from darts_hpc.units import parse_bytes, readable_bytes
@@ -65,6 +65,9 @@ class MemoryPlan:
     def choose(self, check: str) -> tuple[Step | None, str]:
         """Return the form to run and a line that says why; no form where none fits. `check` is --memory_check."""
         form, line = self._choose(check)
+        if self.step.eigenvalue and check != "off":
+            eigenvalue = self.step.eigenvalue_bytes(self.batch_size, self.init_channels, self.block)
+            line += f"; between epochs, an eigenvalue's double backward takes {readable_bytes(eigenvalue)}"
         return form, f"{self.fallback}; {line}" if self.fallback else line
 
     def _choose(self, check: str) -> tuple[Step | None, str]:
@@ -88,7 +91,8 @@ class MemoryPlan:
         form = self.forms()[-1]
         batch_size, init_channels = self.largest(form)
         while init_channels and form.needed_bytes(self.batch_size, init_channels, self.block) > self.free.num_bytes:
-            init_channels = min(self._share(form, init_channels), init_channels - 2)  # an estimate was too large
+            fewer = init_channels - form.channel_multiple
+            init_channels = min(self._share(form, init_channels), fewer)  # an estimate was too large
         ways = [f"--batch_size {batch_size}"] * (batch_size > 0) + [f"--init_channels {init_channels}"] * (
             init_channels > 0
         )
@@ -108,16 +112,19 @@ class MemoryPlan:
         return batch_size, 2 * pairs
 
     def _share(self, step: Step, init_channels: int) -> int:
-        """Return the even number of channels that fits if what is needed grows like them, as nearly all of it does."""
+        """Return the number of channels that fits if what is needed grows like them, as nearly all of it does."""
         needed = step.needed_bytes(self.batch_size, init_channels, self.block)
         most = MOST_CHANNELS // 4 if step.supernet == "fused" else MOST
-        return int(min(self.free.num_bytes * init_channels / needed, most)) // 2 * 2
+        return (
+            int(min(self.free.num_bytes * init_channels / needed, most))
+            // step.channel_multiple
+            * step.channel_multiple
+        )
 
 
-def plan_search(
-    cfg: SearchConfig, facts: DatasetFacts, world: World, primitives: tuple[str, ...] = PRIMITIVES
-) -> MemoryPlan:
-    """Return the plan of a search among `primitives`; every rank asks for it."""
+def plan_search(cfg: SearchConfig, facts: DatasetFacts, world: World, space: SearchSpace | None = None) -> MemoryPlan:
+    """Return the plan of a search in a space, --space by default; every rank asks for it."""
+    space = SPACES[cfg.model.space] if space is None else space
     sync_bn = cfg.runtime.sync_bn and world.size > 1
     torch_only = None
     if sync_bn:
@@ -125,7 +132,13 @@ def plan_search(
     elif cfg.runtime.compile:
         torch_only = "are no operations of torch, which --compile compiles"
     chosen = choose_supernet(
-        cfg.model.supernet, world.device, cfg.model.init_channels, primitives=primitives, torch_only=torch_only
+        cfg.model.supernet,
+        world.device,
+        cfg.model.init_channels,
+        num_nodes=space.num_nodes,
+        primitives=space.primitives,
+        torch_only=torch_only,
+        plain_only=why_plain(cfg),
     )
     # where one rank falls back, all do
     form, fallback = next((choice for choice in world.gather_objects(chosen) if choice[1]), chosen)
@@ -137,7 +150,14 @@ def plan_search(
         num_classes=facts.num_classes,
         image_size=facts.image_size,
         num_images=facts.num_train + facts.num_test,
-        primitives=primitives,
+        space=space,
+        partial_channels=cfg.model.partial_channels,
+        edge_norm=cfg.model.edge_norm,
+        auxiliary_skip=cfg.model.auxiliary_skip != "none",
+        relaxation=cfg.arch_optim.relaxation,
+        perturb=cfg.optim.perturb,
+        drop_path=cfg.model.search_drop_path > 0,
+        eigenvalue=cfg.early_stop.early_stop in ("eigenvalue", "adaptive"),
         sync_bn=sync_bn,
         precision=choose_precision(cfg.runtime.precision, world.device),
         optim=cfg.optim,
@@ -154,6 +174,19 @@ def plan_search(
     )
 
 
+def why_plain(cfg: SearchConfig) -> str | None:
+    """Return why only the plain supernet serves a search, as "serves only ...", or None where others may too."""
+    if cfg.model.partial_channels > 1:
+        return "serves only candidates of all channels, not --partial_channels"
+    if cfg.model.auxiliary_skip != "none":
+        return "serves only candidates, not --auxiliary_skip"
+    if cfg.model.search_drop_path:
+        return "serves only whole nodes, not --search_drop_path"
+    if cfg.arch_optim.relaxation == "gumbel":
+        return "serves only mixtures, not --relaxation gumbel, of whose operations one runs"
+    return None
+
+
 def memory_to_use(cfg: MemoryConfig, world: World) -> FreeMemory:
     """Return what a step of any rank may take: --memory_limit, or what is free where the least is."""
     if cfg.memory_limit is not None:
@@ -165,7 +198,8 @@ def memory_to_use(cfg: MemoryConfig, world: World) -> FreeMemory:
 
 def describe(step: Step) -> str:
     """Name a form of the step as the flags do."""
-    flags = ", --checkpoint_cells" * step.checkpoint_cells + ", --precision bf16" * (step.precision == "bf16")
+    flags = f", --partial_channels {step.partial_channels}" * (step.partial_channels > 1)
+    flags += ", --checkpoint_cells" * step.checkpoint_cells + ", --precision bf16" * (step.precision == "bf16")
     return f"{METHODS[step.unrolled_method]}, {step.supernet}{flags}"
 
 

@@ -1,10 +1,13 @@
 """What one search step takes: the step itself, run on meta tensors, which have shapes and no memory."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from darts_hpc.config.shared import SgdConfig
@@ -13,10 +16,15 @@ from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, MetaLiveBytes
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.models.supernet.mixing import Columns
 from darts_hpc.search.architect import Architect
+from darts_hpc.search.architecture import Architecture
+from darts_hpc.search.conditions import Conditions
+from darts_hpc.search.curvature import alpha_hessian_product
 from darts_hpc.search.hypergradient import LabelledImages
-from darts_hpc.space.genotypes import PRIMITIVES
+from darts_hpc.space.operations import OPERATIONS
 from darts_hpc.space.phases import meta_stands_for
+from darts_hpc.space.spaces import SPACES, SearchSpace
 from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.rollback import Rollback
 from darts_hpc.training.search_step import search_step
@@ -44,8 +52,17 @@ class Step:
     image_size: int
     num_images: int
     """Images of the data set, all of which stay on the device."""
-    primitives: tuple[str, ...] = PRIMITIVES
+    space: SearchSpace = SPACES["darts"]
     """Candidate operations of each edge."""
+    partial_channels: int = 1
+    edge_norm: bool = False
+    auxiliary_skip: bool = False
+    relaxation: str = "softmax"
+    perturb: str = "none"
+    """A key of PERTURBATIONS, or none."""
+    drop_path: bool = False
+    eigenvalue: bool = False
+    """Whether the curvature in alpha is measured between epochs."""
     sync_bn: bool = False
     """BatchNorm over several ranks."""
     dtype: torch.dtype = torch.float32
@@ -61,7 +78,15 @@ class Step:
         """Return the most bytes of tensors that live at once: model, optimizers, data set, step and temporaries."""
         # pixels, labels, and the ids of both halves, in order and in this epoch's order
         data_set = self.num_images * (3 * self.image_size**2 + 8 + 4 * 8)
-        return data_set + self._peak(_run, batch_size, init_channels, block)
+        step = self._peak(_run, batch_size, init_channels, block)
+        return data_set + max(step, self.eigenvalue_bytes(batch_size, init_channels, block))
+
+    def eigenvalue_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
+        """Return the most bytes of tensors that live at once while the curvature is measured; 0 where it is not."""
+        if not self.eigenvalue:
+            return 0
+        once = replace(self, unrolled_method="exact", perturb="none")  # differentiated twice, like an exact gradient
+        return once._peak(_measure, batch_size, init_channels, block)
 
     def validation_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once in a batch of validation, the model's among them."""
@@ -88,7 +113,12 @@ class Step:
         Not where a depthwise convolution is differentiated twice: torch then loops over the channels. Nor where kernels
         cut images into tiles, which are the smaller the more channels there are.
         """
-        return self.unrolled_method != "exact" and self.supernet != "fused"
+        return self.unrolled_method != "exact" and self.supernet != "fused" and self.partial_channels == 1
+
+    @property
+    def channel_multiple(self) -> int:
+        """What divides the number of channels."""
+        return math.lcm(2, self.partial_channels)
 
 
 Work = Callable[[Step, int, int, torch.device], None]
@@ -122,8 +152,14 @@ def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) 
     if device.type == "meta":  # fake weights can't be converted, and need not: float32, as many bytes in any layout
         supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
     optimizer = build_sgd(supernet.weights(), step.optim)
+    architecture = _architecture(step, supernet)
     architect = Architect(
-        supernet, learning_rate=1.0, weight_decay=1.0, unrolled_method=step.unrolled_method, world=world
+        supernet,
+        learning_rate=1.0,
+        weight_decay=1.0,
+        unrolled_method=step.unrolled_method,
+        world=world,
+        architecture=architecture,
     )
     if step.optim.momentum:
         for weight in supernet.weights():
@@ -134,23 +170,73 @@ def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) 
     architect.optimizer.zero_grad()
     train, valid = (_batch(step, batch_size, device) for _ in range(2))
     with Rollback(supernet, architect, optimizer):
-        search_step(supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world, precision=step.precision)
+        search_step(
+            supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world, precision=step.precision,
+            conditions=_conditions(step, device), perturb=step.perturb,
+        )  # fmt: skip
+
+
+def _measure(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
+    """Measure the curvature, as between two epochs."""
+    with device:
+        supernet = _supernet(step, init_channels).to(step.dtype)
+    architecture = _architecture(step, supernet)
+    held = [torch.empty_like(weight) for weight in supernet.weights()]  # the optimizer's momentum
+    product = alpha_hessian_product(
+        supernet, architecture, _batch(step, batch_size, device), _conditions(step, device), weight_decay=1.0,
+        world=World(device),
+    )  # fmt: skip
+    product(torch.cat([alphas.detach().flatten() for alphas in architecture.alphas()]))
+    del held
 
 
 def _validate(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
     with device:
         supernet = _supernet(step, init_channels).eval()
-    images, _ = _batch(step, batch_size, device)
+    images, *_ = _batch(step, batch_size, device)
     with torch.no_grad():
-        supernet.to(step.dtype)(images)
+        supernet.to(step.dtype)(images, _architecture(step, supernet).mix_expected(_conditions(step, device)))
+
+
+class _LargestDraw(Architecture):
+    """Where one operation of each edge runs, the one with the most weights does."""
+
+    def __init__(self, step: Step, supernet: RelaxedNetwork):
+        super().__init__(
+            supernet, step.relaxation, auxiliary_skip=step.auxiliary_skip, drop_path=step.drop_path
+        )  # fmt: skip
+        self._runs_all, self._space = step.device != "cpu", step.space
+
+    def columns_drawn(self, m: Tensor) -> Columns:
+        size = {name: sum(w.numel() for w in OPERATIONS[name](8, 1, False).parameters()) for name in OPERATIONS}
+        rows = self._space.normal  # reduction cells of the named spaces have no larger ones
+        return None if self._runs_all else tuple((max(range(len(row)), key=lambda i: size[row[i]]),) for row in rows)
+
+
+def _architecture(step: Step, supernet: RelaxedNetwork) -> Architecture:
+    return _LargestDraw(step, supernet)
+
+
+def _conditions(step: Step, device: torch.device) -> Conditions | None:
+    if not (step.relaxation != "softmax" or step.perturb != "none" or step.auxiliary_skip or step.drop_path):
+        return None
+    keys = {name: torch.zeros((), dtype=torch.int64, device=device) for name in ("alpha_key", "weight_key")}
+    names = "tau", "epsilon", "auxiliary_share", "regulariser_weight", "drop_path"
+    return Conditions(**keys, **{name: torch.ones((), dtype=torch.float64, device=device) for name in names})
 
 
 def _supernet(step: Step, init_channels: int) -> RelaxedNetwork:
     sizes = init_channels, step.layers, step.num_classes
-    return build_supernet(step.supernet, *sizes, primitives=step.primitives, checkpoint_cells=step.checkpoint_cells)
+    plain_only: dict[str, Any] = {}
+    if step.supernet == "plain":
+        plain_only = {"space": step.space, "partial_channels": step.partial_channels}
+        plain_only["auxiliary_skip"] = step.auxiliary_skip
+    common = {"checkpoint_cells": step.checkpoint_cells, "edge_norm": step.edge_norm}
+    return build_supernet(step.supernet, *sizes, **common, **plain_only)
 
 
 def _batch(step: Step, batch_size: int, device: torch.device) -> LabelledImages:
     images = torch.empty(batch_size, 3, step.image_size, step.image_size, dtype=step.dtype, device=device)
-    labels = torch.empty(batch_size, dtype=torch.int64, device=device)
-    return images.contiguous(memory_format=torch.channels_last), labels
+    labels = torch.zeros(batch_size, dtype=torch.int64, device=device)  # on a real device, classes that exist
+    keys = [torch.zeros_like(labels)] if step.drop_path or step.space.has("noise") else []
+    return images.contiguous(memory_format=torch.channels_last), labels, *keys

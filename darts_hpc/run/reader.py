@@ -14,6 +14,8 @@ ACCURACIES = ("test/accuracy", "valid/accuracy")
 """Accuracies that a run may be known by, the first one that it has: on test images, else on those held out of the
 training, a search's second half or ImageNet's validation images."""
 COSTS = ("parameters", "parameters_with_auxiliary", "multiply_adds", "seconds", "peak_memory_bytes")
+POSITION = ("epoch", "step", "num_epochs")
+"""What a record has beside its numbers; num_epochs where the run has another number of epochs than its flags say."""
 TAIL_BYTES = 1 << 16
 
 
@@ -26,7 +28,9 @@ class RecordedRun:
     config: dict[str, Any]
     """Flag -> value."""
     epochs: list[dict[str, Any]]
-    """One record of metrics.jsonl per epoch."""
+    """One record of metrics.jsonl per epoch, without those that a search took back."""
+    decisions: list[dict[str, Any]]
+    """One record of metrics.jsonl per decision of --selection perturbation."""
     genotypes: list[Genotype]
     num_derived: int
     """How many of the genotypes are of an epoch's end; the others were written before the first epoch."""
@@ -56,7 +60,7 @@ class RecordedRun:
     @property
     def status(self) -> str:
         """ "finished", or how far it came."""
-        words = f"unfinished, {len(self.epochs)} of {self.config.get('epochs', '?')} epochs"
+        words = f"unfinished, {len(self.epochs)} of {_num_epochs(self.epochs, self.config.get('epochs', '?'))} epochs"
         return ("finished" if self.finished else words) + (", diverged" if self.diverged else "")
 
     @property
@@ -81,7 +85,7 @@ class RecordedRun:
         """Numbers of its last epoch; NaN where one is not finite."""
         last = self.result.get("final") if self.result else {}
         numbers = _with_nan(last) or (self.epochs[-1] if self.epochs else {})
-        return {key: value for key, value in numbers.items() if _is_number(value) and key not in ("epoch", "step")}
+        return {key: value for key, value in numbers.items() if _is_number(value) and key not in POSITION}
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -159,7 +163,8 @@ def read_run(folder: Path) -> RecordedRun:
         folder=folder,
         entry=entry,
         config=config,
-        epochs=[record for record in metrics if record.get("event") == "epoch"],
+        epochs=_standing_epochs(metrics),
+        decisions=[record for record in metrics if record.get("event") == "selection"],
         genotypes=[_genotype(folder / "genotypes.jsonl", line, record) for line, record in enumerate(history, start=1)],
         num_derived=sum(record.get("when") == "epoch_end" for record in history),
         primitives=tuple((_read_object(folder / "space.json") or {}).get("primitives", PRIMITIVES)),
@@ -210,7 +215,7 @@ def read_progress(folder: Path) -> Progress | None:
     return Progress(
         finished=False,
         epoch=epochs[-1]["epoch"] + 1 if epochs else records[-1]["epoch"] if records else 0,
-        epochs=read_config(folder)[1].get("epochs", 0),
+        epochs=_num_epochs(epochs, read_config(folder)[1].get("epochs", 0)),
         accuracy=accuracy_of(epochs[-1]) if epochs else None,
         seconds=seconds[-1] if seconds else 0.0,
         steps=records[-1]["step"] if records else 0,
@@ -225,6 +230,22 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _standing_epochs(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of epochs; a search that rolled back has done some over again."""
+    epochs: list[dict[str, Any]] = []
+    for record in metrics:
+        if record.get("event") == "roll_back":
+            epochs = [done for done in epochs if done["epoch"] < record["epoch"]]
+        elif record.get("event") == "epoch":
+            epochs.append(dict(record))
+    return epochs
+
+
+def _num_epochs(epochs: Sequence[Mapping[str, Any]], flag: Any) -> Any:
+    """Return the epochs that a run has, by its last record or else by its flag."""
+    return epochs[-1].get("num_epochs", flag) if epochs else flag
 
 
 def _genotype(path: Path, line: int, record: Mapping[str, Any]) -> Genotype:

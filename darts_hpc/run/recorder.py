@@ -48,7 +48,7 @@ class Recorder:
         self.best: dict[str, float] = {}
         self.window = Window(world.device, world.size)
         self._records, self._tensorboard = records, tensorboard
-        self._progress = Progress(0, "step", enabled=False)
+        self._progress, self._title, self._before = Progress(0, "step", enabled=False), "", 0
         self._seconds_before = 0.0
         self._clock = self._started = time.monotonic()
         self._counted = 0
@@ -102,12 +102,15 @@ class Recorder:
         self._clock = time.monotonic()
 
     @contextmanager
-    def progress(self, epoch: int, total: int, done: int) -> Iterator[None]:
-        """Show a progress bar, and measure performance, for an epoch's steps. total, done: steps of the whole run."""
+    def progress(self, epoch: int, num_epochs: int, total: int, before: int, done: int) -> Iterator[None]:
+        """Show a progress bar, and measure performance, for an epoch's steps.
+
+        total, before: steps of the whole run, and of it before this epoch. done: steps of this epoch.
+        """
         self.window.restart()
         self._started, self._counted = time.monotonic(), 0
-        title = self._epoch_words(epoch)
-        self._progress = Progress(total, "step", title=title, done=done, enabled=self.world.is_main)
+        self._title, self._before = f"epoch {epoch + 1}/{num_epochs}", before
+        self._progress = Progress(total, "step", title=self._title, done=before + done, enabled=self.world.is_main)
         try:
             yield
         finally:
@@ -128,10 +131,10 @@ class Recorder:
         self._record("metrics", "step", epoch, step, {**prefixed("train", train), **numbers})
         speed = self.performance(epoch, step)
         shown = {"loss": train["loss"], "accuracy": train["accuracy"], "images/s": speed["images_per_second"]}
-        self._progress.describe(self._epoch_words(epoch), shown)
+        self._progress.describe(self._title, shown)
         log.info(
             "epoch %d step %d: loss %.4f, accuracy %.2f %%, learning rate %.5f, %.4g images/s%s, %s left",
-            epoch + 1, step - epoch * total // self.cfg.epochs, train["loss"], train["accuracy"],
+            epoch + 1, step - self._before, train["loss"], train["accuracy"],
             numbers["learning_rate"], speed["images_per_second"],
             f", {speed['data_wait_share']:.0%} waiting for data" if "data_wait_share" in speed else "",
             readable_duration((total - step) * speed["seconds_per_step"]),
@@ -143,15 +146,20 @@ class Recorder:
         self._record("performance", "performance", epoch, step, prefixed("performance", numbers))
         return numbers
 
-    def epoch(self, epoch: int, step: int, numbers: Mapping[str, Any]) -> None:
-        """Record an epoch's numbers."""
-        self._record("metrics", "epoch", epoch, step, numbers)
+    def epoch(self, epoch: int, num_epochs: int, step: int, numbers: Mapping[str, Any]) -> None:
+        """Record an epoch's numbers. num_epochs: of the whole run, recorded where its flags say another."""
+        length = {} if num_epochs == self.cfg.epochs else {"num_epochs": num_epochs}
+        self._record("metrics", "epoch", epoch, step, {**numbers, **length})
         self.final = {name: value for name, value in numbers.items() if isinstance(value, (int, float))}
         for name in ACCURACIES:
             if name in numbers and numbers[name] > self.best.get(name, -1.0):
                 self.best = {name: numbers[name], "epoch": epoch}
         shown = ", ".join(f"{name} {numbers[name]:.4g}" for name in numbers if name.endswith(("/loss", "/accuracy")))
-        log.info("epoch %d of %d: %s", epoch + 1, self.cfg.epochs, shown)
+        log.info("epoch %d of %d: %s", epoch + 1, num_epochs, shown)
+
+    def event(self, event: str, epoch: int, step: int, numbers: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl on something that happened."""
+        self._record("metrics", event, epoch, step, numbers)
 
     def genotype(self, epoch: int, step: int, when: str, genotype: Genotype) -> None:
         """Append the current cell to genotypes.jsonl and draw it for TensorBoard."""
@@ -166,9 +174,6 @@ class Recorder:
             self._records[name].write(record)
         if self._tensorboard is not None:
             self._tensorboard.write(record)
-
-    def _epoch_words(self, epoch: int) -> str:
-        return f"epoch {epoch + 1}/{self.cfg.epochs}"
 
 
 def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:

@@ -38,6 +38,8 @@ from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
 
+POSITION = ("epoch", "step", "global_step", "steps_taken_back", "num_epochs")
+"""What a checkpoint keeps of where the run is."""
 REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
 """Environment variable: the file by which a job script learns that a stopped run should go on in a job of its own."""
 LOWER = {"search": "--learning_rate or --arch_learning_rate", "training": "--learning_rate"}
@@ -59,6 +61,7 @@ class Run:
 
     Attributes:
         epoch: the epoch under way, 0-based.
+        num_epochs: after which the run ends; a search may end before, and go on after, the epochs of its flags.
         step: steps of it that are done.
         global_step: steps of the whole run that are done.
         meter: training numbers of this epoch so far.
@@ -76,7 +79,8 @@ class Run:
         interrupt: Interrupt,
     ):
         self.entry, self.folder, self.cfg, self.fingerprint, self.world = entry, folder, cfg, fingerprint, world
-        self.epoch = self.step = self.global_step = 0
+        self.epoch = self.step = self.global_step = self.steps_taken_back = 0
+        self.num_epochs = cfg.epochs
         self.meter = Meter(world.device)
         self._first_unsound = FirstUnsound(world.device)
         self.recorder, self.window = recorder, recorder.window
@@ -156,16 +160,22 @@ class Run:
         if self._newest is not None:
             self._restore(self._newest)
         self._first_step = self.global_step
-        while self.epoch < self.cfg.epochs:
+        while self.epoch < self.num_epochs:
             yield self.epoch
+
+    def go_back(self, epoch: int, steps_per_epoch: int) -> None:
+        """Go on with an epoch that is done already. Steps are counted on: records and checkpoints stay in order."""
+        self.steps_taken_back += (self.epoch - epoch) * steps_per_epoch
+        self.epoch, self.step = epoch, 0
 
     def steps(self, steps_per_epoch: int) -> Iterator[int]:
         """Yield the steps still to do in this epoch. Stop cleanly, or save, after a step where that is asked for."""
-        self._total_steps = self.cfg.epochs * steps_per_epoch
-        self.global_step = self.epoch * steps_per_epoch + self.step
-        with self.recorder.progress(self.epoch, self._total_steps, self.global_step):
+        before = self.steps_taken_back + self.epoch * steps_per_epoch
+        self._total_steps = self.steps_taken_back + self.num_epochs * steps_per_epoch
+        self.global_step = before + self.step
+        with self.recorder.progress(self.epoch, self.num_epochs, self._total_steps, before, self.step):
             for step in range(self.step, steps_per_epoch):
-                self.global_step = self.epoch * steps_per_epoch + step
+                self.global_step = before + step
                 yield step
                 self.step = step + 1
                 self.global_step += 1
@@ -208,12 +218,16 @@ class Run:
         if name := first_number_not_finite(checked):
             raise self._diverged(f"{name} is not finite after step {self.step}")
         self._finite_objects()
-        self.recorder.epoch(self.epoch, self.global_step, numbers)
+        self.recorder.epoch(self.epoch, self.num_epochs, self.global_step, numbers)
         if genotype is not None:
             self.record_genotype("epoch_end", genotype)
         self.epoch, self.step = self.epoch + 1, 0
         self.meter.reset()
         self.save()
+
+    def record(self, event: str, numbers: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl on something that happened."""
+        self.recorder.event(event, self.epoch, self.global_step, numbers)
 
     def record_genotype(self, when: str, genotype: Genotype) -> None:
         """Append the current cell to genotypes.jsonl and draw it for TensorBoard."""
@@ -285,7 +299,7 @@ class Run:
         try:
             state = {
                 "objects": objects,
-                "position": {"epoch": self.epoch, "step": self.step, "global_step": self.global_step},
+                "position": {name: getattr(self, name) for name in POSITION},
                 "meter": meter,
                 **self.recorder.state_dict(),
             }
@@ -304,7 +318,7 @@ class Run:
             "entry": self.entry,
             "name": self.folder.name,
             "status": "finished",
-            "epochs": self.cfg.epochs,
+            "epochs": self.epoch,
             "final": self.recorder.final,
             "best": self.recorder.best,
             "seconds": round(self.recorder.seconds, 1),
@@ -327,7 +341,8 @@ class Run:
         for name, part in self._state.items():
             part.load_state_dict(state["objects"][name])
         load_rank_state(own, self._state, self.world)
-        self.epoch, self.step, self.global_step = (state["position"][k] for k in ("epoch", "step", "global_step"))
+        for name, value in state["position"].items():
+            setattr(self, name, value)
         if self.world.is_main:  # the sum over ranks, which one of them carries on
             self.meter.totals.copy_(state["meter"])
         self.recorder.load_state_dict(state)

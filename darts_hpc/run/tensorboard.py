@@ -16,7 +16,7 @@ from darts_hpc.space.genotypes import PRIMITIVES, Genotype
 
 log = logging.getLogger(__name__)
 
-POSITION = ("event", "epoch", "step")
+POSITION = ("event", "epoch", "step", "num_epochs")
 
 
 class TensorBoard:
@@ -50,10 +50,14 @@ class TensorBoard:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a record of metrics.jsonl or performance.jsonl: numbers as scalars, alphas as pictures and curves."""
-        measured = record.get("event") in ("step", "epoch")
+        measured = record.get("event") in ("step", "epoch", "roll_back")
         for name, value in record.items():
             if name.startswith("alphas/"):
                 self._paint(self._alphas, name.removeprefix("alphas/"), value, record["step"])
+            elif name.startswith("edge_weights/"):
+                cell = name.removeprefix("edge_weights/")
+                for tag, weight in zip(_edge_tags(cell, len(value)), value, strict=True):
+                    self._add("add_scalar", tag.replace("softmax_alphas", "edge_weights"), weight, record["step"])
             elif name not in POSITION and isinstance(value, int | float):
                 tag = name if measured or name.startswith("performance/") else f"performance/{name}"
                 if self._written.get(tag) != record["step"]:  # an epoch ends with the numbers of its last step

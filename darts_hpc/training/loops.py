@@ -1,6 +1,6 @@
 """The loops: one epoch of search or training, one evaluation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,8 +11,13 @@ from torch import Tensor, nn
 
 from darts_hpc.data.loading.batches import Batch, BatchSource, Loader
 from darts_hpc.distributed.replicas import check_replicas
+from darts_hpc.distributed.world import World
+from darts_hpc.models.recompute import frozen_running_statistics
 from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.mixing import Mixing
 from darts_hpc.run.metrics import Meter
+from darts_hpc.search.conditions import Conditions
+from darts_hpc.search.selection import Score
 from darts_hpc.training.data_parallel import synchronised
 from darts_hpc.training.precision import Precision
 from darts_hpc.training.rollback import between_steps
@@ -30,22 +35,41 @@ def search_epoch(
     alpha_source: BatchSource,
     run: "Run",
     replica_check: int = 0,
+    *,
+    conditions: Callable[[int], Conditions] | None = None,
+    with_keys: bool = False,
+    with_alphas: bool = True,
+    last_step: dict[str, Tensor] | None = None,
 ) -> Meter:
     """Alternate alpha and weight steps over the weights' half of the data (paper, algorithm 1); return its meter.
 
     The alphas' half is cycled through without replacement, in step with the global step. Every `replica_check` steps
     all ranks compare their alphas and weights. Raises ValueError where they differ, and Diverged as Run does.
+
+    Args:
+        conditions: of the step with this global number, where the search draws or schedules anything.
+        with_keys: hand the images' keys on, where the space draws by them.
+        with_alphas: False while the alphas are held.
+        last_step: takes what the last step measured beside loss and accuracy (0-d, on the device).
     """
+    parts = 3 if with_keys else 2
     supernet.train()
     for step in run.steps(weight_source.steps_per_epoch):
         with between_steps():
             train = weight_source.batch(run.epoch, step)
             valid = alpha_source.batch(*divmod(run.global_step, alpha_source.steps_per_epoch))
-        numbers = step_search(train[:2], valid[:2])
+        batches = train[:parts], valid[:parts]
+        if conditions is None and with_alphas:
+            numbers = step_search(*batches)
+        else:
+            numbers = step_search(*batches, conditions and conditions(run.global_step), with_alphas)
         run.meter.update(numbers.loss, numbers.logits, train.labels)
         norms = {"grad_norm/weights": numbers.weight_norm, "grad_norm/alphas": numbers.alpha_norm}
         finite = torch.stack([numbers.loss, *norms.values()]).isfinite().all()
-        run.report_step(optimizer, norms, num_images=len(train.labels), finite=finite)
+        perturbation = numbers.perturbation()
+        run.report_step(optimizer, norms | perturbation, num_images=len(train.labels), finite=finite)
+        if last_step is not None:
+            last_step |= {name: value.clone() for name, value in perturbation.items()}
         if replica_check and (step + 1) % replica_check == 0:
             check_replicas({**supernet.named_alphas(), **supernet.named_weights()}, run.world)
     return run.meter
@@ -130,18 +154,42 @@ def evaluate(
     run: "Run | None" = None,
     precision: Precision | None = None,
     memory_format: torch.memory_format = torch.channels_last,
+    mixing: Mixing | None = None,
 ) -> Meter:
-    """Return this rank's meter of one pass in evaluation mode; a run may be stopped between two batches."""
+    """Return this rank's meter of one pass in evaluation mode; a run may be stopped between two batches.
+
+    A supernet mixes its candidates by `mixing`.
+    """
     model.eval()
     meter = Meter(source.device)
     with between_steps():
-        for images, labels, _ in source.batches(0):
+        for images, labels, keys in source.batches(0):
             if len(labels):  # a rank may have none of the last batch
                 images = images.to(torch.promote_types(images.dtype, torch.float32), memory_format=memory_format)
                 with precision.autocast() if precision else nullcontext():
-                    output = model(images)
+                    output = model(images) if mixing is None else model(images, mixing, keys)
                     logits = output[0] if isinstance(output, tuple) else output
                     meter.update(F.cross_entropy(logits, labels), logits, labels)
             if run is not None:
                 run.stop_if_asked()
     return meter
+
+
+@torch.no_grad()
+def score_batches(
+    supernet: RelaxedNetwork,
+    batches: Iterable[tuple[Tensor, Tensor, Tensor | None]],
+    mixing: Mixing,
+    world: World,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Score:
+    """Return accuracy and mean loss over all ranks' batches, by the batches' own BatchNorm statistics, as DARTS-PT has
+    it. The running ones stand still, so that the supernet is left as it was."""
+    supernet.train()
+    meter = Meter(world.device)
+    with frozen_running_statistics(supernet):
+        for images, labels, keys in batches:
+            logits = supernet(images.contiguous(memory_format=memory_format), mixing, keys)
+            meter.update(F.cross_entropy(logits, labels), logits, labels)
+    numbers = meter.compute(world)
+    return Score(numbers["accuracy"], numbers["loss"])

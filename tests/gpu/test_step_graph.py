@@ -55,6 +55,18 @@ def test_replayed_steps_equal_eager_ones_also_after_a_new_learning_rate(unrolled
         torch.testing.assert_close(graphed_momentum[name], eager_momentum[name], rtol=5e-2, atol=1e-3, msg=name)
 
 
+def test_a_new_weight_decay_reaches_the_steps_after_it(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    weights = []
+    for cuda_graph in (False, True):
+        supernet, optimizer, step = search(None, "plain", cuda_graph=cuda_graph)
+        for index in range(2 * STEPS):
+            optimizer.param_groups[0]["weight_decay"] = 3e-4 if index < STEPS else 1.0
+            step(batch(2 * index), batch(2 * index + 1))
+        weights.append(torch.stack([weight.norm() for weight in supernet.weights()]))
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-2, atol=1e-3)
+
+
 @pytest.mark.parametrize("unrolled_method", [None, "finite_difference", "exact"])
 def test_no_step_waits_for_the_device(unrolled_method):
     _, _, step = search(unrolled_method, cuda_graph=False)
@@ -77,7 +89,7 @@ def test_a_batch_of_another_size_runs_eagerly(caplog):
 
 def test_a_step_that_cannot_be_captured_runs_eagerly_and_the_reason_is_told(caplog):
     _, _, step = search(None, cuda_graph=False)
-    graphed = GraphedStep(lambda train, valid: (step(train, valid).loss.item(), step(train, valid))[1])
+    graphed = GraphedStep(lambda train, valid, _: (step(train, valid).loss.item(), step(train, valid))[1])
     stream = torch.cuda.current_stream()
     losses = [graphed(batch(0), batch(1)).loss.item() for _ in range(STEPS)]
     assert losses[-1] < losses[0] and torch.cuda.current_stream() == stream

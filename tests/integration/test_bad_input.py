@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from run_entries import TINY, entry, entry_killed_at_batch
 
-from darts_hpc import evaluate, train, train_search, visualize
+from darts_hpc import evaluate, select_cell, train, train_search, visualize
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.evaluate import EvaluateConfig
+from darts_hpc.config.select_cell import SelectCellConfig
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.config.visualize import VisualizeConfig
@@ -22,6 +23,7 @@ from darts_hpc.run.checkpoint import CheckpointStore
 
 ENTRIES = {
     "train_search": (train_search.main, SearchConfig),
+    "select_cell": (select_cell.main, SelectCellConfig),
     "train": (train.main, TrainConfig),
     "evaluate": (evaluate.main, EvaluateConfig),
     "visualize": (visualize.main, VisualizeConfig),
@@ -68,6 +70,9 @@ def images(folder: Path, classes=("a", "b"), parts=("train", "test")) -> Path:
         ("train", ["--dataset", "cifar01"], "cifar10"),
         ("train_search", ["--init_channels", "15"], "even"),
         ("train_search", ["--layers", "2"], "--layers 2"),
+        ("train_search", ["--space", "s4", "--early_stop", "skips"], "try --early_stop eigenvalue"),
+        ("train_search", ["--partial_channels", "3"], "try 2"),
+        ("select_cell", ["nowhere"], "nowhere is not the folder of a finished search"),
         ("train_search", ["--train_portion", "1.0"], "--train_portion 1.0"),
         ("train_search", ["--train_portion", "0.001", "--dataset", "digits"], "leaves a side without class"),
         ("train", ["--dataset", "digits", "--batch_size", "5000"], "lower --batch_size"),

@@ -17,7 +17,8 @@ from darts_hpc.data.sets.image_set import ImageSet
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.search.derive import derive_genotype
-from darts_hpc.space.genotypes import PRIMITIVES, load_genotype, parse_genotype
+from darts_hpc.space.genotypes import load_genotype, parse_genotype
+from darts_hpc.space.spaces import SPACES
 from darts_hpc.training import train_network
 
 pytestmark = pytest.mark.slow
@@ -61,8 +62,8 @@ def test_the_genotype_is_logged_before_the_first_epoch_and_after_every_one(searc
 
 def test_alphas_are_saved_and_give_the_final_genotype(searched):
     alphas = torch.load(searched / "alphas.pt", weights_only=True)
-    derived = derive_genotype(alphas["alphas_normal"], alphas["alphas_reduce"], PRIMITIVES)
-    assert derived == load_genotype(str(searched))
+    strengths = {kind: alphas[f"alphas_{kind}"].softmax(-1) for kind in ("normal", "reduce")}
+    assert derive_genotype(strengths, SPACES["darts"]) == load_genotype(str(searched))
     recorded = lines(searched, "metrics")[-1]["alphas/normal"]
     shares = alphas["alphas_normal"].double().softmax(-1)
     torch.testing.assert_close(torch.tensor(recorded, dtype=torch.float64), shares)

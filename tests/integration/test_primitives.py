@@ -12,15 +12,15 @@ from darts_hpc import train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.space.genotypes import Genotype, load_genotype, parse_genotype
+from darts_hpc.space.spaces import uniform_space
 
 OWN = ("dil_conv_5x5", "skip_connect", "max_pool_3x3")  # a subset, in another order, without 'none'
 FLAGS = [*TINY, "--checkpoint_freq", "1"]
 
 
 def search(folder: Path, primitives: tuple[str, ...] = OWN) -> Path:
-    return train_search.main(
-        parse_config(SearchConfig, [*FLAGS, "--save", str(folder), "--resume", "auto"]), primitives
-    )
+    cfg = parse_config(SearchConfig, [*FLAGS, "--save", str(folder), "--resume", "auto"])
+    return train_search.main(cfg, uniform_space(primitives))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_it_goes_on_from_its_checkpoint_but_not_among_operations_in_another_orde
     shutil.copytree(searched, folder)
     shutil.rmtree(max((folder / "checkpoints").glob("step-*")))
     (folder / "result.json").unlink()
-    with pytest.raises(ValueError, match=r"of another configuration \(primitives"):
+    with pytest.raises(ValueError, match=r"of another configuration \(space"):
         search(folder, OWN[::-1])
     search(folder)
     for name in ("alphas.pt", "weights.pt"):

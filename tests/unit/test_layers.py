@@ -16,7 +16,8 @@ MAY_IMPORT = {
     | ANYONE,
     "__init__": {"api"},  # lazily, so that `import darts_hpc` stays light
     # from Python, what two entries do from a shell
-    "api": {"train", "train_search", "models", "run", "space", "data", "config"} | ANYONE,
+    "api": {"train", "train_search", "models", "run", "search", "space", "data", "config"} | ANYONE,
+    "select_cell": {"train_search", "run", "config"},  # the end of a search, on one that is finished
     "export": {"api", "run", "config"} | ANYONE,
     "campaigns": {"models", "space", "data", "config", "reporting", "run", "pictures"} | ANYONE,  # of run its reader
     "memory": {"training", "search", "models", "space", "data", "config"} | ANYONE,
@@ -67,5 +68,5 @@ def test_imports_point_down_the_layers(path: Path):
         assert all(name.startswith("darts_hpc.run.reader") for name in names if name.startswith("darts_hpc.run."))
     if path.parent != PACKAGE / "config":
         assert not outside & {"tyro", "yaml"}
-    if layer not in ("entry", "api", "export"):
+    if layer not in ("entry", "api", "export", "select_cell"):
         assert not any(name.startswith("darts_hpc.config.cli") for name in names)

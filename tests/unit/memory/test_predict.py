@@ -9,11 +9,13 @@ from torch.profiler import ProfilerActivity, profile
 
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.world import World
+from darts_hpc.memory import predict
 from darts_hpc.memory.live_bytes import LiveBytes
 from darts_hpc.memory.predict import Step, _run, _trace
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.models.supernet.fast.kernels import channel_sums, stage_convolutions, stage_pools
 from darts_hpc.search.architect import Architect
+from darts_hpc.space.spaces import SPACES
 from darts_hpc.training.search_step import search_step
 
 STEP = Step(
@@ -66,26 +68,32 @@ def allocated_peak(step: Step, init_channels: int, batch_size: int) -> int:
     """Run two real steps; return the most bytes that torch's CPU allocator had given out after any operation."""
     world = World(torch.device("cpu"))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        supernet = build_supernet(
-            step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
+        take_two_steps(step, init_channels, batch_size, world)
+    return most_allocated(recorded)
+
+
+def take_two_steps(step: Step, init_channels: int, batch_size: int, world: World) -> None:
+    supernet = build_supernet(
+        step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
+    )
+    supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+    architect = Architect(
+        supernet, learning_rate=0.1, weight_decay=0.1, unrolled_method=step.unrolled_method, world=world
+    )
+    size = step.image_size
+    train, valid = (
+        (
+            torch.randn(batch_size, 3, size, size, dtype=step.dtype).to(memory_format=torch.channels_last),
+            torch.randint(step.num_classes, (batch_size,)),
         )
-        supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
-        architect = Architect(
-            supernet, learning_rate=0.1, weight_decay=0.1, unrolled_method=step.unrolled_method, world=world
-        )
-        size = step.image_size
-        train, valid = (
-            (
-                torch.randn(batch_size, 3, size, size, dtype=step.dtype).to(memory_format=torch.channels_last),
-                torch.randint(step.num_classes, (batch_size,)),
-            )
-            for _ in range(2)
-        )
-        for _ in range(2):
-            search_step(
-                supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world, precision=step.precision
-            )
+        for _ in range(2)
+    )
+    for _ in range(2):
+        search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world, precision=step.precision)
+
+
+def most_allocated(recorded: profile) -> int:
     waiting = [(event, False) for event in recorded.profiler.kineto_results.experimental_event_tree()]  # pyright: ignore
     changes, ends = [], []
     while waiting:
@@ -111,6 +119,27 @@ def test_prediction_is_within_5_percent_of_what_the_allocator_gave(name, monkeyp
     assert step.peak_bytes(batch_size, init_channels) == pytest.approx(
         allocated_peak(step, init_channels, batch_size), rel=0.05
     )
+
+
+FAMILY = {  # what differs from STEP, and what runs
+    "partial channels, edge weights": ({"partial_channels": 2, "edge_norm": True}, predict._run),
+    "auxiliary skip": ({"auxiliary_skip": True}, predict._run),
+    "noise, drop path": ({"space": SPACES["s4"], "drop_path": True}, predict._run),
+    "drawn operations": ({"relaxation": "gumbel"}, predict._run),
+    "dirichlet": ({"relaxation": "dirichlet", "space": SPACES["s3"]}, predict._run),
+    "adversary": ({"perturb": "adversarial", "space": SPACES["s2"]}, predict._run),
+    "eigenvalue": ({"eigenvalue": True, "space": SPACES["s1"]}, predict._measure),
+}
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_member_of_the_family_is_planned_within_5_percent(name):
+    changes, work = FAMILY[name]
+    step = replace(STEP, **changes)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work(step, 4, 8, torch.device("cpu"))
+    planned = step.eigenvalue_bytes(8, 4) if step.eigenvalue else step.peak_bytes(8, 4)
+    assert planned == pytest.approx(most_allocated(recorded), rel=0.05)
 
 
 @pytest.mark.parametrize("supernet", ["plain", "stacked"])

@@ -1,5 +1,6 @@
 """Reading run folders."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from sample_runs import write_search_run, write_train_run
 
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.presets import ENTRIES, to_yaml
-from darts_hpc.run.reader import accuracy_name, accuracy_of, read_config, read_run
+from darts_hpc.run.reader import accuracy_name, accuracy_of, read_config, read_progress, read_run
 
 
 def test_the_headline_is_the_final_epoch_though_an_earlier_one_was_better(tmp_path: Path):
@@ -31,6 +32,19 @@ def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path):
     with (folder / "metrics.jsonl").open("a") as metrics:
         metrics.write('{"event": "epoch", "epo')
     assert len(read_run(folder).epochs) == 6
+
+
+def test_epochs_that_a_search_took_back_are_left_out_and_ones_it_added_count(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("entry: train_search\nepochs: 3\n")
+    lines = [("epoch", 0), ("epoch", 1), ("epoch", 2), ("roll_back", 1), ("epoch", 1)]
+    records = [{"event": event, "epoch": epoch, "step": step} for step, (event, epoch) in enumerate(lines)]
+    records[-1] |= {"num_epochs": 7, "valid/accuracy": 50.0}
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    run = read_run(tmp_path)
+    assert [(record["epoch"], record["step"]) for record in run.epochs] == [(0, 0), (1, 4)]
+    assert run.status == "unfinished, 2 of 7 epochs" and run.last_epoch == {"valid/accuracy": 50.0}
+    progress = read_progress(tmp_path)
+    assert progress is not None and (progress.epoch, progress.epochs) == (2, 7)
 
 
 def test_a_long_value_that_yaml_broke_over_lines_is_read_whole(tmp_path: Path):

@@ -57,7 +57,10 @@ def test_each_step_updates_alphas_first_and_cycles_their_half_without_replacemen
     weight_source, alpha_source, _ = sources
     assert (weight_source.steps_per_epoch, alpha_source.steps_per_epoch) == (10, 4)
     calls, alpha_keys = [], []
-    architect = SimpleNamespace(step=lambda train, valid, optimizer: calls.append("alpha") or torch.zeros(()))
+    architect = SimpleNamespace(
+        step=lambda *args: calls.append("alpha") or torch.zeros(()),
+        architecture=SimpleNamespace(mix_for_weights=lambda conditions: None, relaxation="softmax"),
+    )
     monkeypatch.setattr(
         search_step_module,
         "weight_step",

@@ -1,0 +1,27 @@
+"""Flags of the selection of a cell from a finished search."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from darts_hpc.config.checks import check_device
+from darts_hpc.config.train_search import PerturbationConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectCellConfig:
+    """Select a cell from the supernet of a finished search by perturbation (DARTS-PT), into a run of its own."""
+
+    search: Path
+    """Folder of the finished search, whose settings and newest checkpoint are taken."""
+    save: str = "selection"
+    """Name of the run, kept under runs/; with a slash in it, the run folder itself."""
+    resume: str = "none"
+    """none starts afresh; auto continues the newest valid checkpoint of --save."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
+    gpu: int = 0
+    """The GPU that auto and cuda mean."""
+    perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
+
+    def __post_init__(self) -> None:
+        check_device(self)

@@ -1,0 +1,45 @@
+"""The latest epochs of a search, each rank's own, which a stop rule may go back to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts_hpc.distributed.world import World
+from darts_hpc.run.checkpoint import save_atomically
+
+FOLDER = "epochs"
+
+
+def save_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], rank: int) -> None:
+    """Write what an epoch ended with. Raises ValueError where it can't be written."""
+    path = _path(run_folder, epoch, rank)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        save_atomically(path, {name: part.state_dict() for name, part in state.items()})
+    except OSError as error:
+        raise ValueError(
+            f"can't write {path} ({error}), which the search may have to go back to; free some space, then go on with "
+            f"the same command with --save {run_folder}/ --resume auto"
+        ) from None
+
+
+def load_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], world: World) -> None:
+    """Restore the named parts of what an epoch ended with. Raises ValueError where it is not there."""
+    own = _path(run_folder, epoch, world.rank)
+    path = own if own.exists() else _path(run_folder, epoch, 0)
+    if not path.exists():
+        raise ValueError(f"{path} is gone, which the search has to go back to; start it afresh with another --save")
+    saved = torch.load(path, map_location=world.device, weights_only=True)
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+
+
+def drop_snapshots(run_folder: Path, epoch: int, rank: int) -> None:
+    """Remove an epoch's, where it is there."""
+    _path(run_folder, epoch, rank).unlink(missing_ok=True)
+
+
+def _path(run_folder: Path, epoch: int, rank: int) -> Path:
+    return run_folder / FOLDER / f"epoch-{epoch:04d}-rank{rank}.pt"

@@ -1,0 +1,246 @@
+"""What holds for a search by every preset of the family: it goes on from a kill, and ranks search as one process."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from ranks import on_ranks
+from run_entries import TINY
+
+from darts_hpc import train_search
+from darts_hpc.config.cli import parse_config
+from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.data.loading.batches import BatchSource
+from darts_hpc.data.sets.table import DatasetFacts
+from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
+from darts_hpc.distributed.world import World
+from darts_hpc.memory.plan import plan_search
+from darts_hpc.search.schedule import epoch_conditions
+from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.space.spaces import SPACES
+from darts_hpc.training import search_run
+from darts_hpc.training.search_step import search_step
+
+SHORT = [*TINY, "--memory_check", "off", "--report_freq", "50"]
+SHORT += ["--batch_size", "480", "--image_size", "4"]  # one step an epoch, in which overheads take all the time
+FEW = ["--space", "s2"]  # two operations an edge: less than a third of the time
+STEP = {  # preset -> what makes it short
+    "pc_darts": ["--alpha_warmup_epochs", "1"],
+    "sdarts_rs": FEW,
+    "sdarts_adv": FEW,
+    "beta_darts": FEW,
+    "darts_minus": ["--space", "s3"],
+    "drnas": [*FEW, "--alpha_warmup_epochs", "1"],
+    "gdas": ["--batch_size", "240"],  # two steps: it is killed between them
+    "fair_darts": FEW,
+}
+BY_CURVATURE = ["--epochs", "9", "--early_stop_from", "1", "--eigenvalue_every", "1", "--no-unrolled", "--space", "s2"]
+RULES = {"darts_es": BY_CURVATURE, "darts_ada": BY_CURVATURE}
+PT = ["--epochs", "1", "--pt_epochs_between", "1", "--pt_batches", "1", "--space", "s2"]
+SELECTIONS = {"darts_pt": PT, "darts_pt_fixed": PT}
+SPACES_OF_NOISE = {"s4": ["--space", "s4", "--search_drop_path", "0.2"], "s1": ["--space", "s1"]}
+
+
+def flags_of(name: str) -> list[str]:
+    extra = {**STEP, **RULES, **SELECTIONS, **SPACES_OF_NOISE}[name]
+    preset = [] if name in SPACES_OF_NOISE else ["--config", f"configs/search/{name}.yaml"]
+    return [*preset, *SHORT, *extra]
+
+
+def config(name: str, *more: str) -> SearchConfig:
+    return parse_config(SearchConfig, [*flags_of(name), *more])
+
+
+class Killed(BaseException):
+    """The end of a process, as far as its run can tell: nothing is saved any more."""
+
+
+def search(name: str, folder: Path, monkeypatch, kill_at: int | None = None, *more: str) -> int:
+    """Run a search, maybe to the kill_at-th batch that it asks for, and on from there; return how many it asked for."""
+    calls, batch = [0], BatchSource.batch
+
+    def counted(self, epoch, step):
+        calls[0] += 1
+        if calls[0] == kill_at:
+            raise Killed
+        return batch(self, epoch, step)
+
+    flags = ["--save", f"{folder}/", "--resume", "auto", *more]
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchSource, "batch", counted)
+        try:
+            train_search.main(config(name, *flags))
+        except Killed:
+            calls.append(0)
+    if kill_at is not None:
+        assert len(calls) > 1, "it was to be killed"
+        train_search.main(config(name, *flags))
+    return calls[0]
+
+
+def outcome(folder: Path) -> dict[str, bytes]:
+    tensors = {
+        f"{file}: {name}": tensor.contiguous().numpy().tobytes()
+        for file in ("weights.pt", "alphas.pt")
+        for name, tensor in torch.load(folder / file, weights_only=True).items()
+    }
+    return tensors | {name: (folder / name).read_bytes() for name in ("metrics.jsonl", "genotypes.jsonl")}
+
+
+def assert_same(folder: Path, reference: Path) -> None:
+    ours, theirs = outcome(folder), outcome(reference)
+    assert [name for name in theirs if ours[name] != theirs[name]] == [] and ours.keys() == theirs.keys()
+
+
+@pytest.mark.parametrize("name", [*STEP, *SPACES_OF_NOISE])
+def test_a_killed_search_goes_on_bitwise_the_same(name, tmp_path, monkeypatch):
+    calls = search(name, tmp_path / "whole", monkeypatch, None, "--checkpoint_freq", "1")
+    search(name, tmp_path / "killed", monkeypatch, calls - 3, "--checkpoint_freq", "1")
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+    genotype = load_genotype(str(tmp_path / "whole"))
+    assert len(genotype.normal) == len(genotype.reduce) == 8
+    assert "collapse" in json.loads((tmp_path / "whole" / "result.json").read_text())
+
+
+@pytest.fixture
+def rising_eigenvalues(monkeypatch):
+    """Eigenvalues that double from epoch to epoch, whatever the search does; the real ones are tested elsewhere."""
+    counted = []
+
+    def eigenvalue(*args, start, **kwargs):
+        counted.append(1)
+        assert start.shape == (2 * 14 * 2,)
+        return start.abs().sum() * 0 + 2.0 ** len(counted)
+
+    monkeypatch.setattr(search_run, "largest_alpha_eigenvalue", eigenvalue)
+    return counted
+
+
+def metrics(folder: Path, event: str) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+def test_a_rising_eigenvalue_ends_the_search_with_the_cell_before_the_rise(tmp_path, rising_eigenvalues, monkeypatch):
+    search("darts_es", tmp_path / "run", monkeypatch)
+    epochs = metrics(tmp_path / "run", "epoch")
+    # An average centred 2 epochs back, over one 4 epochs before that, which is epoch 1 at the earliest: epoch 7.
+    assert len(epochs) == 8 and [line["eigenvalue"] for line in epochs] == [2.0**k for k in range(1, 9)]
+    alphas = torch.load(tmp_path / "run" / "alphas.pt", weights_only=True)
+    shares = torch.tensor(epochs[1]["alphas/normal"], dtype=torch.float64)
+    torch.testing.assert_close(alphas["alphas_normal"].double().softmax(-1), shares)
+    lines = (tmp_path / "run" / "genotypes.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["when"] == "selected"
+    assert json.loads(lines[-1])["genotype"] == json.loads(lines[2])["genotype"]
+
+
+def test_adaptive_goes_back_and_on_with_more_decay_also_when_killed_there(tmp_path, monkeypatch):
+    def by_epoch(*args, start, **kwargs):  # the start vector is a function of the epoch: so is what it stands for
+        return 2.0 ** seen.setdefault(float(start[0]), len(seen)) + start[0] * 0
+
+    seen: dict[float, int] = {}
+    monkeypatch.setattr(search_run, "largest_alpha_eigenvalue", by_epoch)
+    calls = search("darts_ada", tmp_path / "whole", monkeypatch)
+    went_back = metrics(tmp_path / "whole", "roll_back")
+    assert [line["weight_decay"] for line in went_back] == pytest.approx([3e-3, 3e-2])
+    epochs = [line["epoch"] for line in metrics(tmp_path / "whole", "epoch")]
+    assert epochs == [*range(8), *range(2, 8), *range(2, 9)]
+    steps = [line["step"] for line in metrics(tmp_path / "whole", "epoch")]
+    assert all(before < after for before, after in pairwise(steps))
+    per_epoch = calls / len(epochs)
+    search("darts_ada", tmp_path / "killed", monkeypatch, round(8 * per_epoch) + 2)
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_too_many_skip_connections_end_the_search(tmp_path):
+    flags = ["--space", "s2", "--epochs", "4", "--early_stop", "skips", "--max_skips", "0", "--early_stop_from", "1"]
+    train_search.main(parse_config(SearchConfig, [*SHORT, *flags, "--save", f"{tmp_path}/run"]))
+    epochs = metrics(tmp_path / "run", "epoch")
+    assert [line["skip_connects"] > 0 for line in epochs] == [True, True]  # 1 random cell of s2 in 256 has none
+    assert load_genotype(str(tmp_path / "run")).num_skip_connects == epochs[1]["skip_connects"]
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_perturbation_selects_a_whole_cell_and_goes_on_from_a_kill_in_a_decision(name, tmp_path, monkeypatch):
+    calls = search(name, tmp_path / "whole", monkeypatch)
+    decided = metrics(tmp_path / "whole", "selection")
+    assert len(decided) == 2 * (14 + 3)
+    for cell in ("normal", "reduce"):
+        chosen = {line["edges"][0]: line["operation"] for line in decided if line["cell"] == cell and line["operation"]}
+        kept = [line["edges"] for line in decided if line["cell"] == cell and not line["operation"]]
+        edges = sorted([0, 1, *(edge for pair in kept for edge in pair)])
+        genotype = load_genotype(str(tmp_path / "whole"))
+        assert sorted(chosen) == list(range(14))
+        assert [operation for operation, _ in getattr(genotype, cell)] == [chosen[edge] for edge in edges]
+    if name == "darts_pt_fixed":
+        alphas = torch.load(tmp_path / "whole" / "alphas.pt", weights_only=True)
+        assert alphas["alphas_normal"].abs().max() < 1e-2  # as they were drawn
+    search(name, tmp_path / "killed", monkeypatch, int(0.6 * calls))
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def two_steps(name: str, form: str = "plain", *more: str) -> dict[str, torch.Tensor]:
+    """Take two steps in float64, each rank on its half of the batch; return what they were like."""
+    torch.set_num_threads(1)
+    cfg, joined = config(name, *more), 8
+    with World.open("cpu") as world:
+        torch.manual_seed(0)
+        space = SPACES[cfg.model.space]
+        supernet = search_run.build_search_supernet(form, cfg.model, 5, space, False).double()
+        synchronise_batch_norm(supernet, world)
+        optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+        architect = search_run.build_architect(cfg, supernet, world)
+        conditions = epoch_conditions(cfg, 1, world.device)
+        share = joined // world.size
+        mine = slice(world.rank * share, (world.rank + 1) * share)
+        for step in range(2):
+            images = torch.randn(2, joined, 3, 8, 8, dtype=torch.float64)
+            labels, keys = torch.randint(5, (2, joined)), torch.randint(2**60, (2, joined))
+            train, valid = ((images[half, mine], labels[half, mine], keys[half, mine]) for half in range(2))
+            numbers = search_step(
+                supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world, perturb=cfg.optim.perturb,
+                conditions=None if conditions is None else conditions(step),
+            )  # fmt: skip
+        found = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+        found |= {"loss": world.mean([numbers.loss])[0]}  # pyright: ignore[reportPossiblyUnboundVariable]
+    return {name: tensor.detach() for name, tensor in found.items()}
+
+
+@pytest.mark.parametrize("name", [*STEP, "s4"])
+def test_two_ranks_step_as_one_process_on_the_joined_batch(name):
+    (alone,) = on_ranks(1, two_steps, name)
+    for rank in on_ranks(2, two_steps, name):
+        for key, expected in alone.items():
+            torch.testing.assert_close(rank[key], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=key: f"{n}: {m}")
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [("beta_darts", ()), ("sdarts_rs", ()), ("sdarts_adv", ()), ("beta_darts", ("--edge_norm",)), ("drnas", ())],
+    ids=["beta", "random", "adversarial", "edge weights", "dirichlet"],
+)
+def test_the_fast_supernet_steps_as_the_plain_one_where_it_serves(name, more):
+    plain, stacked = (two_steps(name, form, "--space", "darts", *more) for form in ("plain", "stacked"))
+    for key, expected in plain.items():
+        torch.testing.assert_close(stacked[key], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=key: f"{n}: {m}")
+
+
+@pytest.mark.parametrize(
+    ("flags", "served"),
+    [
+        ([], None),
+        (["--edge_norm", "--perturb", "random"], None),
+        (["--space", "s2"], "serves only the 8 default primitives"),
+        (["--partial_channels", "4"], "--partial_channels"),
+        (["--auxiliary_skip", "linear"], "--auxiliary_skip"),
+        (["--relaxation", "gumbel"], "--relaxation gumbel"),
+        (["--search_drop_path", "0.1"], "--search_drop_path"),
+    ],
+)
+def test_a_line_says_why_a_search_takes_the_plain_supernet(flags, served):
+    cfg = parse_config(SearchConfig, ["--supernet", "fast", *flags])
+    plan = plan_search(cfg, DatasetFacts(100, 0, 8, 10), World(torch.device("cpu")))
+    assert plan.step.supernet == ("plain" if served else "stacked")
+    assert (plan.fallback is None) == (served is None) and (served or "") in (plan.fallback or "")

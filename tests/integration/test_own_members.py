@@ -1,0 +1,59 @@
+"""Members of a user's own, from Python alone: an operation, a space and a relaxation (the example of the docs)."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import darts_hpc
+from darts_hpc.space import genotypes, operations
+
+SMALL = {"dataset": "digits", "image_size": 8, "batch_size": 240, "init_channels": 4, "layers": 3, "epochs": 1}
+SMALL |= {"device": "cpu", "tensorboard": False, "memory_check": "off"}
+
+
+@pytest.fixture
+def own_operation(monkeypatch):
+    def average(channels: int, stride: int, affine: bool) -> nn.Module:
+        return nn.AvgPool2d(5, stride, padding=2)
+
+    monkeypatch.setitem(operations.OPERATIONS, "average_5x5", average)
+    monkeypatch.setattr(genotypes, "OPERATION_NAMES", [*genotypes.OPERATION_NAMES, "average_5x5"])
+    monkeypatch.setattr("darts_hpc.space.spaces.OPERATION_NAMES", genotypes.OPERATION_NAMES)
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """What the example of CONTRIBUTING.md leaves behind."""
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = (part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "search_cell" in part)
+    assert sum(bool(line) for line in code.splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(code, names)
+    return names
+
+
+def test_the_example_of_the_contributors_guide_searches_a_cell(example):
+    assert len(example["run"].genotype.normal) == 8
+
+
+def test_a_search_takes_an_operation_a_space_and_a_relaxation_of_ones_own(tmp_path, own_operation, example):
+    space = darts_hpc.SearchSpace(("average_5x5", "skip_connect"), ("average_5x5", "sep_conv_3x3"), "mine")  # pyright: ignore
+    run = darts_hpc.search_cell(space=space, relaxation=example["squared"], save=f"{tmp_path}/run", **SMALL)
+    used = {operation for operation, _ in run.genotype.normal}, {operation for operation, _ in run.genotype.reduce}
+    assert used[0] <= {"average_5x5", "skip_connect"} and used[1] <= {"average_5x5", "sep_conv_3x3"}
+    assert torch.load(run.folder / "alphas.pt", weights_only=True)["alphas_normal"].shape == (14, 2)
+    assert json.loads((run.folder / "result.json").read_text())["status"] == "finished"
+    logits = darts_hpc.create_model(run.genotype, init_channels=4, layers=3)(torch.zeros(1, 3, 8, 8))
+    assert logits.shape == (1, 10)
+
+
+def test_another_space_does_not_go_on_from_the_checkpoint(tmp_path):
+    first, second = (("skip_connect", "sep_conv_3x3"),) * 2, (("skip_connect", "dil_conv_3x3"),) * 2
+    darts_hpc.search_cell(space=darts_hpc.SearchSpace(*first), save=f"{tmp_path}/run", **SMALL)  # pyright: ignore
+    with pytest.raises(ValueError, match=r"of another configuration \(space"):
+        darts_hpc.search_cell(space=darts_hpc.SearchSpace(*second), save=f"{tmp_path}/run", resume="auto", **SMALL)  # pyright: ignore

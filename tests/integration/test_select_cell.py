@@ -1,0 +1,53 @@
+"""A cell is selected from a finished search by one command."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from run_entries import TINY
+
+from darts_hpc import select_cell, train_search
+from darts_hpc.config.cli import parse_config
+from darts_hpc.config.select_cell import SelectCellConfig
+from darts_hpc.config.train_search import SearchConfig
+
+PT = ["--pt_epochs_between", "1", "--pt_batches", "1"]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> Path:
+    small = ["--batch_size", "480", "--image_size", "4", "--memory_check", "off"]
+    flags = [*TINY, *small, "--epochs", "1", "--space", "s2"]
+    return train_search.main(parse_config(SearchConfig, [*flags, "--save", f"{tmp_path_factory.mktemp('s')}/run"]))
+
+
+def select(search: Path, save: Path) -> Path:
+    return select_cell.main(parse_config(SelectCellConfig, [str(search), "--save", str(save), *PT]))
+
+
+def test_it_goes_on_where_the_search_ended(searched, tmp_path):
+    before = {path: path.read_bytes() for path in searched.glob("*") if path.is_file()}
+    selected = select(searched, tmp_path / "selected")
+    lines = [json.loads(line) for line in (selected / "metrics.jsonl").read_text().splitlines()]
+    decided = [line for line in lines if line["event"] == "selection"]
+    epochs = [line for line in lines if line["event"] == "epoch"]
+    assert len(decided) == 34 and [line["epoch"] for line in epochs] == list(range(1, 18))
+    assert epochs[0]["learning_rate"] == pytest.approx(0.0025)
+    searches_own = [json.loads(line) for line in (searched / "metrics.jsonl").read_text().splitlines()][-1]
+    assert epochs[0]["train/loss"] < searches_own["train/loss"]  # its weights are the search's, a good deal better
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_folder_without_a_finished_search_is_refused(searched, tmp_path):
+    with pytest.raises(ValueError, match="is no run folder"):
+        select(tmp_path, tmp_path / "new")
+    copy = tmp_path / "copy"
+    shutil.copytree(searched, copy)
+    shutil.rmtree(copy / "checkpoints")
+    with pytest.raises(ValueError, match="has no checkpoint"):
+        select(copy, tmp_path / "new")
+    (copy / "result.json").unlink()
+    with pytest.raises(ValueError, match="holds no finished search"):
+        select(copy, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
