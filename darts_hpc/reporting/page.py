@@ -22,9 +22,15 @@ CHARTS = {
         "entropy/reduce": "reduction cell",
     },
     "Skip connections in the normal cell": {"skip_connects": "skip connections"},
+    "Largest eigenvalue of the validation loss in alpha": {"eigenvalue": "eigenvalue"},
+    "Training loss before and after an adversary perturbs the operations' weights": {
+        "perturbation/loss_before": "before",
+        "perturbation/loss_after": "after",
+    },
+    "Share of the auxiliary skip": {"schedule/auxiliary_share": "share"},
 }
 """Charts over epochs: title -> record name -> label."""
-COLORS = {"train": "second", "reduction cell": "third"}
+COLORS = {"train": "second", "reduction cell": "third", "before": "second"}
 
 
 def to_html(groups: Sequence[Group]) -> str:
@@ -59,6 +65,7 @@ def _group(group: Group) -> str:
         parts.append(cell_section(genotype, owners, alone=len(group.runs) == len(owners)))
     searches = [run for run in group.runs if any("alphas/normal" in record for record in run.epochs)]
     parts += [alpha_section(run, is_open=run is searches[0]) for run in searches]
+    parts += [decision_section(run) for run in group.runs if run.decisions]
     parts.append(_repeat_section(group))
     return "\n".join(parts) + "</section>"
 
@@ -87,6 +94,8 @@ def cell_section(genotype: Genotype, owners: Sequence[RecordedRun], alone: bool)
     whose = "" if alone else " of " + ", ".join(run.name for run in owners)
     whose += BEFORE_FIRST_EPOCH if any(run.is_before_first_epoch for run in owners) else ""
     parts = [f"<h3>The cell{escape(whose)}</h3>"]
+    said = dict.fromkeys(run.result["collapse"] for run in owners if run.result and "collapse" in run.result)
+    parts += [f'<p class="muted">{escape(line)}</p>' for line in said]
     for cell, title in CELLS.items():
         text = f"<pre>{escape(chr(10).join(describe_cell(genotype, cell)))}</pre>"
         svg = cell_svg(genotype, cell)
@@ -132,6 +141,19 @@ def alpha_section(run: RecordedRun, is_open: bool) -> str:
         parts.append(f"<details><summary>First and last epoch as numbers</summary>{numbers}</details>")
     opened = " open" if is_open else ""
     return f"<details{opened}><summary>How the alphas of {escape(run.name)} evolved</summary>{''.join(parts)}</details>"
+
+
+def decision_section(run: RecordedRun) -> str:
+    """Return what a selection by perturbation decided, edge by edge, and on which numbers; to be folded open."""
+    rows = []
+    for record in run.decisions:
+        names = edge_names(max(record["edges"]) + 1)
+        edges = ", ".join(names[edge].translate({ord("{"): None, ord("}"): None}) for edge in record["edges"])
+        scores = [" ".join(f"{value:.4g}" for value in record[f"{name}_without"]) for name in ("accuracy", "loss")]
+        rows.append((str(record["epoch"] + 1), record["cell"], edges, record["operation"] or "kept", *scores))
+    header = ("epoch", "cell", "edge", "decision", "accuracy without each, in %", "loss without each")
+    summary = f"What the selection of {escape(run.name)} decided"
+    return f"<details><summary>{summary}</summary>{table(header, rows)}</details>"
 
 
 def _is_finite(table: Sequence[Sequence[float]]) -> bool:
