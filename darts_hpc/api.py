@@ -1,6 +1,6 @@
 """What the entry points do, from Python, and cells as models: darts_hpc.search_cell, train_cell, create_model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from darts_hpc.errors import Stopped
 from darts_hpc.models.classifier import Classifier
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.run.reader import accuracy_of, read_config, read_result
+from darts_hpc.run.weights import read_weights
 from darts_hpc.search.relaxations import Relaxation
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
 from darts_hpc.space.spaces import SearchSpace
@@ -102,6 +103,8 @@ def create_model(
         dataset = flags.get("dataset", "imagenet" if entry == "train_imagenet" else dataset)
         init_channels, layers = init_channels or flags["init_channels"], layers or flags["layers"]
         num_classes = num_classes or _num_classes(run)
+        if num_classes is None and entry == "train_imagenet":
+            raise ValueError(f"{run} is unfinished, and does not say yet how many classes it has; give num_classes")
     num_classes = num_classes or _num_classes_of(dataset)
     for_imagenet = dataset == "imagenet"
     model = Classifier(
@@ -182,17 +185,17 @@ def _num_classes(run: Path) -> int | None:
     if result is not None and "preprocessing" in result:
         return len(result["preprocessing"]["classes"])
     weights = run / "weights.pt"  # a run on ImageNet by an older version
-    return len(_load(weights)["classifier.bias"]) if weights.is_file() else None
+    return len(read_weights(weights, "weights")["classifier.bias"]) if weights.is_file() else None
 
 
-def _read_state(run: Path | None, cell: object, weights: bool | str | Path) -> dict[str, torch.Tensor] | None:
+def _read_state(run: Path | None, cell: object, weights: bool | str | Path) -> Mapping[str, torch.Tensor] | None:
     """Return the state dict that is asked for. Raises ValueError where there is none."""
     if weights is False:
         return None
     if weights is not True:
         if not Path(weights).is_file():
             raise ValueError(f"no weights in {weights}; give a file of weights")
-        return _load(Path(weights))
+        return read_weights(Path(weights), "weights")
     path = Path(str(cell)) / "weights.pt"
     if run is None and (path.parent / "config.yaml").is_file():
         raise ValueError(
@@ -201,11 +204,7 @@ def _read_state(run: Path | None, cell: object, weights: bool | str | Path) -> d
         )
     if run is None or not path.is_file():
         raise ValueError(f"no weights in {path}; give the folder of a finished training, or a file of weights")
-    return _load(path)
-
-
-def _load(path: Path) -> dict[str, torch.Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return read_weights(path, "weights")
 
 
 def _tokens(flags: dict[str, Any]) -> list[str]:

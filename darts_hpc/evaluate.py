@@ -15,6 +15,7 @@ from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.load import open_validation
 from darts_hpc.data.loading.batches import Loader
 from darts_hpc.data.loading.sources import eval_source
+from darts_hpc.data.loading.split import held_out_split
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import Diverged
@@ -30,7 +31,7 @@ from darts_hpc.training.precision import Precision, choose_precision, memory_for
 
 
 def main(cfg: EvaluateConfig) -> None:
-    """Print the test accuracy of a run's newest weights, or of a file's."""
+    """Print the accuracy of a run's newest weights, or of a file's: on the test images, or those it held out."""
     state = read_weights(cfg.model_path)
     if cfg.model_path.is_dir():
         cfg = with_network_of_run(cfg, given_flags())
@@ -43,9 +44,12 @@ def main(cfg: EvaluateConfig) -> None:
             print(measure_costs(network, data.image_size))
         load_original(network, state)
         network, layout = network.to(world.device), memory_format(cfg.compute.channels_last)
-        source = eval_source(data, data.test, cfg.batch_size, cfg.seed, world)
+        held_out = held_out_split(data.train.labels, cfg.held_out, cfg.seed)[1] if cfg.held_out else None
+        part = data.test if held_out is None else data.train
+        source = eval_source(data, part, cfg.batch_size, cfg.seed, world, held_out)
         meter = evaluate(network.to(memory_format=layout), source, precision=precision, memory_format=layout)
-        report("test", f"images of {data.name}", meter, source, world)
+        kind, images = ("test", "images") if held_out is None else ("valid", "training images, held out,")
+        report(kind, f"{images} of {data.name}", meter, source, world)
 
 
 def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
@@ -91,7 +95,10 @@ def with_network_of_run(cfg: EvaluateConfig, given: Collection[str]) -> Evaluate
     """Return the config with network and data set of the training run in cfg.model_path; given flags of data win."""
     run = cfg.model_path
     trained = parse_config(TrainConfig, ["--config", str(run / "config.yaml")])
-    images = {name: getattr(trained.data, name) for name in ("dataset", "data", "image_size") if name not in given}
+    names = ("dataset", "data", "image_size", "held_out")
+    images = {name: getattr(trained.data, name) for name in names if name not in given}
+    if "seed" not in given:  # which chose what was held out
+        images["seed"] = trained.run.seed
     return dataclasses.replace(
         cfg,
         arch=str(run),

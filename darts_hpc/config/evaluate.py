@@ -29,6 +29,9 @@ class EvaluateConfig:
     """Data set to test on; imagenet has flags of its own: --dataset imagenet --help."""
     image_size: int | None = None
     """Side in pixels to resize to; the data set's own size when left out, required by folder."""
+    held_out: float = 0.0
+    """Share of the training images to test on, those that --seed held out of a training, in place of the test images; a
+    run's own when left out."""
     batch_size: int = 96
     """Images per step."""
     arch: str = "DARTS"
@@ -59,6 +62,8 @@ class EvaluateConfig:
         check_images(self)
         check_network(self)
         check_positive(self, "batch_size")
+        if not 0 <= self.held_out < 1:
+            raise ValueError(f"--held_out {self.held_out}: expected a share from 0 up to, but not including, 1")
         check_at_most(self, MAX_BATCH_SIZE, "batch_size")
         check_not_negative(self, "seed")
         check_at_most(self, MAX_SEED, "seed")

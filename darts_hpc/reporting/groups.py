@@ -81,9 +81,14 @@ def _configuration(run: RecordedRun) -> str:
 
 
 def _compared(run: RecordedRun) -> dict[str, object]:
-    """Return the flags that its configuration consists of; one that is unknown here counts."""
+    """Return the flags that its configuration consists of, resolved, and its data; one that is unknown here counts."""
     flags = flags_of(ENTRIES[run.entry]) if run.entry in ENTRIES else {}
-    return {name: value for name, value in run.config.items() if name not in flags or flags[name].affects in COMPARED}
+    compared = {n: value for n, value in run.config.items() if n not in flags or flags[n].affects in COMPARED}
+    compared |= {n: run.identity[n] for n in compared if n in run.identity and flags[n].affects != "named"}
+    beside = ["data_digest"]
+    if not any(each.affects == "batches" for each in flags.values()):  # there --batch_size is that of each process
+        beside.append("world_size")
+    return compared | {name: run.identity[name] for name in beside if name in run.identity}
 
 
 def _titles(runs: Sequence[RecordedRun]) -> list[str]:

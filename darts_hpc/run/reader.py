@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ training, a search's second half or ImageNet's validation images."""
 COSTS = ("parameters", "parameters_with_auxiliary", "multiply_adds", "seconds", "peak_memory_bytes")
 POSITION = ("epoch", "step", "num_epochs")
 """What a record has beside its numbers; num_epochs where the run has another number of epochs than its flags say."""
+MEASURED = ("step", "epoch", "performance")
+"""Events whose numbers may be null, as which one that is not finite is written; elsewhere null means none."""
 TAIL_BYTES = 1 << 16
 
 
@@ -41,6 +43,8 @@ class RecordedRun:
     """None while it is running, or when it was stopped."""
     environment: dict[str, Any]
     command: str
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What it computes, as its checkpoints have it: flags resolved, the data's digest, the number of processes."""
 
     @property
     def name(self) -> str:
@@ -54,8 +58,8 @@ class RecordedRun:
 
     @property
     def diverged(self) -> bool:
-        """Whether a number of its last epoch is not finite."""
-        return any(not math.isfinite(value) for value in self.last_epoch.values())
+        """Whether a number of its last epoch is not finite; a training loss in fp16 may be."""
+        return any(not math.isfinite(v) for name, v in self.last_epoch.items() if not name.startswith("train/"))
 
     @property
     def status(self) -> str:
@@ -171,6 +175,7 @@ def read_run(folder: Path) -> RecordedRun:
         performance=list(_read_lines(folder / "performance.jsonl", ("epoch", "step"))),
         result=read_result(folder),
         environment=_read_object(folder / "environment.json") or {},
+        identity=(_read_object(folder / "launch.json") or {}).get("fingerprint", {}),
         command=_read_text(command).strip() if command.is_file() else "",
     )
 
@@ -286,7 +291,7 @@ def _read_lines(path: Path, required: Sequence[str]) -> Iterator[dict[str, Any]]
         missing = [key for key in required if not isinstance(record, dict) or key not in record]
         if missing:
             raise ValueError(f"{path} line {number}: expected a JSON object with {missing[0]!r}")
-        yield _with_nan(record)
+        yield _with_nan(record) if record.get("event") in MEASURED else record
 
 
 def _last_records(path: Path) -> list[dict[str, Any]]:

@@ -214,10 +214,7 @@ class Run:
 
         Raises Diverged, and records nothing, where a number is not finite; a training loss may be in fp16.
         """
-        checked = {name: value for name, value in numbers.items() if not name.startswith("train/")}
-        if name := first_number_not_finite(checked):
-            raise self._diverged(f"{name} is not finite after step {self.step}")
-        self._finite_objects()
+        self.check_finite(numbers)
         self.recorder.epoch(self.epoch, self.num_epochs, self.global_step, numbers)
         if genotype is not None:
             self.record_genotype("epoch_end", genotype)
@@ -259,6 +256,13 @@ class Run:
         elif marker:
             why = "not a step was done since the start" if saved else "the checkpoint could not be written"
             log.warning("no requeue asked for, because %s", why)
+
+    def check_finite(self, numbers: Mapping[str, Any]) -> None:
+        """Raise Diverged where a number, a step or anything that is saved is not finite. Every rank calls it."""
+        checked = {name: value for name, value in numbers.items() if not name.startswith("train/")}
+        if name := first_number_not_finite(checked):
+            raise self._diverged(f"{name} is not finite after step {self.step}")
+        self._finite_objects()
 
     def check_steps(self) -> None:
         """Raise Diverged if a step of this epoch was not finite. Every rank calls it; waits for the device."""

@@ -11,33 +11,33 @@ from torch import Tensor
 from darts_hpc.run.checkpoint import CheckpointStore
 
 
-def read_weights(path: Path) -> Mapping[str, Tensor]:
+def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]:
     """Return the state dict in a training run's newest valid checkpoint, in weights.pt or in an original .pt file.
 
-    Raises ValueError, one line, for anything else.
+    `flag` is what named the path. Raises ValueError, one line, for anything else.
     """
     if path.is_dir():
         newest = CheckpointStore(path / "checkpoints").load_newest()
         if newest is None:
-            raise ValueError(f"--model_path {path} holds no checkpoint; give the folder of a training run, or a file")
+            raise ValueError(f"{flag} {path} holds no checkpoint; give the folder of a training run, or a file")
         objects = newest.load("state")["objects"]
         if "network" not in objects:
-            raise ValueError(f"--model_path {path} is a search; train its cell first: darts_hpc.train --arch {path}")
+            raise ValueError(f"{flag} {path} is a search; train its cell first: darts_hpc.train --arch {path}")
         return objects["network"]
     if not path.is_file():
-        raise ValueError(f"--model_path {path} does not exist; give a run folder, or a .pt file of weights")
+        raise ValueError(f"{flag} {path} does not exist; give a run folder, or a .pt file of weights")
     try:
         file = io.BytesIO(path.read_bytes())  # apart: in a file cut short, torch's seeks are an OSError too
     except OSError as error:
-        raise ValueError(f"--model_path {path} can't be read ({error.strerror})") from None
+        raise ValueError(f"{flag} {path} can't be read ({error.strerror})") from None
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):  # whose words advise to load without a check
         raise ValueError(
-            f"--model_path {path} is damaged or holds no state dict; give the file that torch.save wrote of one"
+            f"{flag} {path} is damaged or holds no state dict; give the file that torch.save wrote of one"
         ) from None
     if isinstance(content, dict) and "state_dict" in content:  # the original's ImageNet checkpoints
         content = content["state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"--model_path {path} holds no state dict; give the file that torch.save wrote of one")
+        raise ValueError(f"{flag} {path} holds no state dict; give the file that torch.save wrote of one")
     return content

@@ -144,11 +144,14 @@ class Search:
         mixing = self.architecture.mix_expected(None if conditions is None else conditions(run.global_step))
         average_running_statistics_(self.supernet, self.world)
         valid = evaluate(self.supernet, valid_source, run, memory_format=self._layout, mixing=mixing)
+        validated = prefixed("valid", valid.compute(self.world))
+        if cfg.early_stop.early_stop != "none":  # before it decides by numbers that mean nothing
+            run.check_finite(validated)
         eigenvalue = self._eigenvalue(epoch, conditions)
         genotype = self.genotype()
         numbers = {
             **prefixed("train", train.compute(self.world)),
-            **prefixed("valid", valid.compute(self.world)),
+            **validated,
             "learning_rate": learning_rate,
             **alpha_numbers(self.architecture),
             "skip_connects": genotype.num_skip_connects,

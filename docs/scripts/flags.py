@@ -97,7 +97,7 @@ def class_sections(cls: type) -> Iterator[str]:
         yield f"**{first_line(cls)}**\n\n{table(cls, own, config, is_run)}"
     for item in fields(cls):
         if is_dataclass(hints[item.name]):
-            section = getattr(config, item.name)
+            section = hints[item.name]() if config is None else getattr(config, item.name)
             yield f"**{first_line(type(section))}**\n\n{table(type(section), fields(section), section, is_run)}"
 
 

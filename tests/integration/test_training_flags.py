@@ -119,3 +119,13 @@ def test_a_run_leaves_torchs_settings_as_they_were(tmp_path):
     for name in ENTRIES:
         run(name, tmp_path / name, "--deterministic")
         assert settings() == before
+
+
+def test_evaluate_repeats_the_accuracy_on_the_images_that_a_training_held_out(tmp_path, capsys):
+    final = run("train", tmp_path / "run", "--held_out", 0.2, "--seed", 3)
+    for flags, said in (([], "valid accuracy {valid/accuracy:.2f} % on 28"), (["--held_out", "0"], "test accuracy")):
+        arguments = ["--model_path", str(tmp_path / "run"), "--device", "cpu", *flags]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.argv", ["evaluate", *arguments])
+            evaluate_entry.main(parse_config(EvaluateConfig, arguments))
+        assert said.format(**final) in capsys.readouterr().out

@@ -77,3 +77,17 @@ def test_a_training_that_was_stopped_has_no_weights_yet(tmp_path: Path, entry: s
     run = write_run(tmp_path / "run", entry, None)
     with pytest.raises(ValueError, match=r"no weights in .*give the folder of a finished training"):
         api.create_model(run, weights=True)
+
+
+def test_weights_that_were_cut_short_are_called_damaged_in_one_line(tmp_path: Path):
+    run = write_run(tmp_path / "run", "train_imagenet", {})
+    content = (run / "weights.pt").read_bytes()
+    (run / "weights.pt").write_bytes(content[:2000])
+    with pytest.raises(ValueError, match=r"weights .* is damaged"):
+        api.create_model(run, weights=True, num_classes=6)
+
+
+def test_an_unfinished_training_on_imagenet_asks_for_its_number_of_classes(tmp_path: Path):
+    run = write_run(tmp_path / "run", "train_imagenet", None)
+    with pytest.raises(ValueError, match="give num_classes"):
+        api.create_model(run)

@@ -226,7 +226,7 @@ OURS = {
         "deterministic": False,
     },
     EvaluateImageNetConfig: {**IMAGENET_DATA, "dataset": "imagenet", **COMPUTE, "device": "auto"},
-    EvaluateConfig: {"dataset": "cifar10", "image_size": None, **COMPUTE, "device": "auto"},
+    EvaluateConfig: {"held_out": 0.0, "dataset": "cifar10", "image_size": None, **COMPUTE, "device": "auto"},
 }
 
 PREPARE = {"source": "a", "destination": "b", "num_threads": 4}

@@ -81,3 +81,16 @@ def test_an_unfinished_run_is_shown_and_left_out_of_the_statistics(tmp_path: Pat
 def test_one_run_has_no_deviation_and_a_diverged_one_no_mean():
     assert Statistic.of([3.0]) == Statistic(3.0, None, 1)
     assert str(Statistic.of([3.0, float("inf")])) == "Statistic(mean=nan, std=nan, n=2)"
+
+
+def test_runs_on_other_images_or_of_another_global_batch_are_other_configurations(tmp_path: Path):
+    base = {"data_digest": "cats", "global_batch_size": 96, "precision": "fp32", "world_size": 1}
+    others = [base, base, {"data_digest": "cars"}, {"global_batch_size": 768}, {"precision": "bf16"}, {"world_size": 8}]
+    runs = []
+    for number, other in enumerate(others):
+        folder = write_train_run(tmp_path / f"train-{number}", seed=number)
+        with (folder / "config.yaml").open("a") as config:
+            config.write("global_batch_size: null\nprecision: auto\n")
+        (folder / "launch.json").write_text(json.dumps({"fingerprint": base | other}))
+        runs.append(read_run(folder))
+    assert [len(group.runs) for group in group_runs(runs)] == [3, 1, 1, 1]  # the last one has the same global batch

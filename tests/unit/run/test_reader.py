@@ -112,3 +112,16 @@ def test_the_entry_is_that_of_config_yaml_whatever_the_folder_is_called(tmp_path
 )
 def test_a_run_is_known_by_its_accuracy_on_test_images_or_on_those_held_out(numbers, name, value):
     assert accuracy_name(numbers) == name and accuracy_of(numbers) == value
+
+
+def test_null_is_no_number_where_nothing_was_measured_and_a_training_loss_alone_is_no_divergence(tmp_path: Path):
+    (tmp_path / "config.yaml").write_text("entry: train_search\nepochs: 1\n")
+    records = [
+        {"event": "selection", "epoch": 0, "step": 1, "operation": None},
+        {"event": "epoch", "epoch": 0, "step": 2, "train/loss": None, "valid/loss": 1.0},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    run = read_run(tmp_path)
+    assert run.decisions[0]["operation"] is None and not run.diverged
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(records[1] | {"valid/loss": None}) + "\n")
+    assert read_run(tmp_path).diverged
