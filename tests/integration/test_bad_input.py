@@ -72,7 +72,7 @@ def images(folder: Path, classes=("a", "b"), parts=("train", "test")) -> Path:
         ("train_search", ["--layers", "2"], "--layers 2"),
         ("train_search", ["--space", "s4", "--early_stop", "skips"], "try --early_stop eigenvalue"),
         ("train_search", ["--partial_channels", "3"], "try 2"),
-        ("select_cell", ["nowhere"], "nowhere is not the folder of a finished search"),
+        ("select_cell", ["nowhere"], "nowhere is no run folder"),
         ("train_search", ["--train_portion", "1.0"], "--train_portion 1.0"),
         ("train_search", ["--train_portion", "0.001", "--dataset", "digits"], "leaves a side without class"),
         ("train", ["--dataset", "digits", "--batch_size", "5000"], "lower --batch_size"),
