@@ -46,7 +46,8 @@ def train(*flags: object, kill_at: int = 0) -> None:
 
         return make_batch
 
-    SyntheticLoader._batch, Samples.finish = counting(SyntheticLoader._batch), counting(Samples.finish)
+    if kill_at:  # and else nothing is left behind in this process
+        SyntheticLoader._batch, Samples.finish = counting(SyntheticLoader._batch), counting(Samples.finish)
     train_imagenet.main(parse_config(ImageNetConfig, [*RUN, *map(str, flags)]))
 
 
