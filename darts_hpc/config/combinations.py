@@ -2,13 +2,34 @@
 
 from typing import Any
 
+from darts_hpc.config.flags import flags_of, flat
+
 NO_SKIPS = (
     "--early_stop skips with {}: expected a space with skip_connect, which the rule counts; try --early_stop eigenvalue"
 )
 
 
+READ_BY = {
+    "tau_max": ("relaxation", ("gumbel",)),
+    "tau_min": ("relaxation", ("gumbel",)),
+    "perturb_epsilon": ("perturb", ("random", "adversarial")),
+    "max_skips": ("early_stop", ("skips",)),
+    "early_stop_from": ("early_stop", ("skips", "eigenvalue", "adaptive")),
+    "eigenvalue_every": ("early_stop", ("eigenvalue", "adaptive")),
+    "eigenvalue_factor": ("early_stop", ("eigenvalue", "adaptive")),
+    "adaptive_factor": ("early_stop", ("adaptive",)),
+    "adaptive_max_decay": ("early_stop", ("adaptive",)),
+    "pt_epochs_between": ("selection", ("perturbation",)),
+    "pt_criterion": ("selection", ("perturbation",)),
+    "pt_batches": ("selection", ("perturbation",)),
+    "alpha_regulariser_weight": ("alpha_regulariser", ("beta", "kl", "zero_one")),
+}
+"""flag -> the flag, and its values, that read it: with others it would be taken without a word, and change nothing."""
+
+
 def check_combination(cfg: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig combines members that contradict each other."""
+    _check_unread(cfg)
     _check_relaxation(cfg)
     _check_regulariser(cfg.arch_optim)
     _check_early_stop(cfg)
@@ -19,6 +40,14 @@ def check_space(cfg: Any, space: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig does not go with a SearchSpace."""
     if cfg.early_stop.early_stop == "skips" and not space.has("skip_connect"):
         raise ValueError(NO_SKIPS.format(f"the space {space.name}"))
+
+
+def _check_unread(cfg: Any) -> None:
+    values, defaults = flat(cfg), {name: flag.default for name, flag in flags_of(type(cfg)).items()}
+    for name, (reader, reading) in READ_BY.items():
+        if values[name] != defaults[name] and values[reader] not in reading:
+            ways = " or ".join(reading)
+            raise ValueError(f"--{name} {values[name]}: expected --{reader} {ways} beside it, which alone reads it")
 
 
 def _check_relaxation(cfg: Any) -> None:

@@ -35,6 +35,7 @@ class Flag:
     type: Any
     positional: bool
     affects: str = "numbers"
+    default: Any = None
 
     @property
     def is_list(self) -> bool:
@@ -61,7 +62,8 @@ def flags_of(cls: type) -> dict[str, Flag]:
         else:
             required = item.default is MISSING and item.default_factory is MISSING
             affects = item.metadata.get("affects", "numbers")
-            flags[item.name] = Flag(item.name, hints[item.name], required, affects)
+            default = None if required else item.default
+            flags[item.name] = Flag(item.name, hints[item.name], required, affects, default)
     return flags
 
 

@@ -166,8 +166,6 @@ class ArchOptimConfig:
             raise ValueError(f"--tau_min {self.tau_min}: expected at most --tau_max {self.tau_max}")
         if self.alpha_regulariser_weight is not None:
             check_not_negative(self, "alpha_regulariser_weight")
-            if self.alpha_regulariser == "none":
-                raise ValueError("--alpha_regulariser_weight: expected an --alpha_regulariser beside it, such as beta")
 
 
 @dataclass(frozen=True, kw_only=True)
