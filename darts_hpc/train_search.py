@@ -35,14 +35,17 @@ log = logging.getLogger("darts_hpc")
 
 
 def search_sources(
-    data: DataSet, cfg: SearchDataConfig, seed: int, world: World
+    data: DataSet, cfg: SearchDataConfig, seed: int, world: World, *, sampled: bool = False
 ) -> tuple[BatchSource, BatchSource, BatchSource]:
-    """Return the batches that train the weights, those that train the alphas, and the latter's images unchanged."""
+    """Return the batches that train the weights, those that train the alphas, and the latter's images unchanged.
+
+    `sampled`: the first of these unchanged batches are to be a random sample of them.
+    """
     weight_ids, alpha_ids = search_split(data.train.labels, cfg.train_portion, seed, cfg.split)
     return (
         training_source(data, cfg, seed, world, weight_ids),
         training_source(data, cfg, seed, world, alpha_ids),
-        eval_source(data, data.train, cfg.batch_size, seed, world, alpha_ids),
+        eval_source(data, data.train, cfg.batch_size, seed, world, alpha_ids, shuffle=sampled),
     )
 
 
@@ -70,7 +73,8 @@ def main(
         stack.enter_context(explaining_out_of_memory(plan))
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
         data = data.to(world.device)
-        sources = search_sources(data, cfg.data, cfg.run.seed, world)
+        sampled = cfg.selection.pt_batches is not None
+        sources = search_sources(data, cfg.data, cfg.run.seed, world, sampled=sampled)
         seed_everything(cfg.run.seed, cfg.run.deterministic)
         supernet = build_search_supernet(form.supernet, cfg.model, data.num_classes, space, form.checkpoint_cells)
         supernet = supernet.to(world.device).to(memory_format=layout)

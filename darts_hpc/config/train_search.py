@@ -206,7 +206,7 @@ class PerturbationConfig:
     pt_criterion: PtCriterion = "accuracy"
     """What is missed: accuracy, or loss."""
     pt_batches: int | None = None
-    """Validation batches that a decision looks at; all where it is left out."""
+    """Validation batches that a decision looks at, of images drawn by the seed; all where it is left out."""
 
     def __post_init__(self) -> None:
         check_choice(self, "pt_criterion", PtCriterion)

@@ -21,10 +21,20 @@ def training_source(
 
 
 def eval_source(
-    data: DataSet, part: ImageSet, batch_size: int, seed: int, world: World, sample_ids: Tensor | None = None
+    data: DataSet,
+    part: ImageSet,
+    batch_size: int,
+    seed: int,
+    world: World,
+    sample_ids: Tensor | None = None,
+    *,
+    shuffle: bool = False,
 ) -> BatchSource:
-    """Return this rank's batches of a part of the data, or of some of it: each image once, in order, unchanged."""
+    """Return this rank's batches of a part of the data, or of some of it: each image once, unchanged.
+
+    In the order of the data, or shuffled by the seed, where the first batches are to stand for all.
+    """
     return BatchSource(
-        data, part, batch_size=batch_size, seed=seed, device=world.device, sample_ids=sample_ids,
+        data, part, batch_size=batch_size, seed=seed, device=world.device, sample_ids=sample_ids, shuffle=shuffle,
         rank=world.rank, world_size=world.size,
     )  # fmt: skip

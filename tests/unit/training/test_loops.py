@@ -1,6 +1,7 @@
 """The loops: their order, their data, what they leave untouched; processes and accumulated batches equal one batch."""
 
 import copy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from torch import nn
 
 from darts_hpc.config.train_search import SearchDataConfig
 from darts_hpc.data.loading.batches import Batch
+from darts_hpc.data.sets.image_set import ImageSet
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
 from darts_hpc.distributed.world import World
@@ -74,6 +76,18 @@ def test_each_step_updates_alphas_first_and_cycles_their_half_without_replacemen
         search_epoch(supernet, step, None, weight_source, alpha_source, FakeRun(epoch))  # pyright: ignore
     assert calls == ["alpha", "weight"] * 20
     assert alpha_keys == [(cycle, step) for cycle in range(5) for step in range(4)]
+
+
+def test_the_first_batches_of_a_sample_have_all_classes_though_the_data_is_sorted_by_class():
+    data = load_dataset("digits", Path(), image_size=8)
+    order = data.train.labels.argsort(stable=True)
+    data = replace(data, train=ImageSet(data.train.images[order], data.train.labels[order]))
+    cfg = SearchDataConfig(dataset="digits", batch_size=100, train_portion=0.7)
+    in_order, sampled = (search_sources(data, cfg, 0, WORLD, sampled=sampled)[2] for sampled in (False, True))
+    assert len(in_order.batch(0, 0).labels.unique()) < 5
+    assert len(sampled.batch(0, 0).labels.unique()) == 10
+    every = [torch.cat([batch.keys for batch in source.batches(0)]).sort()[0] for source in (in_order, sampled)]
+    assert torch.equal(*every)
 
 
 def test_weights_and_alphas_train_on_disjoint_halves_and_validation_is_not_augmented(sources):
