@@ -33,7 +33,7 @@ from darts_hpc.training.optim import set_learning_rate
 from darts_hpc.training.precision import memory_format
 from darts_hpc.training.schedule import cosine_learning_rate
 from darts_hpc.training.search_step import SearchStep
-from darts_hpc.training.snapshots import drop_snapshots, load_snapshot, save_snapshot
+from darts_hpc.training.snapshots import drop_all_snapshots, drop_snapshots, load_snapshot, save_snapshot
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +175,7 @@ class Search:
     def result(self) -> tuple[Genotype, dict[str, Tensor]]:
         """Return the cell, and the architecture's parameters that it was read off."""
         parameters = {name: tensor.detach().cpu() for name, tensor in self.architecture.named().items()}
+        drop_all_snapshots(self.run.folder, self.world.rank)
         if self.selection is None and self.early_stop.stop is not None:
             parameters = self.early_stop.parameters[self.early_stop.stop.epoch]
             with torch.no_grad():

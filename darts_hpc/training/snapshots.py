@@ -1,6 +1,7 @@
 """The latest epochs of a search, each rank's own, which a stop rule may go back to."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ def load_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], world:
 def drop_snapshots(run_folder: Path, epoch: int, rank: int) -> None:
     """Remove an epoch's, where it is there."""
     _path(run_folder, epoch, rank).unlink(missing_ok=True)
+
+
+def drop_all_snapshots(run_folder: Path, rank: int) -> None:
+    """Remove a rank's, and the folder with the last rank's: a finished search goes back to none."""
+    folder = run_folder / FOLDER
+    for path in folder.glob(f"epoch-*-rank{rank}.pt"):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # not there, or another rank's are
+        folder.rmdir()
 
 
 def _path(run_folder: Path, epoch: int, rank: int) -> Path:

@@ -149,6 +149,7 @@ def test_adaptive_goes_back_and_on_with_more_decay_also_when_killed_there(tmp_pa
     assert epochs == [*range(8), *range(2, 8), *range(2, 9)]
     steps = [line["step"] for line in metrics(tmp_path / "whole", "epoch")]
     assert all(before < after for before, after in pairwise(steps))
+    assert not (tmp_path / "whole" / "epochs").exists()  # what it might have gone back to
     per_epoch = calls / len(epochs)
     search("darts_ada", tmp_path / "killed", monkeypatch, round(8 * per_epoch) + 2)
     assert_same(tmp_path / "killed", tmp_path / "whole")
