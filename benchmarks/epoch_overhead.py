@@ -19,7 +19,8 @@ import torch
 from command import run
 from machine import machine
 
-from darts_hpc import strict_json, train_search
+from darts_hpc import strict_json
+from darts_hpc.commands import train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.run.run import Run

@@ -22,13 +22,13 @@ from machine import machine
 from torch import Tensor
 
 from darts_hpc import strict_json
+from darts_hpc.commands.train_search import search_sources
 from darts_hpc.config.train_search import SearchDataConfig, SearchOptimConfig
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search import hypergradient
 from darts_hpc.search.architect import Architect
-from darts_hpc.train_search import search_sources
 from darts_hpc.training.optim import build_sgd, set_learning_rate
 from darts_hpc.training.schedule import cosine_learning_rate
 from darts_hpc.training.search_step import search_step

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from darts_hpc import train, train_search
+from darts_hpc.commands import train, train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import darts_hpc
+from darts_hpc.commands.train_search import search_sources
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.config.train_search import SearchDataConfig
 from darts_hpc.data.sets.load import load_dataset
@@ -20,7 +21,6 @@ from darts_hpc.search.architect import Architect
 from darts_hpc.search.derive import derive_genotype
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.space.spaces import uniform_space
-from darts_hpc.train_search import search_sources
 from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.search_step import search_step
 

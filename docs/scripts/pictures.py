@@ -26,8 +26,8 @@ FLAGS += " --disable-component-update --disable-sync"
 
 def draw_cell() -> None:
     """Draw the cell of the paper's second-order search."""
+    from darts_hpc.commands.visualize import main as visualize
     from darts_hpc.config.visualize import VisualizeConfig
-    from darts_hpc.visualize import main as visualize
 
     visualize(VisualizeConfig(genotype="DARTS_V2", output=PICTURES, format=("svg",)))
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from run_entries import TINY, entry, entry_killed_at_batch
 
-from darts_hpc import evaluate, select_cell, train, train_search, visualize
+from darts_hpc.commands import evaluate, select_cell, train, train_search, visualize
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.evaluate import EvaluateConfig
 from darts_hpc.config.select_cell import SelectCellConfig

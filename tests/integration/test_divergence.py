@@ -13,7 +13,7 @@ import torch
 from ranks import on_ranks
 from run_entries import TINY
 
-from darts_hpc import train, train_imagenet, train_search
+from darts_hpc.commands import train, train_imagenet, train_search
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
@@ -191,7 +191,7 @@ def test_a_momentum_that_is_not_finite_after_the_last_step_leaves_no_record_of_i
 
 
 def test_weights_of_a_training_that_diverged_are_not_evaluated_as_if_they_were_any_others(capfd, tmp_path):
-    from darts_hpc import evaluate
+    from darts_hpc.commands import evaluate
     from darts_hpc.config.evaluate import EvaluateConfig
     from darts_hpc.models.derived import DerivedNetwork
     from darts_hpc.space.genotypes import load_genotype

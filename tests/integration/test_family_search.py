@@ -9,7 +9,7 @@ import torch
 from ranks import on_ranks
 from run_entries import TINY
 
-from darts_hpc import train_search
+from darts_hpc.commands import train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.loading.batches import BatchSource

@@ -10,7 +10,7 @@ import pytest
 import torch
 from run_entries import TINY, entry
 
-from darts_hpc import train
+from darts_hpc.commands import train
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.data.sets.image_set import ImageSet

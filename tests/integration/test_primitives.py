@@ -8,7 +8,7 @@ import pytest
 import torch
 from run_entries import TINY
 
-from darts_hpc import train_search
+from darts_hpc.commands import train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.space.genotypes import Genotype, load_genotype, parse_genotype

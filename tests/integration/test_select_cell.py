@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from run_entries import TINY
 
-from darts_hpc import select_cell, train_search
+from darts_hpc.commands import select_cell, train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.select_cell import SelectCellConfig
 from darts_hpc.config.train_search import SearchConfig

@@ -15,7 +15,7 @@ from PIL import Image
 from ranks import on_ranks
 from test_resume import tensors
 
-from darts_hpc import evaluate, train_imagenet
+from darts_hpc.commands import evaluate, train_imagenet
 from darts_hpc.config.cli import parse_config, run_entry
 from darts_hpc.config.evaluate import EvaluateImageNetConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig

@@ -10,8 +10,9 @@ from ranks import on_ranks
 from run_entries import TINY
 from torch import nn
 
-from darts_hpc import evaluate as evaluate_entry
-from darts_hpc import train, train_search
+from darts_hpc.commands import evaluate as evaluate_entry
+from darts_hpc.commands import train, train_search
+from darts_hpc.commands.train_search import search_sources
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.evaluate import EvaluateConfig
 from darts_hpc.config.train import TrainConfig
@@ -22,7 +23,6 @@ from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
-from darts_hpc.train_search import search_sources
 from darts_hpc.training import cuda_graph
 from darts_hpc.training.loops import evaluate
 

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from darts_hpc.commands.evaluate import with_imagenet_network_of_run, with_network_of_run
 from darts_hpc.config.cli import given_flags, parse_config
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig, ImageNetDataConfig
-from darts_hpc.evaluate import with_imagenet_network_of_run, with_network_of_run
 
 TRAINED = ["--loader", "synthetic", "--batch_size", "24", "--valid_batch_size", "7", "--jitter", "exact"]
 TRAINED += ["--data", "there", "--manifest", "there.npz", "--layers", "3"]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from darts_hpc import api, export
+from darts_hpc import api
+from darts_hpc.commands import export
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.export import ExportConfig
 from darts_hpc.config.presets import ENTRIES, to_yaml

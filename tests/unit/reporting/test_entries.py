@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sample_runs import write_search_run
 
-from darts_hpc import report, visualize
+from darts_hpc.commands import report, visualize
 from darts_hpc.config.report import ReportConfig
 from darts_hpc.config.visualize import VisualizeConfig
 from darts_hpc.space.genotypes import GENOTYPES

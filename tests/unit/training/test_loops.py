@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from ranks import on_ranks
 from torch import nn
 
+from darts_hpc.commands.train_search import search_sources
 from darts_hpc.config.train_search import SearchDataConfig
 from darts_hpc.data.loading.batches import Batch
 from darts_hpc.data.sets.image_set import ImageSet
@@ -23,7 +24,6 @@ from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
-from darts_hpc.train_search import search_sources
 from darts_hpc.training import search_step as search_step_module
 from darts_hpc.training.data_parallel import data_parallel
 from darts_hpc.training.loops import StepConfig, evaluate, search_epoch, train_step

@@ -18,7 +18,7 @@ from PIL import Image
 from ranks import on_ranks
 from small_imagenet import make_tree, open_counting, pack_small, save_jpeg, started
 
-from darts_hpc import pack, stage
+from darts_hpc.commands import pack, stage
 from darts_hpc.config.pack import PackConfig
 from darts_hpc.config.stage import StageConfig
 from darts_hpc.config.train_imagenet import ImageNetDataConfig

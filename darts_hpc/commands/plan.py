@@ -1,6 +1,5 @@
 """Tell what a search step will take, and which plans fit, without running it: python -m darts_hpc.plan [--unrolled]."""
 
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.load import dataset_facts
 from darts_hpc.distributed.world import World
@@ -15,7 +14,3 @@ def main(cfg: SearchConfig) -> None:
         if world.is_main:
             print(plan.choose("auto")[1])
             print(table(plan, METHODS))
-
-
-if __name__ == "__main__":
-    run_entry(main, SearchConfig)

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from darts_hpc import strict_json
 from darts_hpc.api import create_model
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.export import ExportConfig
 from darts_hpc.durable import write_atomically
 from darts_hpc.run.reader import read_result
@@ -79,7 +78,3 @@ def export_torch(model: nn.Module, images: Tensor, preprocessing: str) -> tuple[
 
 
 EXPORTS = {"onnx": export_onnx, "torch_export": export_torch}
-
-
-if __name__ == "__main__":
-    run_entry(main, ExportConfig)

@@ -4,7 +4,6 @@ import logging
 
 import torch
 
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.pack import PackConfig
 from darts_hpc.data.imagenet.list.open_manifest import FIX_AND_REPEAT, open_manifest
 from darts_hpc.data.imagenet.list.quarantine import Quarantine, journal_of
@@ -27,7 +26,3 @@ def main(cfg: PackConfig) -> None:
         f"{len(manifest.train)} training and {len(manifest.val)} validation images in {num_shards} shards, each image "
         f"read back and verified; train with --data {cfg.destination}"
     )
-
-
-if __name__ == "__main__":
-    run_entry(main, PackConfig)

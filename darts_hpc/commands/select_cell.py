@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from darts_hpc import train_search
-from darts_hpc.config.cli import parse_config, run_entry
+from darts_hpc.commands import train_search
+from darts_hpc.config.cli import parse_config
 from darts_hpc.config.flags import flat
 from darts_hpc.config.select_cell import SelectCellConfig
 from darts_hpc.config.train_search import SearchConfig
@@ -32,7 +32,3 @@ def main(cfg: SelectCellConfig) -> Path:
         if checkpoint.fingerprint.get(name, flag) != flag:
             raise ValueError(f"{cfg.search} was searched with a {name} of its own, which only search_cell(...) knows")
     return train_search.main(searched, begin_at=checkpoint)
-
-
-if __name__ == "__main__":
-    run_entry(main, SelectCellConfig)

@@ -15,7 +15,7 @@ from darts_hpc.campaigns.plan import PRESETS
 from darts_hpc.campaigns.report import write_report
 from darts_hpc.campaigns.status import summary_line, watch
 from darts_hpc.config.campaign import CampaignConfig, CampaignFolderConfig
-from darts_hpc.config.cli import parse_config, run_entry
+from darts_hpc.config.cli import parse_config
 from darts_hpc.config.presets import ENTRIES
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
@@ -128,9 +128,3 @@ def log_to_terminal() -> Iterator[None]:
 
 
 COMMANDS = {"status": status, "report": report, "cancel": cancel}
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
-        run_entry(COMMANDS[sys.argv.pop(1)], CampaignFolderConfig)
-    else:
-        run_entry(main, CampaignConfig)

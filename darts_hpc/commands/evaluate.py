@@ -3,11 +3,10 @@
 import contextlib
 import dataclasses
 import math
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from darts_hpc.config.cli import given_flags, parse_config, run_entry, value_of
+from darts_hpc.config.cli import given_flags, parse_config
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
 from darts_hpc.config.shared import ComputeConfig
 from darts_hpc.config.train import TrainConfig
@@ -143,10 +142,3 @@ def is_imagenet(argv: Sequence[str]) -> bool:
     with contextlib.suppress(ValueError):  # a file, or a damaged folder, which is said where its weights are read
         return read_config(run)[0] == "train_imagenet"
     return False
-
-
-if __name__ == "__main__":
-    if is_imagenet(sys.argv[1:]):
-        run_entry(main_imagenet, EvaluateImageNetConfig)
-    else:
-        run_entry(main, EvaluateConfig)

@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.visualize import VisualizeConfig
 from darts_hpc.pictures.cells import draw_genotype
 from darts_hpc.space.genotypes import GENOTYPES, is_unfinished_search, load_genotype
@@ -33,7 +32,3 @@ def picture_name(name_or_path: str) -> str:
         return "genotype"
     path = Path(name_or_path).resolve()
     return path.name if path.is_dir() else path.stem
-
-
-if __name__ == "__main__":
-    run_entry(main, VisualizeConfig)

@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.load import open_imagenet
@@ -42,7 +41,3 @@ def open_data(cfg: ImageNetConfig, world: World) -> TrainingData:
         preprocessing={"dataset": "imagenet", "resize": cfg.data.resize, "mean": MEAN, "std": STD},
         quarantine=data.quarantine,
     )
-
-
-if __name__ == "__main__":
-    run_entry(main, ImageNetConfig)

@@ -3,7 +3,6 @@
 import shlex
 from pathlib import Path
 
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.report import ReportConfig
 from darts_hpc.reporting.groups import group_runs
 from darts_hpc.reporting.page import to_html
@@ -38,7 +37,3 @@ def common_folder(run: Path) -> Path:
     """Return the folder of runs that this one lies in, as seen from here where it is below."""
     here, folder = Path.cwd(), run.parent
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
-
-
-if __name__ == "__main__":
-    run_entry(main, ReportConfig)

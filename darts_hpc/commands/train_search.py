@@ -4,7 +4,6 @@ import logging
 from contextlib import ExitStack
 from pathlib import Path
 
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.combinations import check_space
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_search import SearchConfig, SearchDataConfig
@@ -120,7 +119,3 @@ def main(
             }
             run.finish(facts, {"weights.pt": export_original(supernet), "alphas.pt": parameters})
     return run.folder
-
-
-if __name__ == "__main__":
-    run_entry(main, SearchConfig)

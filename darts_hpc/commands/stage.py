@@ -4,7 +4,6 @@ import logging
 
 import torch
 
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.stage import StageConfig
 from darts_hpc.data.imagenet.list.open_manifest import FIX_AND_REPEAT, open_manifest
 from darts_hpc.data.imagenet.prepare.staging import stage
@@ -18,7 +17,3 @@ def main(cfg: StageConfig) -> None:
     copied = stage(cfg.source, manifest, cfg.destination, cfg.num_threads)
     how = "copied and verified" if copied else "there already"
     print(f"{len(manifest.train) + len(manifest.val)} images {how}; train with --data {cfg.destination}")
-
-
-if __name__ == "__main__":
-    run_entry(main, StageConfig)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from darts_hpc.config.cli import run_entry
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.data.loading.sources import eval_source, training_source
@@ -43,7 +42,3 @@ def open_data(cfg: TrainConfig, world: World) -> TrainingData:
         digest=data.fingerprint(),
         preprocessing={"dataset": data.name, "mean": data.mean, "std": data.std},
     )
-
-
-if __name__ == "__main__":
-    run_entry(main, TrainConfig)

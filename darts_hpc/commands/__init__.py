@@ -1,0 +1,1 @@
+"""What each command does, once its flags are read; the module of the same name above this folder reads them."""
