@@ -125,6 +125,3 @@ def log_to_terminal() -> Iterator[None]:
         yield
     finally:
         log.removeHandler(handler)
-
-
-COMMANDS = {"status": status, "report": report, "cancel": cancel}

@@ -1,10 +1,8 @@
 """Accuracy of trained weights (the original test.py, test_imagenet.py): darts_hpc.evaluate --model_path RUN_OR_FILE."""
 
-import contextlib
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection
 
 from darts_hpc.config.cli import given_flags, parse_config
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
@@ -22,7 +20,6 @@ from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import load_original
 from darts_hpc.run.metrics import Meter
-from darts_hpc.run.reader import read_config
 from darts_hpc.run.weights import read_weights
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.loops import evaluate
@@ -132,13 +129,3 @@ def with_compute_of_run(asked: ComputeConfig, runtime: ComputeConfig, given: Col
     """Return the run's number formats and layouts, by which its own accuracy comes out; given flags win."""
     names = [item.name for item in dataclasses.fields(ComputeConfig)]
     return ComputeConfig(**{name: getattr(asked if name in given else runtime, name) for name in names})
-
-
-def is_imagenet(argv: Sequence[str]) -> bool:
-    """Whether these flags ask for ImageNet: by --dataset imagenet, or by naming a run of train_imagenet."""
-    if value_of("dataset", argv) == "imagenet":
-        return True
-    run = Path(value_of("model_path", argv) or "")
-    with contextlib.suppress(ValueError):  # a file, or a damaged folder, which is said where its weights are read
-        return read_config(run)[0] == "train_imagenet"
-    return False

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def main(cfg: VisualizeConfig) -> None:
     """Write `<name>_normal.*` and `<name>_reduction.*`, and print where they are."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    genotype = load_genotype(cfg.genotype, unfinished=True)
+    genotype = load_genotype(cfg.genotype, unfinished=True, flag="")
     if cfg.genotype not in GENOTYPES and is_unfinished_search(Path(cfg.genotype)):
         log.warning("%s is a search that has not come to its end: this is its cell so far", cfg.genotype)
     stem = cfg.output / picture_name(cfg.genotype)

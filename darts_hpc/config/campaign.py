@@ -18,7 +18,7 @@ class CampaignSearchConfig:
     """The searches."""
 
     search_config: str = flag("configs/search/cifar10.yaml", affects="named")
-    """Preset of train_search."""
+    """Preset of the searches."""
     search_flags: str = flag("", affects="named")
     """Flags of train_search that win over its preset, such as "--epochs 10 --image_size 16"."""
     order: Order = "first_order"
@@ -26,7 +26,8 @@ class CampaignSearchConfig:
     search_seeds: tuple[int, ...] = (0, 1, 2, 3)
     """One search per seed (and order)."""
     random_cells: int = 0
-    """Cells drawn at random from the same space, ranked among themselves and trained as the found ones are."""
+    """Number of cells drawn at random from the same space, ranked among themselves and trained as the found ones
+    are."""
     random_seed: int = 0
     """Seed of the first random cell; the others follow."""
 
@@ -45,11 +46,12 @@ class CampaignTrainConfig:
     train_flags: str = flag("", affects="named")
     """Flags of train that win over its preset, for the short and the full trainings."""
     select_epochs: int = 100
-    """Epochs of the short trainings."""
+    """Epochs of the short trainings, which rank the cells."""
     select_seed: int = 0
     """Seed of the short trainings and of the images held out, the same for every cell."""
     held_out: float = 0.2
-    """Share of the training images that the short trainings are ranked on; the test images are not looked at."""
+    """Share of the training images, between 0 and 1, that the short trainings are ranked on; the test images are not
+    looked at."""
     final_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     """One full training of each best cell per seed."""
     train_all: bool = False
@@ -86,17 +88,17 @@ class CampaignJobsConfig:
     save: str = flag("EXP", affects="nothing")
     """Name of the campaign, kept under runs/campaign-NAME; with a slash in it, its folder. The same again goes on."""
     executor: Executor = flag("local", affects="nothing")
-    """Processes on this machine, or jobs of Slurm."""
+    """Where jobs run: local, in processes on this machine, or slurm, as jobs of Slurm."""
     jobs: int = flag(0, affects="nothing")
-    """Jobs at once; 0 for as many as there are GPUs (without one: CPU cores), and on Slurm for all."""
+    """Number of jobs at once; 0 for as many as there are GPUs (without one: CPU cores), and on Slurm for all."""
     retries: int = flag(2, affects="nothing")
-    """How often a failed job is started again before it is given up."""
+    """Number of times that a failed job is started again before it is given up."""
     hours: float = flag(24.0, affects="nothing")
-    """Time limit of one Slurm job; a job that reaches it saves, and goes on in the next."""
+    """Time limit of one Slurm job in hours; a job that reaches it saves, and goes on in the next."""
     slurm_flags: str = flag("", affects="nothing")
     """Flags of sbatch beside those of slurm/site.sh, such as "--partition=gpu --mem=32G"."""
     poll_seconds: float = flag(5.0, affects="nothing")
-    """Seconds between two looks at the jobs."""
+    """Time between two looks at the jobs in seconds."""
     dry_run: bool = flag(False, affects="nothing")
     """Print every job's command and what it may cost, and start nothing."""
 
@@ -111,9 +113,10 @@ class CampaignSizeConfig:
     """The size of one job."""
 
     gpus_per_job: int = 1
-    """GPUs of a job, each with a process of its own; unused where there is no GPU."""
+    """Number of GPUs of a job, each with a process of its own; without effect where there is no GPU."""
     cpus_per_job: int = flag(1, affects="last_bits")
-    """Threads of a process on the CPU, and CPU cores a process asks Slurm for. Sums may round otherwise with others."""
+    """Number of threads of a process on the CPU, and of CPU cores that it asks Slurm for. Sums may round otherwise with
+    another."""
     device: str = "auto"
     """Device of every job: auto (a GPU where there is one), cpu, or cuda."""
 
@@ -130,10 +133,10 @@ class CampaignConfig:
     Also: campaign status DIR, campaign report DIR, campaign cancel DIR.
     """
 
+    where: CampaignJobsConfig = field(default_factory=CampaignJobsConfig)
     search: CampaignSearchConfig = field(default_factory=CampaignSearchConfig)
     train: CampaignTrainConfig = field(default_factory=CampaignTrainConfig)
     size: CampaignSizeConfig = field(default_factory=CampaignSizeConfig)
-    where: CampaignJobsConfig = field(default_factory=CampaignJobsConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +144,7 @@ class CampaignFolderConfig:
     """Look at a campaign, report on it, or cancel it."""
 
     folder: Path
-    """Folder of the campaign."""
+    """Folder of the campaign, such as runs/campaign-digits."""
 
 
 def _check_seeds(cfg: object, flag: str) -> None:

@@ -9,6 +9,8 @@ MAX_BATCH_SIZE = 1 << 20
 
 
 MAX_SEED = (1 << 63) - 1
+UNPACKED = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
+"""The folder that a download is unpacked to -> its data set; --data is the folder above it."""
 
 
 def check_network(cfg: Any) -> None:
@@ -59,3 +61,14 @@ def check_not_negative(cfg: Any, *flags: str) -> None:
     for flag in flags:
         if not 0 <= getattr(cfg, flag) < math.inf:
             raise ValueError(f"--{flag} {getattr(cfg, flag)}: expected 0 or a number above 0")
+
+
+def check_data_folder(cfg: Any) -> None:
+    """Check that --data is not the very folder that a download was unpacked to, which would be downloaded anew."""
+    folder = cfg.data.resolve()
+    dataset = UNPACKED.get(folder.name)
+    is_downloaded = cfg.dataset not in ("digits", "folder")
+    if dataset and is_downloaded and folder.is_dir() and not (folder / folder.name).exists():
+        above = cfg.data.parent if cfg.data.name == folder.name else folder.parent
+        other = f" --dataset {dataset}" if cfg.dataset != dataset else ""
+        raise ValueError(f"--data {cfg.data}: expected the folder in which {folder.name} lies: --data {above}{other}")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +13,12 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
+from darts_hpc import __version__
 from darts_hpc.config.explain import LISTED, explain_stop, explain_tokens, grouped
 from darts_hpc.config.flags import RENAMED_VALUES, Flag, flags_of
+from darts_hpc.config.help import show_help
 from darts_hpc.config.presets import ENTRY, entry_of, read_yaml
+from darts_hpc.config.program import program, spelled
 from darts_hpc.distributed.launcher import is_first_process, leave_stopped, stop_restarts
 from darts_hpc.errors import ExplainedError, Stopped
 from darts_hpc.suggest import did_you_mean
@@ -25,32 +29,59 @@ PACKAGE = Path(__file__).parents[1]
 PRESET_FOLDERS = (PACKAGE / "configs", PACKAGE.parent / "configs")
 """Where shipped presets lie: inside an installed package, or beside it in a checkout."""
 
-PRESET_HELP = "--config FILE.yaml reads a preset, flat YAML whose keys are flag names; flags typed beside it win."
 
-
-def run_entry(main: Callable[[Config], object], cls: type[Config]) -> None:
+def run_entry(
+    main: Callable[[Config], Any],
+    cls: type[Config],
+    *,
+    action: str = "",
+    about: str = "",
+    check: Callable[[Config], object] = lambda cfg: None,
+    imports_torch: bool = True,
+    next_command: Callable[[Config, str], str] | None = None,
+) -> None:
     """Run an entry on the config its command line asks for.
 
     A user's mistake ends in one line and exit code 2, a stop by a signal in 128 + its number.
+
+    Args:
+        main: the command; it imports what it needs, torch above all, when it is called.
+        cls: its flags.
+        action: a word between the command and its flags, as of campaign status.
+        about: what it does, for --help; the class's docstring by default.
+        check: raises ValueError for a value that can be refused without torch.
+        imports_torch: whether it takes seconds until the first line, which is announced.
+        next_command: from the config and the run folder that main returns, what to type next: "train --arch runs/x".
     """
+    is_first = is_first_process()
+    typed = " ".join(filter(None, (program(), action)))
     try:
+        with _quiet_when_the_reader_leaves():
+            if _is_asked_for(("-h", "--help")):
+                return show_help(cls, typed, about or cls.__doc__ or "")
+            if _is_asked_for(("--version",)):
+                return print(f"darts_hpc {__version__}", flush=True)
         cfg = parse_config(cls)
+        check(cfg)
     except ValueError as error:
-        _refuse(error, silent=not is_first_process())  # every rank has the same command line: one says it
+        refuse(error, silent=not is_first)  # every rank has the same command line: one says it
+    if imports_torch and is_first and "torch" not in sys.modules:
+        print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)
     try:
-        main(cfg)
+        with _quiet_when_the_reader_leaves():
+            result = main(cfg)
     except ValueError as error:
-        _refuse(error)
+        refuse(error)
     except Stopped as stop:
         leave_stopped(stop.number)
     except KeyboardInterrupt:
         leave_stopped(signal.SIGINT)
-    except BrokenPipeError:  # the reader, such as head, has seen enough; keep Python from flushing into the void
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    if next_command is not None and is_first:
+        print("next:", spelled(next_command(cfg, shlex.quote(str(result)))), file=sys.stderr, flush=True)
 
 
-def _refuse(error: ValueError, silent: bool = False) -> NoReturn:
+def refuse(error: ValueError, silent: bool = False) -> NoReturn:
+    """End with a user's mistake, in one line, and exit code 2."""
     if not silent:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         if isinstance(error, ExplainedError):
@@ -60,14 +91,26 @@ def _refuse(error: ValueError, silent: bool = False) -> NoReturn:
     sys.exit(2)
 
 
+@contextlib.contextmanager
+def _quiet_when_the_reader_leaves() -> Iterator[None]:
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, such as head, has seen enough; keep Python from flushing into the void
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _is_asked_for(flags: Sequence[str]) -> bool:
+    return any(token in flags for token in sys.argv[1:])
+
+
 def parse_config(cls: type[Config], argv: Sequence[str] | None = None) -> Config:
     """Build a config from flags (sys.argv's by default) and the presets that --config names.
 
     Raises ValueError, one line, for an unknown flag or key, a bad value, or values that contradict each other.
     """
     presets, typed = _split_presets(sys.argv[1:] if argv is None else argv)
-    if {"-h", "--help"} & set(typed):
-        return _tyro(cls, ["--help"])
     flags = flags_of(cls)
     sources = [(f"{file}: ", _read_preset(file, flags, cls)) for file in presets] + [("", typed)]
     sources = [(source, list(_with_new_names(tokens))) for source, tokens in sources]
@@ -76,11 +119,14 @@ def parse_config(cls: type[Config], argv: Sequence[str] | None = None) -> Config
         with contextlib.redirect_stderr(io.StringIO()):  # tyro draws a box around its errors
             return _tyro(cls, args)
     except SystemExit as stop:
-        if not stop.code:  # a shell completion script was asked for, and printed
-            raise
         for source, tokens in sources:
             explain_tokens(tokens, flags, source)
         raise ValueError(explain_stop(stop, flags)) from None
+
+
+def presets_given() -> list[str]:
+    """Return the presets that this process's command line names."""
+    return _split_presets(sys.argv[1:])[0]
 
 
 def value_of(flag: str, argv: Sequence[str]) -> str | None:
@@ -110,8 +156,7 @@ def _tyro(cls: type[Config], args: list[str]) -> Config:
     return tyro.cli(
         cls,
         args=args,
-        prog=f"python -m darts_hpc.{Path(sys.argv[0]).stem}",
-        description=f"{cls.__doc__}\n{PRESET_HELP}",
+        add_help=False,
         config=(
             tyro.conf.OmitArgPrefixes,
             tyro.conf.PositionalRequiredArgs,
@@ -151,15 +196,20 @@ def _split_presets(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return presets, typed
 
 
-def _find_preset(file: str) -> Path:
-    """Find a preset where its path says, else among the shipped ones."""
-    shipped = {
+def shipped_presets() -> dict[str, Path]:
+    """Return the presets that come with the package, by how --config may name them from anywhere."""
+    return {
         f"configs/{path.relative_to(folder).as_posix()}": path
         for folder in reversed(PRESET_FOLDERS)
         for path in sorted(folder.glob("*/*.yaml"))
     }
+
+
+def find_preset(file: str) -> Path:
+    """Find a preset where its path says, else among the shipped ones. Raises ValueError, with the nearest name."""
     if Path(file).is_file():
         return Path(file)
+    shipped = shipped_presets()
     if file in shipped:
         return shipped[file]
     raise ValueError(f"--config {file}: no such file; {did_you_mean(file, shipped)}")
@@ -168,13 +218,13 @@ def _find_preset(file: str) -> Path:
 def _peek(file: str) -> dict[str, Any]:
     """Return what a preset says, unchecked; nothing for one that can't be read, which is said when it is parsed."""
     with contextlib.suppress(ValueError):
-        return read_yaml(_find_preset(file))
+        return read_yaml(find_preset(file))
     return {}
 
 
 def _read_preset(file: str, flags: dict[str, Flag], cls: type) -> list[str]:
     """Spell a preset as command-line tokens."""
-    path = _find_preset(file)
+    path = find_preset(file)
     try:
         preset = read_yaml(path)
     except ValueError as error:

@@ -13,6 +13,7 @@ from darts_hpc.config.checks import (
     check_not_negative,
     check_positive,
 )
+from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import ComputeConfig, Dataset, check_images
 from darts_hpc.config.train_imagenet import ImageNetDataConfig
 
@@ -22,41 +23,42 @@ class EvaluateConfig:
     """Test the weights of a run, or a file of weights. A run folder brings its own network and data set."""
 
     model_path: Path = Path("EXP/model.pt")
-    """A run folder, a checkpoint, or a state dict of the original scripts."""
+    """Weights to test: the folder of a training run, or a file (weights.pt, or a state dict of the original scripts). A
+    run folder sets the network's and the data set's flags too."""
     data: Path = Path("../data")
     """Folder the data set lies in, or is downloaded to."""
     dataset: Dataset = "cifar10"
     """Data set to test on; imagenet has flags of its own: --dataset imagenet --help."""
     image_size: int | None = None
-    """Side in pixels to resize to; the data set's own size when left out, required by folder."""
+    """Side in pixels that images are resized to; left out, the data set's own size. Required by --dataset folder."""
     held_out: float = 0.0
-    """Share of the training images to test on, those that --seed held out of a training, in place of the test images; a
-    run's own when left out."""
+    """Share of the training images, from 0 up to 1, to test on in place of the test images: those that --seed held out
+    of a training; left out, a run's own."""
     batch_size: int = 96
     """Images per step."""
+    device: str = "auto"
+    """Device to compute on: auto (a GPU where there is one), cpu, cuda, or cuda:N."""
+    gpu: int = 0
+    """Index of the GPU that --device auto and cuda mean."""
     arch: str = "DARTS"
     """The cell: a published name (DARTS, NASNet, ...), a genotype file, or the folder of a search run."""
     init_channels: int = 36
     """Channels of the first cell."""
     layers: int = 20
-    """Cells, stacked."""
+    """Number of cells, one on another."""
     auxiliary: bool = False
-    """The file holds an auxiliary classifier too."""
-    cutout: bool = False
+    """Say that the file of weights holds an auxiliary classifier too."""
+    cutout: bool = flag(False, unused=True)
     """Unused in a test, as in the original."""
-    cutout_length: int = 16
+    cutout_length: int = flag(16, unused=True)
     """Unused in a test, as in the original."""
-    drop_path_prob: float = 0.2
+    drop_path_prob: float = flag(0.2, unused=True)
     """Unused in a test: no path is dropped."""
-    report_freq: int = 50
+    report_freq: int = flag(50, unused=True)
     """Unused: a test reports once, at its end."""
     seed: int = 0
-    """Seed, as in the original; a test draws no random numbers."""
+    """Seed of the training whose held out images --held_out asks for; a test itself draws no random numbers."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
-    gpu: int = 0
-    """The GPU that auto and cuda mean."""
 
     def __post_init__(self) -> None:
         check_images(self)
@@ -75,29 +77,30 @@ class EvaluateImageNetConfig:
     """Validate the weights of an ImageNet run, or of a file. A run folder brings its own network and images."""
 
     model_path: Path = Path("EXP/model.pt")
-    """A run folder, a checkpoint, or a state dict of the original scripts."""
+    """Weights to test: the folder of a training run, or a file (weights.pt, or a state dict of the original scripts). A
+    run folder sets the network's and the data set's flags too."""
     dataset: Literal["imagenet"] = "imagenet"
-    """Data set to test on; the others have flags of their own."""
-    data: ImageNetDataConfig = field(default_factory=ImageNetDataConfig)
+    """Data set to test on; the others have flags of their own: evaluate --help."""
+    device: str = "auto"
+    """Device to compute on: auto (a GPU where there is one), cpu, cuda, or cuda:N."""
+    gpu: int = 0
+    """Index of the GPU that --device auto and cuda mean."""
     arch: str = "DARTS"
     """The cell: a published name (DARTS, NASNet, ...), a genotype file, or the folder of a search run."""
     init_channels: int = 48
     """Channels of the first cell."""
     layers: int = 14
-    """Cells, stacked."""
+    """Number of cells, one on another."""
     auxiliary: bool = False
-    """The file holds an auxiliary classifier too."""
-    drop_path_prob: float = 0.0
+    """Say that the file of weights holds an auxiliary classifier too."""
+    drop_path_prob: float = flag(0.0, unused=True)
     """Unused in a test: no path is dropped."""
-    report_freq: int = 100
+    report_freq: int = flag(100, unused=True)
     """Unused: a test reports once, at its end."""
-    seed: int = 0
-    """Seed, as in the original; a test draws no random numbers."""
+    seed: int = flag(0, unused=True)
+    """Unused: a test draws no random numbers."""
+    data: ImageNetDataConfig = field(default_factory=ImageNetDataConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
-    gpu: int = 0
-    """The GPU that auto and cuda mean."""
 
     def __post_init__(self) -> None:
         check_network(self)

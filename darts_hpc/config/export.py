@@ -16,9 +16,9 @@ class ExportConfig:
     run: Path
     """Folder of a finished training."""
     format: ExportFormat = "onnx"
-    """onnx, or torch_export (torch.export's .pt2)."""
+    """Format of the file: onnx, or torch_export (the .pt2 of torch.export)."""
     output: Path | None = None
-    """File to write; model.onnx or model.pt2 in the run folder when left out."""
+    """File to write; left out, model.onnx or model.pt2 in the run folder."""
 
     def __post_init__(self) -> None:
         check_choice(self, "format", ExportFormat)

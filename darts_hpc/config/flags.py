@@ -1,6 +1,6 @@
 """Every flag of a config: its name, its type, what its value looks like and what it affects."""
 
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -17,10 +17,13 @@ AFFECTS = {
 (campaigns.folder) compare configurations by it."""
 
 
-def flag(default: Any, *, affects: str) -> Any:
-    """Return a config's field that affects something else than the numbers, which is what a plain default does."""
+def flag(default: Any, *, affects: str = "numbers", unused: bool = False) -> Any:
+    """Return a config's field that affects something else than the numbers, which is what a plain default does.
+
+    `unused` is for what the original scripts take, and has no effect: --help lists it at the end.
+    """
     assert affects in AFFECTS, affects
-    return field(default=default, metadata={"affects": affects})
+    return field(default=default, metadata={"affects": affects, "unused": unused})
 
 
 RENAMED_VALUES = {"supernet": {"stacked": "fast", "fused": "fast"}}
@@ -29,13 +32,20 @@ RENAMED_VALUES = {"supernet": {"stacked": "fast", "fused": "fast"}}
 
 @dataclass(frozen=True)
 class Flag:
-    """One flag of a config; `positional` is a bare word on the command line, `affects` a key of AFFECTS."""
+    """One flag of a config. `owner` is the class whose field it is; `default` is MISSING where a value is required.
+    `affects` is a key of AFFECTS."""
 
     name: str
     type: Any
-    positional: bool
+    owner: type
+    default: Any
     affects: str = "numbers"
-    default: Any = None
+    unused: bool = False
+
+    @property
+    def positional(self) -> bool:
+        """Whether it is a bare word on the command line, which is required."""
+        return self.default is MISSING
 
     @property
     def is_list(self) -> bool:
@@ -57,13 +67,12 @@ def flags_of(cls: type) -> dict[str, Flag]:
     hints = get_type_hints(cls)
     flags = {}
     for item in fields(cls):
+        default = item.default if item.default_factory is MISSING else item.default_factory()
         if is_dataclass(hints[item.name]):
-            flags |= flags_of(hints[item.name])
+            section = flags_of(hints[item.name])  # whose defaults the class may replace
+            flags |= {name: replace(flag, default=getattr(default, name)) for name, flag in section.items()}
         else:
-            required = item.default is MISSING and item.default_factory is MISSING
-            affects = item.metadata.get("affects", "numbers")
-            default = None if required else item.default
-            flags[item.name] = Flag(item.name, hints[item.name], required, affects, default)
+            flags[item.name] = Flag(item.name, hints[item.name], cls, default, **item.metadata)
     return flags
 
 

@@ -17,13 +17,13 @@ class PackConfig:
     destination: Path
     """Folder the shards and their manifest go to."""
     shard_mb: int = 1024
-    """Size of a shard in megabytes, about."""
+    """Size of a shard in megabytes (1e6 bytes), about."""
     seed: int = 0
     """Seed of the order in which the images lie in the shards."""
     num_threads: int = 4
-    """Shards written at a time."""
+    """Number of shards that are written at a time."""
     max_bad_images: int = 10
-    """Damaged images to leave out; one more stops the packing."""
+    """Number of damaged images that may be left out; one more stops the packing."""
 
     def __post_init__(self) -> None:
         check_positive(self, "shard_mb", "num_threads")

@@ -21,6 +21,13 @@ ENTRIES = {
     "campaign": CampaignConfig,
 }
 """Entries that write their config, and its class."""
+EXAMPLES: dict[str | None, str] = {
+    "train_search": "configs/search/digits.yaml",
+    "train": "configs/train/digits.yaml",
+    "train_imagenet": "configs/imagenet/smoke.yaml",
+    "campaign": "configs/campaign/digits.yaml",
+}
+"""Entry -> one of the shipped presets, which lie in a folder of the entry's own."""
 
 
 def entry_of(cls: type) -> str | None:

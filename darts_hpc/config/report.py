@@ -9,9 +9,9 @@ class ReportConfig:
     """Compare runs: one table, learning curves and cells, as HTML, Markdown and JSON."""
 
     runs: tuple[Path, ...]
-    """Run folders."""
+    """Run folders to compare, as in runs/*."""
     output: Path = Path("report")
-    """Folder the report goes to."""
+    """Folder that report.html, report.md and report.json go to."""
 
     def __post_init__(self) -> None:
         if not self.runs:

@@ -14,13 +14,13 @@ class SelectCellConfig:
     search: Path
     """Folder of the finished search, whose settings and newest checkpoint are taken."""
     save: str = "selection"
-    """Name of the run, kept under runs/; with a slash in it, the run folder itself."""
+    """Name of the run, whose folder is made under runs/; with a slash in it, the run folder itself."""
     resume: str = "none"
-    """none starts afresh; auto continues the newest valid checkpoint of --save."""
+    """What to go on from: none starts afresh; auto continues the newest valid checkpoint of --save."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
+    """Device to compute on: auto (a GPU where there is one), cpu, cuda, or cuda:N."""
     gpu: int = 0
-    """The GPU that auto and cuda mean."""
+    """Index of the GPU that --device auto and cuda mean."""
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from darts_hpc.config.checks import (
     MAX_SEED,
     check_at_most,
     check_choice,
+    check_data_folder,
     check_device,
     check_network,
     check_not_negative,
@@ -40,15 +41,16 @@ class DataConfig:
     data: Path = flag(Path("../data"), affects="nothing")
     """Folder the data set lies in, or is downloaded to."""
     dataset: Dataset = "cifar10"
-    """Data set; digits ships with the package, folder means train/CLASS/* and test/CLASS/* under --data."""
+    """Data set: digits comes with the package, folder is train/CLASS/* and test/CLASS/* under --data, the others are
+    downloaded."""
     image_size: int | None = None
-    """Side in pixels to resize to; the data set's own size when left out, required by folder."""
+    """Side in pixels that images are resized to; left out, the data set's own size. Required by --dataset folder."""
     cutout: bool = False
     """Blank one random square in each training image."""
     cutout_length: int = 16
-    """Side of that square in pixels."""
+    """Side in pixels of the square that --cutout blanks."""
     batch_size: int = 64
-    """Images per step in each process."""
+    """Images per step in each process (GPU)."""
 
     def __post_init__(self) -> None:
         check_images(self)
@@ -65,13 +67,13 @@ class TrainModelConfig:
     init_channels: int = 36
     """Channels of the first cell; each reduction cell doubles them."""
     layers: int = 20
-    """Cells, stacked; those at 1/3 and 2/3 of the depth are reduction cells."""
+    """Number of cells, one on another; those at 1/3 and 2/3 of the depth are reduction cells."""
     auxiliary: bool = False
     """Train a second classifier on the features at 2/3 of the depth."""
     auxiliary_weight: float = 0.4
-    """Weight of its loss."""
+    """Weight of the auxiliary classifier's loss."""
     drop_path_prob: float = 0.2
-    """Chance to drop a path, reached by a linear ramp over the epochs."""
+    """Chance, from 0 up to 1, to drop a path in training; reached by a linear ramp over the epochs."""
 
     def __post_init__(self) -> None:
         check_network(self)
@@ -83,13 +85,13 @@ class SgdConfig:
     """SGD on the weights."""
 
     learning_rate: float = 0.025
-    """First learning rate; a cosine over the epochs takes it down."""
+    """Learning rate of the weights in the first epoch; a cosine over the epochs takes it down."""
     momentum: float = 0.9
-    """Momentum."""
+    """Momentum of the weights' SGD."""
     weight_decay: float = 3e-4
-    """Weight decay."""
+    """Weight decay (L2) of the weights."""
     grad_clip: float = 5.0
-    """Largest norm of the gradient; longer ones are scaled down to it."""
+    """Largest norm of the weights' gradient; a longer one is scaled down to it."""
 
     def __post_init__(self) -> None:
         check_not_negative(self, "learning_rate", "momentum", "weight_decay")
@@ -101,12 +103,13 @@ class TrainOptimConfig(SgdConfig):
     """SGD on the weights; its learning rate ends at zero."""
 
     label_smooth: float = 0.0
-    """Share of a label that is spread evenly over all classes; validation takes plain labels."""
+    """Label smoothing: share of a label, from 0 up to 1, that is spread over all classes in training."""
     global_batch_size: int | None = None
-    """Images per update of the weights, over all processes and accumulated batches; --batch_size times the number of
-    processes when left out."""
+    """Images per update of the weights, over all processes and accumulated batches; left out, --batch_size times the
+    number of processes."""
     optimizer_impl: OptimizerImpl = "foreach"
-    """auto (fused on GPUs, foreach elsewhere), fused, foreach, or apex (its FusedSGD, built from source)."""
+    """Implementation of SGD: auto (fused on GPUs, foreach elsewhere), fused, foreach, or apex (its FusedSGD, built from
+    source)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,13 +122,13 @@ class TrainOptimConfig(SgdConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    """What a step may take."""
+    """The memory that a step may take."""
 
     memory_check: MemoryCheck = flag("auto", affects="nothing")
-    """Before the first step: auto recomputes cells in backward where only that fits, and refuses a step that does not
-    fit; warn says so and runs; off runs."""
+    """What is done about memory before the first step: auto recomputes cells in backward where only that fits, and
+    refuses a step that does not fit; warn says that it does not fit, and runs; off does not look."""
     memory_limit: str | None = flag(None, affects="nothing")
-    """Memory that a step of one process may take, such as 10GiB; what is free, less a margin, when left out."""
+    """Memory that a step of one process may take, such as 10GiB or 800MB; left out, what is free, less a margin."""
 
     def __post_init__(self) -> None:
         if self.memory_check not in get_args(MemoryCheck):
@@ -144,8 +147,8 @@ class ComputeConfig:
     """Number formats and layouts."""
 
     precision: PrecisionName = "fp32"
-    """auto (bf16 on GPUs that compute in it), bf16, fp16 (with loss scaling), or fp32; weights, alphas and BatchNorm's
-    statistics stay float32."""
+    """Number format of the computation: auto (bf16 on GPUs that compute in it), bf16, fp16 (with loss scaling), or
+    fp32; weights, alphas and BatchNorm's statistics stay float32."""
     channels_last: bool = flag(True, affects="last_bits")
     """Keep images and weights in the layout that convolutions prefer; the supernet's fast form has a layout of its
     own."""
@@ -164,7 +167,7 @@ class RuntimeConfig(ComputeConfig):
     """Take BatchNorm's statistics over the batches of all processes, not over each its own: N processes then compute
     what one does on the joined batch."""
     replica_check: int = flag(100, affects="nothing")
-    """Steps between two checks that all processes hold the same weights (and alphas); 0 for none."""
+    """Steps between two checks that all processes hold the same weights (and alphas); 0 for no check."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -173,29 +176,30 @@ class RuntimeConfig(ComputeConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The run: its length, its folder and its machine."""
+    """The run, its length, its folder and its device."""
 
     epochs: int = 50
-    """Passes over the training images."""
+    """Epochs: passes over the training images."""
     seed: int = flag(2, affects="member")
     """Seed of the weights, the alphas, the split, the order and the augmentation."""
     save: str = flag("EXP", affects="nothing")
-    """Name of the experiment, kept under runs/; with a slash in it, the run folder itself."""
+    """Name of the experiment, whose run folder is made under runs/; with a slash in it, the run folder itself."""
     resume: str = flag("none", affects="nothing")
-    """none starts afresh; auto continues the newest valid checkpoint of --save; a run folder continues that run."""
+    """What to go on from: none starts afresh; auto continues the newest valid checkpoint of --save; a run folder
+    continues that run."""
     device: str = flag("auto", affects="nothing")
-    """auto (a GPU where there is one), cpu, cuda, or cuda:N."""
+    """Device to compute on: auto (a GPU where there is one), cpu, cuda, or cuda:N."""
     gpu: int = flag(0, affects="nothing")
-    """The GPU that auto and cuda mean."""
+    """Index of the GPU that --device auto and cuda mean."""
     report_freq: int = flag(50, affects="nothing")
-    """Steps between two reports."""
+    """Steps between two log lines and records."""
     checkpoint_freq: int = flag(0, affects="nothing")
     """Steps between two checkpoints within an epoch; 0 for one at the end of each epoch only."""
     tensorboard: bool = flag(True, affects="nothing")
     """Write TensorBoard events beside metrics.jsonl."""
     deterministic: bool = flag(False, affects="last_bits")
     """Take algorithms that repeat bit for bit on a GPU, where torch has them (slower); a CPU run always repeats."""
-    model_path: Path = flag(Path("saved_models"), affects="nothing")
+    model_path: Path = flag(Path("saved_models"), affects="nothing", unused=True)
     """Unused, as in the original: checkpoints lie in the run folder."""
 
     def __post_init__(self) -> None:
@@ -208,6 +212,7 @@ class RunConfig:
 def check_images(cfg: Any) -> None:
     """Check the data set, its image size and cutout."""
     check_choice(cfg, "dataset", Dataset)
+    check_data_folder(cfg)
     check_positive(cfg, "cutout_length")
     if cfg.image_size is None:
         if cfg.dataset == "folder":

@@ -15,7 +15,7 @@ class StageConfig:
     destination: Path
     """Folder on a disk of this node."""
     num_threads: int = 4
-    """Files copied at a time."""
+    """Number of files that are copied at a time."""
 
     def __post_init__(self) -> None:
         check_positive(self, "num_threads")

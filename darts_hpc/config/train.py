@@ -11,10 +11,10 @@ class TrainDataConfig(DataConfig):
     """Images and their augmentation."""
 
     batch_size: int = flag(96, affects="batches")
-    """Images per step in each process."""
+    """Images per step in each process (GPU)."""
     held_out: float = 0.0
-    """Share of the training images that is kept out of the training and evaluates it in place of the test images, which
-    are then not looked at; for ranking cells."""
+    """Share of the training images, from 0 up to 1, that is kept out of the training and evaluates it in place of the
+    test images, which are then not looked at; for ranking cells."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -26,8 +26,8 @@ class TrainDataConfig(DataConfig):
 class TrainConfig:
     """Train a found cell from scratch, and test it after every epoch."""
 
+    run: RunConfig = field(default_factory=lambda: RunConfig(epochs=600, seed=0))
     data: TrainDataConfig = field(default_factory=TrainDataConfig)
     model: TrainModelConfig = field(default_factory=TrainModelConfig)
     optim: TrainOptimConfig = field(default_factory=TrainOptimConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
-    run: RunConfig = field(default_factory=lambda: RunConfig(epochs=600, seed=0))

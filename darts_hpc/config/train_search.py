@@ -51,11 +51,12 @@ class SearchDataConfig(DataConfig):
     """Images, their augmentation, and their split between weights and alphas."""
 
     batch_size: int = 64
-    """Images per step in each process: one such batch for the alphas, then one for the weights."""
+    """Images per step in each process (GPU): one such batch for the alphas, then one for the weights."""
     train_portion: float = 0.5
-    """Share of the training images that trains the weights; the rest trains the alphas."""
+    """Share of the training images, between 0 and 1, that trains the weights; the rest trains the alphas."""
     split: Split = "stratified"
-    """How they are shared out: seeded and even over the classes, or by position in the data set, as in the original."""
+    """How the training images are split between weights and alphas: stratified is seeded and even over the classes;
+    index goes by the position in the data set, as the original does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,27 +75,29 @@ class SearchModelConfig:
     init_channels: int = 16
     """Channels of the first cell; each reduction cell doubles them."""
     layers: int = 8
-    """Cells, stacked; those at 1/3 and 2/3 of the depth are reduction cells."""
-    drop_path_prob: float = flag(0.3, affects="nothing")
-    """Unused in the search, as in the original."""
+    """Number of cells, one on another; those at 1/3 and 2/3 of the depth are reduction cells."""
+    drop_path_prob: float = flag(0.3, affects="nothing", unused=True)
+    """Unused in the search, as in the original, which drops no path."""
     supernet: Supernet = flag("auto", affects="last_bits")
-    """Its form; both compute the same function. plain: one module for each edge and operation, the faster one on most
-    CPUs; fast: few, large operations, by Triton kernels on a GPU and by torch's elsewhere (earlier called fused and
-    stacked); auto: fast on a GPU, plain on a CPU."""
+    """Form of the supernet; both compute the same function. plain: one module for each edge and operation, the faster
+    one on most CPUs; fast: few, large operations, by Triton kernels on a GPU and by torch's elsewhere (earlier called
+    fused and stacked); auto: fast on a GPU, plain on a CPU."""
     space: Space = "darts"
-    """Candidate operations of the edges: darts, the same without none, or one of RobustDARTS' s1 to s4."""
+    """Candidate operations of the edges: those of darts, the same without the zero operation (darts_no_none), or one of
+    RobustDARTS' s1 to s4."""
     partial_channels: int = 1
-    """K of PC-DARTS: candidates take a K-th of the channels, and the others pass by; 1 for all. It divides the
-    channels, so that the skip connections of reduction cells, of twice as many, have two halves."""
+    """K of PC-DARTS: candidate operations take a K-th of the channels, and the others pass by; 1 for all. It must
+    divide --init_channels."""
     edge_norm: bool = False
-    """Weigh the edges that enter a node by weights of their own (PC-DARTS)."""
+    """Weigh the edges that enter a node by trained weights of their own (PC-DARTS)."""
     auxiliary_skip: AuxiliarySkip = "none"
-    """Add a skip connection beside the candidates of every edge, and how its share goes from 1 to 0 (DARTS-)."""
+    """Add a skip connection beside the candidates of every edge (DARTS-); how its share goes from 1 to 0 over the
+    epochs, or constant."""
     search_drop_path: float = 0.0
-    """Chance to drop an edge in the search's last epoch, to which it grows from 0 (R-DARTS)."""
+    """Chance, from 0 up to 1, to drop an edge in the search's last epoch, to which it grows from 0 (R-DARTS)."""
     checkpoint_cells: bool = flag(False, affects="last_bits")
-    """Keep only the cells' inputs for backward, and compute the rest once more: less memory, more time, the same
-    numbers."""
+    """Keep only the cells' inputs for backward, and compute the rest of each cell once more: less memory, more time,
+    the same numbers."""
 
     def __post_init__(self) -> None:
         check_network(self)
@@ -116,11 +119,12 @@ class SearchOptimConfig(SgdConfig):
     """SGD on the weights of the supernet."""
 
     learning_rate_min: float = 0.001
-    """Learning rate the cosine ends at."""
+    """Learning rate of the weights that the cosine ends at."""
     perturb: Perturb = "none"
-    """Perturb the weights of operations in the weight step: random (SDARTS-RS) or adversarial (SDARTS-ADV)."""
+    """Perturb the weights of operations in the weight step: not at all (none), at random (SDARTS-RS) or adversarially
+    (SDARTS-ADV)."""
     perturb_epsilon: float = 0.3
-    """Size of the perturbation towards the last epoch, to which it grows from 0.03."""
+    """Size of --perturb's perturbation in the last epoch, to which it grows from 0.03."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -131,29 +135,32 @@ class SearchOptimConfig(SgdConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ArchOptimConfig:
-    """Adam on the alphas (the architecture)."""
+    """Adam on the alphas, which are the architecture."""
 
     arch_learning_rate: float = 3e-4
-    """Learning rate of the alphas."""
+    """Learning rate of the alphas' Adam."""
     arch_weight_decay: float = DEFAULT_ARCH_WEIGHT_DECAY
-    """Weight decay of the alphas; where it is left out, kl takes its place."""
+    """Weight decay of the alphas; left out with --alpha_regulariser kl, it is 0."""
     unrolled: bool = False
-    """Second order: the alphas' gradient looks one weight step ahead (slower)."""
+    """Second-order DARTS: the alphas' gradient looks one weight step ahead; about 3 times the time per step."""
     unrolled_method: UnrolledMethod = "finite_difference"
-    """How second order takes its Hessian-vector product: the paper's formula, or automatic differentiation."""
+    """How --unrolled takes its Hessian-vector product: by the paper's finite differences, or exactly, by automatic
+    differentiation."""
     relaxation: RelaxationName = "softmax"
     """How alphas weigh the operations of an edge: softmax; a Dirichlet sample (DrNAS); one operation, drawn (gumbel:
     GDAS); or independent gates (sigmoid: FairDARTS)."""
     tau_max: float = 10.0
-    """Temperature of gumbel in the first epoch."""
+    """Temperature of --relaxation gumbel in the first epoch."""
     tau_min: float = 0.1
-    """Temperature of gumbel after the last epoch."""
+    """Temperature of --relaxation gumbel after the last epoch."""
     alpha_regulariser: AlphaRegulariser = "none"
-    """Added to the alphas' loss: beta (beta-DARTS), kl (DrNAS, for dirichlet) or zero_one (FairDARTS, for sigmoid)."""
+    """Term added to the alphas' loss: none, beta (beta-DARTS), kl (DrNAS, for --relaxation dirichlet) or zero_one
+    (FairDARTS, for sigmoid)."""
     alpha_regulariser_weight: float | None = None
-    """Its weight; left out, beta has 50, to which it grows from 0, kl 1e-3 and zero_one 10."""
+    """Weight of --alpha_regulariser in the loss; left out, 50 for beta, to which it grows from 0, 1e-3 for kl, and 10
+    for zero_one."""
     alpha_warmup_epochs: int = 0
-    """First epochs in which the weights train alone (PC-DARTS: 15)."""
+    """Number of first epochs in which the weights train alone, and the alphas stand still (PC-DARTS: 15)."""
 
     def __post_init__(self) -> None:
         check_not_negative(self, "arch_learning_rate", "arch_weight_decay")
@@ -173,20 +180,21 @@ class EarlyStopConfig:
     """When the search ends before its last epoch."""
 
     early_stop: EarlyStop = "none"
-    """skips: too many skip connections (DARTS+); eigenvalue: the validation loss's curvature rises (DARTS-ES);
-    adaptive: then roll back and go on with more weight decay (DARTS-ADA)."""
+    """What ends the search before its last epoch: nothing (none); too many skip connections (skips: DARTS+); a rise of
+    the validation loss's curvature (eigenvalue: DARTS-ES); adaptive then rolls back, and goes on with more weight decay
+    (DARTS-ADA)."""
     max_skips: int = 1
-    """Skip connections that the normal cell may have, for skips."""
+    """Number of skip connections that the normal cell may have under --early_stop skips."""
     early_stop_from: int = 10
-    """First epoch whose cell may be the result, 0-based."""
+    """First epoch whose cell an early stop may give as the result, counted from 0."""
     eigenvalue_every: int = 2
-    """Epochs between two eigenvalues."""
+    """Epochs between two eigenvalues, of --early_stop eigenvalue and adaptive."""
     eigenvalue_factor: float = 1.3
-    """The rise of its average, over four evaluations, that ends the search."""
+    """Rise of the eigenvalue's average over four evaluations, as a factor, that ends the search."""
     adaptive_factor: float = 10.0
-    """What adaptive multiplies the weights' decay by."""
+    """Factor by which --early_stop adaptive raises the weight decay."""
     adaptive_max_decay: float = 0.03
-    """Weight decay that adaptive does not go beyond; there the search goes on to its end."""
+    """Weight decay that --early_stop adaptive does not go beyond; the search then goes on to its end."""
 
     def __post_init__(self) -> None:
         check_choice(self, "early_stop", EarlyStop)
@@ -202,11 +210,12 @@ class PerturbationConfig:
     """How a cell is selected by what the supernet misses most."""
 
     pt_epochs_between: int = 10
-    """Epochs of tuning between two decisions of perturbation."""
+    """Epochs of tuning between two decisions of a selection by perturbation."""
     pt_criterion: PtCriterion = "accuracy"
-    """What is missed: accuracy, or loss."""
+    """What a selection by perturbation compares: accuracy, or loss, without an operation."""
     pt_batches: int | None = None
-    """Validation batches that a decision looks at, of images drawn by the seed; all where it is left out."""
+    """Validation batches, drawn by the seed, that each decision of a selection by perturbation looks at; left out,
+    all."""
 
     def __post_init__(self) -> None:
         check_choice(self, "pt_criterion", PtCriterion)
@@ -220,7 +229,8 @@ class SelectionConfig(PerturbationConfig):
     """How the cell is read off the trained supernet."""
 
     selection: Selection = "magnitude"
-    """magnitude: the largest weights (DARTS); perturbation: what the supernet misses most, edge by edge (DARTS-PT)."""
+    """How operations are chosen at the end: those of the largest weights (magnitude: DARTS), or those that the supernet
+    misses most, edge by edge (perturbation: DARTS-PT)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -234,13 +244,14 @@ class SearchRuntimeConfig(RuntimeConfig):
     tf32: bool = flag(True, affects="last_bits")
     """Let an NVIDIA GPU round the factors of float32 products to TF32, as torch does for convolutions by itself."""
     cuda_graph: bool = flag(True, affects="last_bits")
-    """Replay the whole step as one CUDA graph, where that is possible; a log line says where it is not."""
+    """Replay the whole step as one CUDA graph on a GPU, where that is possible; a log line says where it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
     """Search a cell: train alphas and weights of the supernet in turns, and derive the genotype."""
 
+    run: RunConfig = field(default_factory=RunConfig)
     data: SearchDataConfig = field(default_factory=SearchDataConfig)
     model: SearchModelConfig = field(default_factory=SearchModelConfig)
     optim: SearchOptimConfig = field(default_factory=SearchOptimConfig)
@@ -249,7 +260,6 @@ class SearchConfig:
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     runtime: SearchRuntimeConfig = field(default_factory=SearchRuntimeConfig)
-    run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
         check_combination(self)

@@ -12,11 +12,11 @@ class VisualizeConfig:
     """Draw the normal and the reduction cell of a genotype."""
 
     genotype: str
-    """A published name (DARTS, NASNet, ...), a genotype file, or a run folder."""
+    """The cell to draw: a published name (DARTS, NASNet, ...), a genotype file, or a run folder."""
     output: Path = Path()
     """Folder the pictures go to."""
     format: tuple[PictureFormat, ...] = ("svg", "pdf", "png")
-    """Formats of the pictures."""
+    """One or more formats of the pictures."""
 
     def __post_init__(self) -> None:
         if not self.format or not set(self.format) <= set(get_args(PictureFormat)):

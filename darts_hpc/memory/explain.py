@@ -1,7 +1,7 @@
 """What is said where memory is short: a table of the forms of the step, before it runs or once it ran out."""
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -23,12 +23,18 @@ def choose_form(plan: MemoryPlan, check: str, world: World) -> tuple[Step, str]:
     return form, line
 
 
-def table(plan: MemoryPlan, methods: Iterable[str | None] | None = None) -> str:
-    """Return the forms of the plan's step as a table; those of several gradients where `methods` names them."""
+def table(
+    plan: MemoryPlan, methods: Iterable[str | None] | None = None, report: Callable[[Step], object] = lambda form: None
+) -> str:
+    """Return the forms of the plan's step as a table; those of several gradients where `methods` names them.
+
+    `report` is called with each form before it is looked at, which takes a second or more.
+    """
     methods = [plan.step.unrolled_method] if methods is None else methods
     rows = [("plan", "needs", "free", "fits", "largest batch_size", "largest init_channels")]
     for method in methods:
         for form in (replace(plan.step, unrolled_method=method, checkpoint_cells=cells) for cells in (False, True)):
+            report(form)
             batch_size, init_channels = plan.largest(form)
             rows.append(
                 (

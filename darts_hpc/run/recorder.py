@@ -48,7 +48,8 @@ class Recorder:
         self.best: dict[str, float] = {}
         self.window = Window(world.device, world.size)
         self._records, self._tensorboard = records, tensorboard
-        self._progress, self._title, self._before = Progress(0, "step", enabled=False), "", 0
+        self._progress, self._title = Progress(0, "step", enabled=False), ""
+        self._before = self._steps_per_epoch = 0
         self._seconds_before = 0.0
         self._clock = self._started = time.monotonic()
         self._counted = 0
@@ -102,14 +103,17 @@ class Recorder:
         self._clock = time.monotonic()
 
     @contextmanager
-    def progress(self, epoch: int, num_epochs: int, total: int, before: int, done: int) -> Iterator[None]:
+    def progress(
+        self, epoch: int, num_epochs: int, steps_per_epoch: int, *, total: int, before: int, done: int
+    ) -> Iterator[None]:
         """Show a progress bar, and measure performance, for an epoch's steps.
 
         total, before: steps of the whole run, and of it before this epoch. done: steps of this epoch.
         """
         self.window.restart()
         self._started, self._counted = time.monotonic(), 0
-        self._title, self._before = f"epoch {epoch + 1}/{num_epochs}", before
+        self._title, self._before = f"epoch {epoch + 1} of {num_epochs}", before
+        self._steps_per_epoch = steps_per_epoch
         self._progress = Progress(total, "step", title=self._title, done=before + done, enabled=self.world.is_main)
         try:
             yield
@@ -133,8 +137,8 @@ class Recorder:
         shown = {"loss": train["loss"], "accuracy": train["accuracy"], "images/s": speed["images_per_second"]}
         self._progress.describe(self._title, shown)
         log.info(
-            "epoch %d step %d: loss %.4f, accuracy %.2f %%, learning rate %.5f, %.4g images/s%s, %s left",
-            epoch + 1, step - self._before, train["loss"], train["accuracy"],
+            "%s, step %d of %d: loss %.4f, accuracy %.2f %%, learning rate %.5f, %.4g images/s%s, %s left",
+            self._title, step - self._before, self._steps_per_epoch, train["loss"], train["accuracy"],
             numbers["learning_rate"], speed["images_per_second"],
             f", {speed['data_wait_share']:.0%} waiting for data" if "data_wait_share" in speed else "",
             readable_duration((total - step) * speed["seconds_per_step"]),

@@ -173,7 +173,9 @@ class Run:
         before = self.steps_taken_back + self.epoch * steps_per_epoch
         self._total_steps = self.steps_taken_back + self.num_epochs * steps_per_epoch
         self.global_step = before + self.step
-        with self.recorder.progress(self.epoch, self.num_epochs, self._total_steps, before, self.step):
+        with self.recorder.progress(
+            self.epoch, self.num_epochs, steps_per_epoch, total=self._total_steps, before=before, done=self.step
+        ):
             for step in range(self.step, steps_per_epoch):
                 self.global_step = before + step
                 yield step

@@ -92,11 +92,11 @@ def parse_genotype(source: str | Mapping) -> Genotype:
     )
 
 
-def load_genotype(name_or_path: str, *, unfinished: bool = False) -> Genotype:
+def load_genotype(name_or_path: str, *, unfinished: bool = False, flag: str = "--arch") -> Genotype:
     """Return a published cell by name, or the cell in a genotype file, a run folder, or the text itself.
 
     A run folder gives the last line of its genotypes.jsonl, which is the final cell. That of a search which has not
-    come to its end is refused, unless `unfinished` asks for the cell so far.
+    come to its end is refused, unless `unfinished` asks for the cell so far. `flag` is what it was given by.
     Raises ValueError for anything else, with the nearest name.
     """
     if name_or_path in GENOTYPES:
@@ -119,7 +119,8 @@ def load_genotype(name_or_path: str, *, unfinished: bool = False) -> Genotype:
         except (ValueError, OSError) as error:
             raise ValueError(f"{path}: {error}") from None
     hint = did_you_mean(name_or_path, GENOTYPES)
-    raise ValueError(f"--arch {name_or_path!r} is no published cell, genotype file or run folder; {hint}")
+    given = f"{flag} {name_or_path!r}".strip()
+    raise ValueError(f"{given} is no published cell, genotype file or run folder; {hint}")
 
 
 def is_unfinished_search(path: Path) -> bool:

@@ -33,6 +33,8 @@ def searched(tmp_path_factory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     assert "no GPU in use" in done.stderr and "genotype = Genotype(normal=" in done.stderr
+    assert re.search(r"epoch 1 of 2, step 1 of \d: loss", done.stderr)
+    assert done.stderr.endswith(f"\nnext: python -m darts_hpc.train --dataset digits --image_size 4 --arch {folder}\n")
     return folder
 
 

@@ -133,6 +133,9 @@ def test_plan_prints_every_gradient_and_runs_nothing(tmp_path):
     said, header, *rows = done.stdout.strip().splitlines()
     assert "a step needs" in said and header.startswith("plan") and len(rows) == 6
     assert [row[0] for row in rows] == [" ", " ", ">", " ", " ", " "] and "exact second order" in rows[-1]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        *(f"tracing {number} of 6" for number in range(1, 7)), "next",
+    ]  # fmt: skip
 
 
 def test_the_limit_of_a_control_group_is_kept():

@@ -35,7 +35,8 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory):
 
     def run(*args: str) -> str:
         env = os.environ | {"PYTHONPATH": str(site)}
-        done = subprocess.run([sys.executable, *args], cwd=cwd, env=env, capture_output=True, text=True)
+        there = [arg.replace("SITE", str(site)) for arg in args]
+        done = subprocess.run([sys.executable, *there], cwd=cwd, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout.replace(str(site), "SITE")
 
@@ -62,5 +63,6 @@ print(darts_hpc.__file__, cfg.data.dataset)
     assert elsewhere("-c", program) == "SITE/darts_hpc/__init__.py digits\n"
 
 
-def test_installed_wheel_runs_an_entry(elsewhere):
+def test_installed_wheel_runs_an_entry_by_both_spellings(elsewhere):
     assert "usage: python -m darts_hpc.visualize" in elsewhere("-m", "darts_hpc.visualize", "--help")
+    assert "usage: darts visualize" in elsewhere("SITE/bin/darts", "visualize", "--help")

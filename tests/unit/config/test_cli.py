@@ -1,7 +1,6 @@
 """Presets and flags become configs; whatever is wrong with them becomes one line and exit code 2."""
 
 import ast
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -218,27 +217,6 @@ def test_a_written_config_reads_back_equal(cls, tmp_path):
     text = to_yaml(cfg, "python -m darts_hpc\nsecond line")
     assert text.startswith("# python -m darts_hpc\n# second line\n")
     assert parse_config(cls, ["--config", write(tmp_path, text)]) == cfg
-
-
-@pytest.mark.parametrize("cls", [SearchConfig, TrainConfig, EvaluateConfig, VisualizeConfig, ReportConfig])
-def test_help_explains_every_flag_within_100_columns(cls, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["darts_hpc/train_search.py"])
-    monkeypatch.setenv("COLUMNS", "100")
-    with pytest.raises(SystemExit) as stop:
-        parse_config(cls, ["--help"])
-    text = capsys.readouterr().out
-    assert stop.value.code == 0
-    assert "usage: python -m darts_hpc.train_search" in text
-    assert "--config FILE.yaml" in text
-    assert all(f"--{flag.name}" in text for flag in flags_of(cls).values() if not flag.positional)
-    assert max(map(len, text.splitlines()[2:])) <= 100
-
-
-def test_help_is_grouped_by_section(capsys):
-    with pytest.raises(SystemExit):
-        parse_config(SearchConfig, ["--help"])
-    text = capsys.readouterr().out
-    assert all(f" {item.name} options " in text for item in dataclasses.fields(SearchConfig))
 
 
 def test_every_flag_has_a_help_text():
