@@ -21,6 +21,7 @@ from darts_hpc.config.presets import ENTRY, entry_of, read_yaml
 from darts_hpc.config.program import program, spelled
 from darts_hpc.distributed.launcher import is_first_process, leave_stopped, stop_restarts
 from darts_hpc.errors import ExplainedError, Stopped
+from darts_hpc.openmp import bound_spinning
 from darts_hpc.suggest import did_you_mean
 
 Config = TypeVar("Config")
@@ -67,6 +68,7 @@ def run_entry(
         refuse(error, silent=not is_first)  # every rank has the same command line: one says it
     if imports_torch and is_first and "torch" not in sys.modules:
         print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)
+    bound_spinning()
     try:
         with _quiet_when_the_reader_leaves():
             result = main(cfg)
