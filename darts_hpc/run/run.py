@@ -29,6 +29,7 @@ from darts_hpc.run.choose_folder import RUNS, Asker, choose_run_folder, given_fo
 from darts_hpc.run.fingerprint import Fingerprint, check_fingerprint
 from darts_hpc.run.finite import FirstUnsound, first_not_finite, first_number_not_finite
 from darts_hpc.run.folder import command_line, environment, logging_to
+from darts_hpc.run.heartbeat import Heartbeat
 from darts_hpc.run.interrupt import Interrupt, name_of
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import peak_memory_bytes
@@ -173,10 +174,12 @@ class Run:
         before = self.steps_taken_back + self.epoch * steps_per_epoch
         self._total_steps = self.steps_taken_back + self.num_epochs * steps_per_epoch
         self.global_step = before + self.step
-        with self.recorder.progress(
+        progress = self.recorder.progress(
             self.epoch, self.num_epochs, steps_per_epoch, total=self._total_steps, before=before, done=self.step
-        ):
+        )
+        with progress, Heartbeat(silent=not self.world.is_main) as heartbeat:
             for step in range(self.step, steps_per_epoch):
+                heartbeat.begin(f"step {step + 1} of {steps_per_epoch} in epoch {self.epoch + 1}")
                 self.global_step = before + step
                 yield step
                 self.step = step + 1
