@@ -7,6 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt
 DARTS := $(BIN)/python -m darts_hpc
 WORKERS ?= 3# tests wait for schedulers and other processes half of the time, so more than two cores' worth of them
+TEST_LIMIT ?= 40m# a suite that hangs is ended
 S := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
 .PHONY: setup demo test check check-static docs docs-pictures clean
@@ -30,7 +31,8 @@ demo: setup
 	$(DARTS).report $(S)/search $(S)/train --output $(S)/report
 
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS)
+	@timeout --foreground --kill-after=30 $(TEST_LIMIT) $(BIN)/python -m pytest -n $(WORKERS) || { code=$$?; \
+		[ $$code != 124 ] || echo 'error: the tests did not end within $(TEST_LIMIT); see the last one named by: pytest -v' >&2; exit $$code; }
 
 check-static: setup
 	$(BIN)/ruff format --check .

@@ -1,11 +1,49 @@
-"""Test processes side by side have a thread each; the tests of a file stay in one process (--dist loadfile)."""
+"""Test processes side by side have a thread each; the tests of a file stay in one process, the slowest files first."""
 
 import os
 import shutil
+from typing import Any
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it
+
+# Half of the time these wait for Slurm, while others compute. Then what computes for longest.
+FIRST = (
+    *("cluster/test_campaign_on_slurm", "cluster/test_preemption", "cluster/test_staging", "cluster/test_launchers"),
+    *("integration/test_campaign", "integration/test_memory", "integration/test_family_search"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files that take longest first, so that no process is left with one of them at the end."""
+    places = {f"tests/{name}.py": place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.split("::")[0], len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give whole files to test processes, as --dist loadfile does, and outlive a process that crashes.
+
+    xdist 3.8 gives a new process the test that the last one died of, and files that have no test left: the process
+    reports nothing, so it gets no further work, and pytest waits for ever.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def remove_node(self, node: Any) -> str | None:
+            files = self.assigned_work.pop(node)
+            pending = [(tests, test) for tests in files.values() for test, done in tests.items() if not done]
+            if not pending:
+                return None
+            tests, crashed = pending[0]
+            tests[crashed] = True
+            self.workqueue.update((file, tests) for file, tests in files.items() if not all(tests.values()))
+            for other in self.assigned_work:
+                self._reschedule(other)
+            return crashed
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture
