@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the p
 
 # Half of the time these wait for Slurm, while others compute. Then what computes for longest.
 FIRST = (
-    *("cluster/test_campaign_on_slurm", "cluster/test_preemption", "cluster/test_staging", "cluster/test_launchers"),
+    *("cluster/test_campaign_on_slurm", "cluster/test_preemption", "cluster/test_launchers"),
     *("integration/test_campaign", "integration/test_memory", "integration/test_family_search"),
 )
 

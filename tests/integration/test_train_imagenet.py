@@ -33,7 +33,7 @@ RUN = [*DATA, *NETWORK, *["--epochs", "2", "--report_freq", "1", "--no-tensorboa
 
 
 def train(*flags: object, kill_at: int = 0) -> None:
-    """Train in this process, which is killed when it asks for training batch number kill_at."""
+    """Train in this process, a fork: it is killed when it asks for training batch number kill_at."""
     torch.set_num_threads(1)
     asked = [0]
 
@@ -255,9 +255,9 @@ def test_a_training_that_diverged_ends_and_leaves_the_last_good_checkpoint(check
 
 def test_more_bad_images_may_be_allowed_when_a_run_goes_on(tmp_path):
     save = ["--save", f"{tmp_path}/run/", "--batch_size", 24]
-    train(*save, "--epochs", 1, "--max_bad_images", 2)
+    on_ranks(1, train, *save, "--epochs", 1, "--max_bad_images", 2)
     (tmp_path / "run" / "result.json").unlink()
-    train(*save, "--epochs", 1, "--max_bad_images", 3, "--resume", "auto")
+    on_ranks(1, train, *save, "--epochs", 1, "--max_bad_images", 3, "--resume", "auto")
     assert (tmp_path / "run" / "result.json").exists()
 
 
