@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from jobs import copy_checkout, outcome, run
+from jobs import copy_checkout, outcome, run_in_forks
 from slurm_cluster import Cluster, why_not
 
 
@@ -25,19 +25,15 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
-    """What a run comes to with processes that torchrun started and nothing disturbed; each is run once."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """What a run comes to without a launcher, with processes that nothing disturbs; each is run once."""
     outcomes: dict[object, dict[str, str]] = {}
 
     def undisturbed(command: Sequence[str], size: int) -> dict[str, str]:
         if (command, size) not in outcomes:
-            folder = tmp_path_factory.mktemp(command[0])
-            code = run(
-                "launch/local.sh", *command, "--save", folder / "run",
-                cwd=checkout, log=folder / "log", PROCESSES=str(size),
-            )  # fmt: skip
-            assert code == 0, (folder / "log").read_text()
-            outcomes[command, size] = outcome(folder / "run")
+            folder = tmp_path_factory.mktemp(command[0]) / "run"
+            run_in_forks(command, size, "--save", folder)
+            outcomes[command, size] = outcome(folder)
         return outcomes[command, size]
 
     return undisturbed

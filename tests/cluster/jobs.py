@@ -3,14 +3,16 @@
 import hashlib
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from ranks import on_ranks
 
 from darts_hpc.run.checkpoint import CheckpointStore
 
@@ -48,6 +50,18 @@ def start(*command: object, cwd: Path, log: Path, **more: str) -> subprocess.Pop
 def run(*command: object, cwd: Path, log: Path, **more: str) -> int:
     """Run a command of a user to its end; return its exit code."""
     return start(*command, cwd=cwd, log=log, **more).wait(timeout=240)
+
+
+def run_in_forks(command: Sequence[str], size: int, *flags: object) -> None:
+    """Run an entry on ranks forked from this process, which spares each a Python of its own: 4 of its 5 s of CPU."""
+
+    def rank() -> None:
+        torch.set_num_threads(1)
+        name, *given = [*command, *map(str, flags)]
+        sys.argv = [name, *given]
+        runpy.run_module(f"darts_hpc.{name}", run_name="__main__", alter_sys=True)
+
+    on_ranks(size, rank)
 
 
 def outcome(folder: Path) -> dict[str, str]:

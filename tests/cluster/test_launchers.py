@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("mpi", ["openmpi", "mpich"])
-def test_mpi_with_four_ranks(mpi, checkout: Path, undisturbed, tmp_path: Path):
+def test_mpi_with_two_ranks(mpi, checkout: Path, undisturbed, tmp_path: Path):
     try:
         programs = mpi_python(tmp_path / "venv", mpi)
     except LookupError as reason:
@@ -24,11 +24,11 @@ def test_mpi_with_four_ranks(mpi, checkout: Path, undisturbed, tmp_path: Path):
     root = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     flags = "--oversubscribe" if mpi == "openmpi" else ""
     code = run(
-        "launch/mpi.sh", 4, *SEARCH, "--save", tmp_path / "run", cwd=checkout, log=tmp_path / "log",
+        "launch/mpi.sh", 2, *TRAIN, "--save", tmp_path / "run", cwd=checkout, log=tmp_path / "log",
         MPIRUN=str(programs / "mpirun"), MPIRUN_FLAGS=flags, PYTHON=str(programs / "python"), **root,
     )  # fmt: skip
     assert code == 0, (tmp_path / "log").read_text()
-    assert outcome(tmp_path / "run") == undisturbed(SEARCH, 4)
+    assert outcome(tmp_path / "run") == undisturbed(TRAIN, 2)
 
 
 def test_plain_srun_on_two_nodes_with_two_processes_each(cluster: Cluster, checkout: Path, undisturbed, tmp_path: Path):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from jobs import TRAIN, environment, outcome, run, start, steps_done, wait_until, workers
+from jobs import TRAIN, environment, outcome, run, run_in_forks, start, steps_done, wait_until, workers
 from slurm_cluster import ENDED, Cluster
 
 pytestmark = pytest.mark.slow
@@ -66,8 +66,7 @@ def test_a_cancelled_job_does_not_come_back(cluster: Cluster, checkout: Path, tm
 
 def test_a_killed_rank_is_restarted_and_a_killed_launcher_leaves_no_orphan(checkout: Path, undisturbed, tmp_path: Path):
     folder = tmp_path / "run"
-    command = ["launch/local.sh", *TRAIN, "--save", folder]
-    launcher = start(*command, cwd=checkout, log=tmp_path / "log", PROCESSES="2")
+    launcher = start("launch/local.sh", *TRAIN, "--save", folder, cwd=checkout, log=tmp_path / "log", PROCESSES="2")
     wait_until(lambda: steps_done(folder) >= 3, 200, "the third step")
     os.kill(workers(folder)[-1], signal.SIGKILL)
     wait_until(lambda: "going on in epoch" in (tmp_path / "log").read_text(), 200, "the restarted group")
@@ -76,7 +75,7 @@ def test_a_killed_rank_is_restarted_and_a_killed_launcher_leaves_no_orphan(check
     launcher.wait()
     wait_until(lambda: workers(folder) == [], 60, "the workers to end")
     assert not (folder / "result.json").exists()  # they did not just come to their run's end
-    assert run(*command, "--resume", "auto", cwd=checkout, log=tmp_path / "log2", PROCESSES="2") == 0
+    run_in_forks(TRAIN, 2, "--save", folder, "--resume", "auto")
     assert outcome(folder) == undisturbed(TRAIN, 2)
 
 
@@ -114,19 +113,18 @@ def test_a_launch_that_stumbles_at_its_start_leaves_an_older_ones_run_alone(chec
     assert new != old and before == {path: path.read_bytes() for path in before}
 
 
-@pytest.mark.parametrize("whom", ["launcher", "one rank"])
-def test_a_signal_to_torchrun_or_to_one_rank_stops_all_ranks_at_one_step(
-    whom, checkout: Path, undisturbed, tmp_path: Path
-):
+def test_a_signal_to_torchrun_or_to_one_rank_stops_all_ranks_at_one_step(checkout: Path, undisturbed, tmp_path: Path):
     folder = tmp_path / "run"
-    command = ["launch/local.sh", *TRAIN, "--save", folder]
-    launcher = start(*command, cwd=checkout, log=tmp_path / "log", PROCESSES="2")
-    wait_until(lambda: steps_done(folder) >= 3, 200, "the third step")
-    number = signal.SIGUSR1 if whom == "launcher" else signal.SIGTERM
-    os.kill(launcher.pid if whom == "launcher" else workers(folder)[-1], number)
-    ended, log = launcher.wait(timeout=120), (tmp_path / "log").read_text()
-    assert ended == 128 + number and log.count("run folder:") == 1, log  # no restart
-    assert f"stopped by {number.name}" in log and "Traceback" not in log, log
-    assert workers(folder) == [] and not (folder / "result.json").exists()
-    assert run(*command, "--resume", "auto", cwd=checkout, log=tmp_path / "log2", PROCESSES="2") == 0
+    for number, steps in ((signal.SIGUSR1, 3), (signal.SIGTERM, 9)):
+        log = tmp_path / number.name
+        launcher = start(
+            "launch/local.sh", *TRAIN, "--save", folder, "--resume", "auto", cwd=checkout, log=log, PROCESSES="2"
+        )
+        wait_until(lambda steps=steps: steps_done(folder) >= steps, 200, f"step {steps}")
+        os.kill(launcher.pid if number == signal.SIGUSR1 else workers(folder)[-1], number)
+        ended, said = launcher.wait(timeout=120), log.read_text()
+        assert ended == 128 + number and said.count("run folder:") == 1, said  # no restart
+        assert f"stopped by {number.name}" in said and "Traceback" not in said, said
+        assert workers(folder) == [] and not (folder / "result.json").exists()
+    run_in_forks(TRAIN, 2, "--save", folder, "--resume", "auto")
     assert outcome(folder) == undisturbed(TRAIN, 2)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forked_jobs import jobs_in_forks
 from run_entries import entry
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,7 @@ def heed_ctrl_c() -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("campaign") / "undisturbed"
-    done = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2")
+    done = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2", before=jobs_in_forks)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "search 2/2, select 2/2, final 2/2 done" in done.stdout
     return folder
@@ -106,7 +107,7 @@ def test_killed_alone_it_takes_its_jobs_over_and_killed_with_them_it_comes_to_th
     assert jobs and len(record["attempts"]) == 1  # the job that outlived its campaign was taken over
     send(processes_of(folder), signal.SIGKILL)
     assert not (search / "result.json").exists()
-    again = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2")
+    again = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2", before=jobs_in_forks)
     assert again.returncode == 0, again.stderr
     assert "going on in epoch" in (search / "log.rank0.txt").read_text()
     assert table(folder) == table(undisturbed)
@@ -154,7 +155,7 @@ def test_a_job_that_keeps_failing_is_shown_with_its_log_while_the_rest_goes_on(u
     lost = next((folder / "runs").glob("final-*-seed1"))
     shutil.rmtree(lost)
     lost.write_text("a file where the run folder should be")
-    done = entry("campaign", *TINY, "--save", f"{folder}/")
+    done = entry("campaign", *TINY, "--save", f"{folder}/", before=jobs_in_forks)
     assert done.returncode == 1
     assert f"{lost.name} failed 3 times; its log ends:" in done.stderr
     assert "can't write to the run folder" in done.stderr
