@@ -22,11 +22,15 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def write_durably(path: Path, data: bytes) -> None:
     """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
+    with open(path, "wb", opener=_without_links) as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     failpoint("after_file")
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 def fsync_folder(folder: Path) -> None:

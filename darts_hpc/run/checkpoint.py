@@ -18,6 +18,7 @@ import torch
 
 from darts_hpc import strict_json
 from darts_hpc.durable import failpoint, fsync_folder, write_atomically, write_durably
+from darts_hpc.user_files import check_inside
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     files = {}
     for name, digest in manifest["files"].items():
         try:
-            files[name] = (path / name).read_bytes()
+            files[name] = (path / check_inside(name, MANIFEST)).read_bytes()
         except OSError as error:
             raise ValueError(f"{name}: {error.strerror}") from None
         if hashlib.sha256(files[name]).hexdigest() != digest["sha256"]:

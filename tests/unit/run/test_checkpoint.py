@@ -1,5 +1,6 @@
 """Checkpoints under real faults: kill -9 at every point, flipped bits, truncation, deletion, a full disk."""
 
+import hashlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 from full_disk import files_up_to
 
+from darts_hpc.run import checkpoint
 from darts_hpc.run.checkpoint import (
     CheckpointStore,
     read_checkpoint,
@@ -143,6 +145,19 @@ def test_a_rename_that_fails_leaves_the_checkpoint_it_would_have_replaced(store,
 def test_a_manifest_of_another_shape_is_damage(store, content):
     (store.folder / "step-00000002" / "manifest.json").write_text(content)
     assert_is(store.load_newest(), 1)
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/dev/zero", ".."])
+def test_a_manifest_that_names_a_file_outside_of_its_checkpoint_is_damage(store, name, caplog):
+    """Forged with its digest in order; /dev/zero would fill the memory."""
+    folder = store.folder / "step-00000002"
+    (store.folder.parent / "secret").write_bytes(b"theirs")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = {"sha256": hashlib.sha256(b"theirs").hexdigest(), "bytes": 6}
+    del manifest["sha256"]
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "sha256": checkpoint._digest(manifest)}))
+    assert_is(store.load_newest(), 1)
+    assert "expected a path inside its own folder" in caplog.text
 
 
 def test_a_save_that_does_not_fit_raises_and_leaves_the_last_good_one(store):

@@ -14,6 +14,7 @@ import numpy as np
 from darts_hpc.data.imagenet.list.listing import PARTS, list_shards, shard_files, tree_files, tree_folders
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.durable import write_atomically
+from darts_hpc.user_files import check_inside
 
 FORMAT = 1
 ALWAYS_LIST = 50_000
@@ -124,7 +125,11 @@ def save_manifest(manifest: Manifest, path: Path) -> None:
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Read a manifest. Raises ValueError for a damaged file, or one of another format."""
+    """Read a manifest, which anyone may have written.
+
+    Raises ValueError for a damaged file, one of another format, and one whose parts contradict each other or name
+    what lies outside of the data folder.
+    """
     try:
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):
@@ -143,18 +148,22 @@ def load_manifest(path: Path) -> Manifest:
                 damaged=tuple(map(Damaged, texts[::2], texts[1::2])),
                 **{column: arrays[f"{name}.{column}"] for column in COLUMNS},
             )
+        manifest = Manifest(
+            classes=tuple(_unpacked(arrays, "classes")),
+            file_names=file_names,
+            file_sizes=arrays["file_sizes"],
+            folders=_unpacked(arrays, "folders"),
+            folder_times=arrays["folder_times"],
+            **parts,
+        )
+        _check(manifest)
     except (
         OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile
     ) as error:  # fmt: skip
         raise ValueError(f"the manifest {path} can't be used ({error}); remove it to have it made again") from None
-    return Manifest(
-        classes=tuple(_unpacked(arrays, "classes")),
-        file_names=file_names,
-        file_sizes=arrays["file_sizes"],
-        folders=_unpacked(arrays, "folders"),
-        folder_times=arrays["folder_times"],
-        **parts,
-    )
+    for names in (manifest.file_names, manifest.folders):
+        _check_names(names, path)
+    return manifest
 
 
 def check_unchanged(manifest: Manifest, root: Path, path: Path) -> None:
@@ -181,6 +190,38 @@ def check_unchanged(manifest: Manifest, root: Path, path: Path) -> None:
     )
 
 
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError where columns differ in length or kind, or point at no file or class."""
+    per_file = [("file_sizes", manifest.file_sizes, manifest.file_names)]
+    per_file += [("folder_times", manifest.folder_times, manifest.folders)]
+    for name, column, names in per_file:
+        _check_column(name, column, len(names), np.dtype(np.int64))
+    limits = {"files": len(manifest.file_names), "labels": len(manifest.classes)}
+    for name in PARTS:
+        part: Split = getattr(manifest, name)
+        for column, kind in COLUMNS.items():
+            values = getattr(part, column)
+            _check_column(f"{name}.{column}", values, part.labels.size, np.dtype(kind))
+            if len(values) and not 0 <= values.min() <= values.max() < limits.get(column, np.inf):
+                raise ValueError(f"{name}.{column} goes from {values.min()} to {values.max()}")
+        if part.keys is not None and len(part.keys) != len(part):
+            raise ValueError(f"{name}.keys has {len(part.keys)} entries instead of {len(part)}")
+
+
+def _check_column(name: str, column: np.ndarray, length: int, kind: np.dtype) -> None:
+    if column.shape != (length,) or column.dtype != kind:
+        raise ValueError(f"{name} is {column.dtype} {column.shape} instead of {kind} ({length},)")
+
+
+def _check_names(names: PackedStrings, path: Path) -> None:
+    """Raise ValueError where a name leads out of the data folder. A million innocent ones take milliseconds."""
+    text, lengths = names.text.tobytes(), np.diff(names.ends, prepend=0)
+    starts = (names.ends - lengths)[lengths > 0]
+    if b".." in text or b"\0" in text or not lengths.all() or (names.text[starts] == ord("/")).any():
+        for name in names:
+            check_inside(name, path)
+
+
 def _described(size: int | None) -> str:
     return "absent" if size is None else "a link to nowhere" if size < 0 else f"of {size} bytes"
 
@@ -191,4 +232,9 @@ def _packed(name: str, texts: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def _unpacked(arrays: dict[str, np.ndarray], name: str) -> PackedStrings:
-    return PackedStrings(arrays[f"{name}.text"], arrays[f"{name}.ends"])
+    text, ends = arrays[f"{name}.text"], arrays[f"{name}.ends"]
+    _check_column(f"{name}.text", text, text.size, np.dtype(np.uint8))
+    _check_column(f"{name}.ends", ends, ends.size, np.dtype(np.int64))
+    if len(ends) and (np.diff(ends, prepend=0).min() < 0 or ends[-1] != len(text)):
+        raise ValueError(f"{name}.ends do not fit {name}.text")
+    return PackedStrings(text, ends)

@@ -13,6 +13,7 @@ from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, loa
 from darts_hpc.data.imagenet.list.open_manifest import NAME, STAGING, VAL_NAME
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.list.verify import find_damage
+from darts_hpc.data.imagenet.prepare.private_folder import check_not_linked, make_folder
 from darts_hpc.durable import failpoint
 from darts_hpc.locks import locked
 from darts_hpc.progress import Progress
@@ -33,12 +34,12 @@ def stage(source: Path, manifest: Manifest, destination: Path, num_threads: int)
     back, and nothing is trained on it before that; files that an interrupted copy left whole are kept, and those of an
     earlier staging that are no longer among the images are removed.
 
-    Raises ValueError, one line: no room, images there that were not staged, an unreadable source, a copy that does not
-    read back.
+    Raises ValueError, one line: a destination that everybody may write to, or a link out of it, no room, images there
+    that were not staged, an unreadable source, a copy that does not read back.
     """
     wanted = _of_usable_files(manifest)
     try:
-        destination.mkdir(parents=True, exist_ok=True)
+        make_folder(destination)
         with locked(destination / LOCK):
             if _is_staged(wanted, destination):
                 return False
@@ -134,6 +135,7 @@ def _copy_all(source: Path, wanted: Manifest, destination: Path, num_threads: in
             f"{readable_bytes(needed * SPARE)}; free some, or stage to another disk"
         )
     for folder in {destination / name for name in wanted.folders} | {(destination / name).parent for name in missing}:
+        check_not_linked(destination, folder)
         folder.mkdir(parents=True, exist_ok=True)
     progress = Progress(len(missing), "file", title=f"copying to {destination}", logged=True)
     with ThreadPoolExecutor(num_threads) as pool, progress:
@@ -152,6 +154,7 @@ def _as_it_lies(wanted: Manifest, destination: Path) -> Manifest:
 
 def _copy(source: Path, destination: Path) -> None:
     temporary = destination.with_name(f".{destination.name}.writing")
+    temporary.unlink(missing_ok=True)  # a link, which would be followed
     shutil.copyfile(source, temporary)
     failpoint(f"while_staging:{destination.name}")
     temporary.replace(destination)

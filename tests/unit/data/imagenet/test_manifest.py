@@ -28,6 +28,7 @@ from darts_hpc.data.imagenet.list.inspect import build_manifest
 from darts_hpc.data.imagenet.list.listing import list_data
 from darts_hpc.data.imagenet.list.manifest import Manifest, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import manifest_path, open_manifest
+from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.load import open_imagenet, open_validation
 from darts_hpc.distributed import long_tasks as waiting
 from darts_hpc.distributed.world import World
@@ -98,6 +99,38 @@ def test_data_that_changed_under_it_is_refused(own_tree: Path, change: str, kind
     assert "\n" not in str(refusal.value)
     path.unlink()
     open_manifest(own_tree, None, ALONE)
+
+
+OUTSIDE = ("../payload.JPEG", "train/../../payload.JPEG", "/etc/payload.JPEG", "train/\0.JPEG", "")
+
+
+@pytest.mark.parametrize("column", ["file_names", "folders"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_manifest_that_names_what_lies_outside_of_the_data_is_refused(manifest, tmp_path: Path, name, column):
+    names = PackedStrings.of([name, *getattr(manifest, column)[1:]])
+    save_manifest(replace(manifest, **{column: names}), tmp_path / "manifest.npz")
+    with pytest.raises(ValueError, match=r"manifest.npz names '.*'; expected a path inside"):
+        load_manifest(tmp_path / "manifest.npz")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda m: replace(m, train=replace(m.train, files=m.train.files + 1000)),
+        lambda m: replace(m, train=replace(m.train, files=-1 - m.train.files)),
+        lambda m: replace(m, val=replace(m.val, labels=m.val.labels + 3)),
+        lambda m: replace(m, val=replace(m.val, offsets=m.val.offsets - 1)),
+        lambda m: replace(m, val=replace(m.val, sizes=m.val.sizes[:-1])),
+        lambda m: replace(m, val=replace(m.val, sizes=m.val.sizes.astype(float))),
+        lambda m: replace(m, file_sizes=m.file_sizes[:-1]),
+        lambda m: replace(m, file_names=PackedStrings(m.file_names.text[:-1], m.file_names.ends)),
+        lambda m: replace(m, file_names=PackedStrings(m.file_names.text, m.file_names.ends[::-1].copy())),
+    ],
+)
+def test_a_manifest_whose_parts_contradict_each_other_is_refused(manifest, tmp_path: Path, forged):
+    save_manifest(forged(manifest), tmp_path / "manifest.npz")
+    with pytest.raises(ValueError, match=r"manifest.npz can't be used \(.*\); remove it"):
+        load_manifest(tmp_path / "manifest.npz")
 
 
 def test_a_copy_of_the_data_is_no_change(own_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,15 +3,20 @@
 import os
 import signal
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from small_imagenet import make_tree, open_loader, pack_small, save_jpeg, signature, stage_small, started
 
+from darts_hpc import stage as stage_entry
+from darts_hpc.config.stage import StageConfig
+from darts_hpc.data.imagenet.list import manifest as manifest_module
 from darts_hpc.data.imagenet.list.inspect import build_manifest
-from darts_hpc.data.imagenet.list.manifest import Manifest
+from darts_hpc.data.imagenet.list.manifest import Manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import open_manifest
+from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.prepare import staging
 from darts_hpc.data.imagenet.prepare.staging import stage
 from darts_hpc.distributed.world import World
@@ -135,6 +140,75 @@ def test_images_that_no_staging_put_there_are_never_touched(tree, manifest, tmp_
             stage(tree, manifest, theirs, 1)
         assert {path: path.read_bytes() for path in theirs.rglob("*.*")} == before
         (theirs / name).unlink()
+
+
+def test_a_manifest_that_names_a_file_outside_writes_nothing_there(own_tree: Path, tmp_path: Path, monkeypatch):
+    """Of a tree that is too large to be listed again, as that of 50,000 images is."""
+    monkeypatch.setattr(manifest_module, "ALWAYS_LIST", 10)
+    theirs, _ = open_manifest(own_tree, None, ALONE)
+    target = tmp_path / "node" / "payload"
+    target.parent.mkdir()
+    target.write_text("mine")
+    (own_tree.parent / "payload").write_text("theirs")
+    names = PackedStrings.of(["../payload", *theirs.file_names[1:]])
+    splits = {part: replace(getattr(theirs, part), file_names=names) for part in ("train", "val")}
+    save_manifest(replace(theirs, file_names=names, **splits), own_tree / "manifest.npz")
+    with pytest.raises(ValueError, match=r"names '\.\./payload'; expected a path inside its own folder"):
+        stage_entry.main(StageConfig(source=own_tree, destination=target.parent / "there"))
+    assert target.read_text() == "mine" and not (target.parent / "there").exists()
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder as /tmp is."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    return folder
+
+
+def test_below_a_folder_for_everybody_the_copy_is_for_this_user_alone(tree, manifest, shared: Path):
+    assert stage(tree, manifest, shared / "me" / "imagenet", 1)
+    assert [stat.S_IMODE((shared / name).stat().st_mode) for name in ("me", "me/imagenet")] == [0o700, 0o700]
+    assert not stage(tree, manifest, shared / "me" / "imagenet", 1)
+
+
+@pytest.mark.parametrize(
+    "trap", ["is a link", "is no folder", "belongs to another user", "may be written by everybody"]
+)
+def test_a_folder_that_somebody_else_was_quicker_to_make_is_refused(tree, manifest, shared: Path, trap: str):
+    elsewhere = shared.parent / "elsewhere"
+    elsewhere.mkdir()
+    if trap == "is a link":
+        (shared / "me").symlink_to(elsewhere)
+    elif trap == "is no folder":
+        (shared / "me").touch()
+    else:
+        (shared / "me").mkdir()
+        if trap == "belongs to another user":
+            if os.getuid() != 0:
+                pytest.skip("only root can give a folder to another user")
+            os.chown(shared / "me", 12345, 12345)
+        else:
+            (shared / "me").chmod(0o777)
+    with pytest.raises(ValueError, match=rf"{trap}|can't stage .*File exists"):
+        stage(tree, manifest, shared / "me" / "imagenet", 1)
+    assert not list(elsewhere.iterdir()) and not list(shared.rglob("*.JPEG"))
+
+
+@pytest.mark.parametrize("link", ["train", "train/ant", "train/ant/.train_000.JPEG.writing"])
+def test_a_link_in_the_destination_leads_nothing_out_of_it(tree, manifest, tmp_path: Path, link: str):
+    there, elsewhere = tmp_path / "there", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    target = elsewhere if "." not in link else elsewhere / "file"
+    (there / link).parent.mkdir(parents=True)
+    (there / link).symlink_to(target)
+    if target == elsewhere:
+        with pytest.raises(ValueError, match=r"leads to .*elsewhere.*outside of .*there; remove that link"):
+            stage(tree, manifest, there, 1)
+    else:
+        assert stage(tree, manifest, there, 1)
+    assert not list(elsewhere.iterdir())
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_copied(tree, manifest, tmp_path, monkeypatch):
