@@ -1,20 +1,21 @@
-"""Where jobs run: processes of this machine or Slurm, both through submitit, which only this file imports."""
+"""Where jobs run: processes of this machine or Slurm, both through submitit, which only this file imports.
+
+submitit starts and submits commands here, not pickled functions: see campaigns/command.py.
+"""
 
 import contextlib
 import os
-import pickle
 import re
 import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from darts_hpc.campaigns.command import RunEntry
+from darts_hpc.campaigns.command import RunEntry, read_result
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import Attempt, log_path
 from darts_hpc.config.campaign import CampaignConfig
@@ -71,9 +72,14 @@ class LocalExecutor:
         """Start a job for the number-th time, on the first free GPUs."""
         taken = {gpu for attempt in running for gpu in attempt.gpus}
         gpus = [gpu for gpu in range(self.num_gpus) if gpu not in taken][: self.per_job]
-        executor = _submitit().LocalExecutor(attempt_folder(self.folder, job, number))
-        executor.update_parameters(gpus_per_node=len(gpus), visible_gpus=tuple(gpus), timeout_min=FOREVER_MIN)
-        handle = executor.submit(_run_entry(self.cfg, self.folder, job, max(1, len(gpus))))
+        results = attempt_folder(self.folder, job, number)
+        executor = _submitit().LocalExecutor(results)
+        executor.update_parameters(timeout_min=FOREVER_MIN)
+        run = RunEntry(
+            job.command(self.folder), log_path(self.folder, job), "local", max(1, len(gpus)), self.cfg.size.cpus_per_job
+        )
+        visible = f"CUDA_VISIBLE_DEVICES={','.join(gpu_names(gpus))}"
+        handle = executor._submit_command(shlex.join(["env", visible, *run.command(results)]))
         self._processes[handle.job_id] = handle._process
         return Attempt(self.name, handle.job_id, time.time(), gpus)
 
@@ -114,9 +120,9 @@ class SlurmExecutor:
         """Submit a job for the number-th time."""
         size = self.cfg.size
         num_gpus = 0 if size.device == "cpu" else size.gpus_per_job
-        executor = _submitit().SlurmExecutor(
-            attempt_folder(self.folder, job, number), max_num_timeout=10**6, python=shlex.quote(sys.executable)
-        )
+        results = attempt_folder(self.folder, job, number)
+        results.mkdir(parents=True, exist_ok=True)
+        executor = _submitit().SlurmExecutor(results)
         resources = {} if num_gpus == 0 else {"gpus_per_node": num_gpus}
         executor.update_parameters(
             job_name=job.name,
@@ -127,12 +133,11 @@ class SlurmExecutor:
             setup=_site_setup(),
             **resources,
         )
-        try:
-            with _without_own_job():
-                handle = executor.submit(_run_entry(self.cfg, self.folder, job, max(1, num_gpus)))
-        except _submitit().core.utils.FailedJobError as error:
-            raise ValueError(f"Slurm did not take {job.name}: {_last_line(error)}") from None
-        return Attempt(self.name, handle.job_id, time.time())
+        run = RunEntry(
+            job.command(self.folder), log_path(self.folder, job), "slurm", max(1, num_gpus), size.cpus_per_job
+        )
+        script = executor._make_submission_file_text(shlex.join(run.command(results)), "")
+        return Attempt(self.name, _sbatch(script, job.name), time.time())
 
     def active(self, attempts: Mapping[str, Attempt]) -> set[str]:
         """Return the names of those in Slurm's queue. While Slurm does not answer, what it said last holds."""
@@ -178,12 +183,7 @@ def active_now(folder: Path, attempts: Mapping[str, Attempt]) -> set[str]:
 
 def exit_code(folder: Path, job: Job, number: int, attempt: Attempt) -> int | None:
     """Return the exit code of a job's number-th start; None where it was lost with its machine or killed."""
-    path = attempt_folder(folder, job, number) / f"{attempt.id}_0_result.pkl"
-    try:
-        outcome, value = pickle.loads(path.read_bytes())  # written by our own process in the campaign's folder
-    except (OSError, EOFError, pickle.UnpicklingError):
-        return None
-    return value if outcome == "success" and isinstance(value, int) else None
+    return read_result(attempt_folder(folder, job, number), attempt.id)
 
 
 def attempt_folder(folder: Path, job: Job, number: int) -> Path:
@@ -220,8 +220,19 @@ def sbatch_flags(text: str) -> dict[str, Any]:
     return flags
 
 
-def _run_entry(cfg: CampaignConfig, folder: Path, job: Job, num_gpus: int) -> RunEntry:
-    return RunEntry(job.command(folder), log_path(folder, job), num_gpus, cfg.size.cpus_per_job)
+def gpu_names(gpus: Sequence[int], env: Mapping[str, str] = os.environ) -> list[str]:
+    """Return what CUDA_VISIBLE_DEVICES calls some of the GPUs that this process sees, counted from 0."""
+    own = [name for name in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return [own[gpu] if own else str(gpu) for gpu in gpus]
+
+
+def _sbatch(script: str, name: str) -> str:
+    """Submit a script, and return its job's id. It goes through a pipe: nobody can exchange it on the way."""
+    with _without_own_job():
+        done = subprocess.run(["sbatch", "--parsable"], input=script, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"Slurm did not take {name}: {_last_line(done.stderr)}")
+    return done.stdout.strip().partition(";")[0]
 
 
 def _is_submitit(process: str, folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """What became of each job: read from its run folder, and from jobs/NAME.json, which lists its starts."""
 
 import json
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,7 +52,11 @@ def read_record(folder: Path, job: Job) -> Record:
     path = record_path(folder, job)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Record([Attempt(**attempt) for attempt in content["attempts"]], content["failures"])
+        attempts = [Attempt(**attempt) for attempt in content["attempts"]]
+        for attempt in attempts:
+            if not re.fullmatch(r"[1-9]\d*", attempt.id):  # it is given to kill and to scancel
+                raise ValueError(f"{attempt.id!r} is no job's number")
+        return Record(attempts, content["failures"])
     except FileNotFoundError:
         return Record()
     except (ValueError, KeyError, TypeError) as error:

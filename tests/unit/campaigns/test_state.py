@@ -122,6 +122,15 @@ def test_records_are_read_back_and_damage_is_told_in_one_line(tmp_path):
         read_record(tmp_path, job)
 
 
+@pytest.mark.parametrize("number", ["-1", "0", "--user=me", "1/../2", "17 18", ""])
+def test_a_record_whose_job_has_no_number_is_damaged_as_kill_and_scancel_get_it(tmp_path, number):
+    (tmp_path / "jobs").mkdir()
+    job = make_plan(CFG, tmp_path, {})[0]
+    write_record(tmp_path, job, Record([Attempt("slurm", number, 1.0)]))
+    with pytest.raises(ValueError, match=r"is damaged \(.* is no job's number\); remove it"):
+        read_record(tmp_path, job)
+
+
 def test_the_table_shows_the_last_lines_of_what_failed(tmp_path):
     fail(tmp_path, "search-first_order-seed0", times=3)
     (tmp_path / "jobs" / "search-first_order-seed0.log").write_text("one\n\nerror: no such image\n")
