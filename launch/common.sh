@@ -7,12 +7,8 @@ if [ -z "${PYTHON:-}" ]; then
     if [ -x "$root/.venv/bin/python" ]; then PYTHON=$root/.venv/bin/python; else PYTHON=python3; fi
 fi
 
-# A worker that died leaves its address in the store that torchrun shares by default, and the restarted group fails on it.
-export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
-# SIGUSR1 would end torchrun and leave its workers behind; like the others, it is passed on, and they get time to save.
 # shellcheck disable=SC2034 # the scripts that source this use it
-torchrun=("$PYTHON" -m darts_hpc.distributed.torchrun --max-restarts="${MAX_RESTARTS:-3}"
-    "--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1" --shutdown-timeout=300)
+torchrun=("$PYTHON" -m darts_hpc.distributed.torchrun --max-restarts="${MAX_RESTARTS:-3}")
 
 # usage FILE: the comment at the head of a script, as its help, and exit code 2
 usage() {

@@ -21,14 +21,7 @@ from darts_hpc import strict_json
 from darts_hpc.durable import write_atomically
 from darts_hpc.user_files import read_file
 
-LAUNCHER = (
-    "darts_hpc.distributed.torchrun",
-    "--standalone",
-    "--signals-to-handle",
-    "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
-    "--shutdown-timeout",
-    "300",
-)
+LAUNCHER = ("darts_hpc.distributed.torchrun", "--standalone")
 JOB_ID = {"local": "SUBMITIT_LOCAL_JOB_ID", "slurm": "SLURM_JOB_ID"}
 """By scheduler, the environment variable that says what submitit calls the job."""
 REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"

@@ -7,8 +7,9 @@ import threading
 import time
 
 import torch.distributed as dist
-from torch.distributed import PrefixStore, TCPStore, rendezvous  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
+from darts_hpc.distributed.addresses import listen_on_loopback
 from darts_hpc.distributed.launcher import SECONDS_BETWEEN_LOOKS, RankInfo, stop_restarts
 
 SECONDS_TO_LEAVE = 1.0
@@ -28,12 +29,9 @@ class ErrorChannel:
         self.info = info
         timeout = datetime.timedelta(seconds=timeout_s)
         try:
-            if info.launcher == "torchrun":  # who knows whether the agent listens there, or rank 0 shall
-                self.store, _, _ = next(rendezvous("env://", timeout=timeout))
-            else:
-                self.store = TCPStore(info.address, info.port, info.size, info.rank == 0, timeout)
+            self.store = _join(info, timeout)
             look = TCPStore(info.address, info.port, None, False, timeout)  # the thread's own connection
-        except dist.DistNetworkError as error:
+        except (dist.DistNetworkError, OSError) as error:
             taken = "EADDRINUSE" in str(error) or "already in use" in str(error)
             reason = "is in use by another program" if taken else "can't be reached"
             raise ValueError(
@@ -111,3 +109,10 @@ class ErrorChannel:
             if self.info.rank == 0:
                 stop_restarts()
             os._exit(2)
+
+
+def _join(info: RankInfo, timeout: datetime.timedelta) -> TCPStore:
+    """Return the store where all ranks meet; the first one hosts it, unless torchrun does."""
+    hosts = info.rank == 0 and not info.agent_listens
+    listening = listen_on_loopback(info.port).detach() if hosts and info.on_one_node else None
+    return TCPStore(info.address, info.port, info.size, hosts, timeout, master_listen_fd=listening)

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
+from darts_hpc.distributed.addresses import LOOPBACK, own_address
 from darts_hpc.distributed.identity import torchrun_agent
 
-MISTAKE = signal.SIGHUP
-"""What asks torchrun to stop because of a user's mistake; nobody waits for a launcher whose terminal hung up."""
+MISTAKE = signal.SIGRTMIN
+"""What asks torchrun to stop because of a user's mistake: a signal that no terminal, scheduler or user sends."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -23,14 +24,19 @@ FIRST_PORT, NUM_PORTS = 20000, 10000  # below the ports that systems hand out by
 
 @dataclass(frozen=True)
 class RankInfo:
-    """This process among `size`, on its node among the local ranks, and where rank 0 listens."""
+    """This process among `size`, on its node among the local ranks, and where all meet.
+
+    on_one_node: all of them are on this node. agent_listens: torchrun itself listens there, and not rank 0.
+    """
 
     launcher: str
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    address: str = "localhost"
+    address: str = LOOPBACK
     port: int = 0
+    on_one_node: bool = False
+    agent_listens: bool = False
 
 
 def detect_launcher(env: Mapping[str, str] = os.environ) -> RankInfo:
@@ -110,7 +116,10 @@ def _torchrun(env: Mapping[str, str]) -> RankInfo:
     rank, size, local_rank, port = (_number(name, env[name]) for name in (*TORCHRUN[:3], "MASTER_PORT"))
     if not 1 <= port <= 65535:  # at port 0 every rank would wait for the others for ever
         raise ValueError(f"MASTER_PORT={port}: expected 1 to 65535, a port that is free on {env['MASTER_ADDR']}")
-    return _checked(RankInfo("torchrun", rank, size, local_rank, env["MASTER_ADDR"], port))
+    on_one_node = env.get("LOCAL_WORLD_SIZE") == env["WORLD_SIZE"]
+    agent_listens = env.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    address = LOOPBACK if on_one_node and not agent_listens else env["MASTER_ADDR"]
+    return _checked(RankInfo("torchrun", rank, size, local_rank, address, port, on_one_node, agent_listens))
 
 
 def _slurm(env: Mapping[str, str]) -> RankInfo:
@@ -120,7 +129,10 @@ def _slurm(env: Mapping[str, str]) -> RankInfo:
     rank, size, local_rank = (_number(name, env[name]) for name in SLURM[:3])
     job, step = _number("SLURM_JOB_ID", env["SLURM_JOB_ID"]), _number("SLURM_STEP_ID", env["SLURM_STEP_ID"])
     port = FIRST_PORT + (job * 16 + step) % NUM_PORTS  # steps of one job, and jobs that share a node, don't meet
-    return _checked(RankInfo("Slurm", rank, size, local_rank, first_host(env["SLURM_STEP_NODELIST"]), port))
+    nodes = env["SLURM_STEP_NODELIST"]
+    on_one_node = not re.search(r"[,\[]", nodes)
+    address = LOOPBACK if on_one_node else first_host(nodes)
+    return _checked(RankInfo("Slurm", rank, size, local_rank, address, port, on_one_node))
 
 
 def _mpi(size: int) -> RankInfo:
@@ -139,9 +151,11 @@ def _mpi(size: int) -> RankInfo:
             f"mpirun started {size} processes, but mpi4py sees {world.size}: it uses another MPI ({library}) than that "
             "mpirun; start with the mpirun of that one, or install mpi4py for the other"
         )
-    local_rank = world.Split_type(MPI.COMM_TYPE_SHARED).rank
-    address, port = world.bcast((socket.gethostname(), _free_port()) if world.rank == 0 else None, root=0)
-    info = RankInfo("MPI", world.rank, world.size, local_rank, address, port)
+    node = world.Split_type(MPI.COMM_TYPE_SHARED)
+    on_one_node = node.size == world.size
+    own = LOOPBACK if on_one_node else own_address()
+    address, port = world.bcast((own, _free_port()) if world.rank == 0 else None, root=0)
+    info = RankInfo("MPI", world.rank, world.size, node.rank, address, port, on_one_node)
     MPI.Finalize()  # torch takes over; a rank that leaves early must not wait for the others at its exit
     return info
 

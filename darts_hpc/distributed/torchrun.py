@@ -1,19 +1,39 @@
-"""torchrun with the exit code of its workers: python -m darts_hpc.distributed.torchrun takes torchrun's arguments.
+"""torchrun as the launch scripts and campaigns use it: python -m darts_hpc.distributed.torchrun takes its arguments.
 
-torch's own ends with 1 and a traceback of its own code, whatever its workers ended with. Here a user's mistake and a
-stop by a signal, which a worker has reported in one line, end with 2 and 128 + n, and nothing more.
+Beside torch's own torchrun,
+
+- it ends with the exit code of its workers: torch's ends with 1 and a traceback of its own code. A user's mistake and a
+  stop by a signal, which a worker has reported in one line, end with 2 and 128 + n, and nothing more;
+- it passes on every signal that asks a run to stop, and gives it time to save, but leaves an ignored SIGHUP ignored, as
+  nohup wants it;
+- with --standalone its store listens at the loopback address alone, and not at every one: whoever reaches that store
+  can have torchrun unpickle what they like.
 """
 
+import os
 import signal
 import sys
+from collections.abc import Sequence
 
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousParameters, rendezvous_handler_registry
+from torch.distributed.elastic.rendezvous.c10d_rendezvous_backend import C10dRendezvousBackend
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import create_handler
 from torch.distributed.run import main
 
+from darts_hpc.distributed.addresses import LOOPBACK, listen_on_loopback
 from darts_hpc.distributed.launcher import MISTAKE
 
-STOPPED = [128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals at which a run saves and stops."""
+
+
+class LoopbackBackend(C10dRendezvousBackend):
+    """torch's, under the name by which torchrun asks for it."""
+
+    name = "loopback"  # pyright: ignore[reportAssignmentType]
 
 
 def exit_code(error: ChildFailedError | SignalException) -> int:
@@ -21,12 +41,34 @@ def exit_code(error: ChildFailedError | SignalException) -> int:
     if isinstance(error, SignalException):
         return 2 if error.sigval == MISTAKE else 128 + error.sigval
     ends = [failure.exitcode for failure in error.failures.values()]
-    return next((code for code in (2, *STOPPED) if code in ends), 1)
+    return next((code for code in (2, *(128 + number for number in STOPS)) if code in ends), 1)
+
+
+def with_defaults(arguments: Sequence[str]) -> list[str]:
+    """Return torchrun's arguments with what a run needs before them, where the user's own win."""
+    handled = [*STOPS, signal.SIGQUIT, MISTAKE]
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        handled.remove(signal.SIGHUP)
+    names = ",".join(number.name for number in handled)
+    arguments = [f"--rdzv-backend={LoopbackBackend.name}" if one == "--standalone" else one for one in arguments]
+    return [f"--signals-to-handle={names}", "--shutdown-timeout=300", *arguments]
+
+
+def loopback_rendezvous(params: RendezvousParameters) -> RendezvousHandler:
+    """Return the rendezvous of a single torchrun, at a store that it hosts itself."""
+    listening = listen_on_loopback()
+    port = listening.getsockname()[1]
+    store = TCPStore(LOOPBACK, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach())
+    params.local_addr = LOOPBACK
+    return create_handler(store, LoopbackBackend(store, params.run_id), params)
 
 
 if __name__ == "__main__":
+    # A worker that died leaves its address in the store that torchrun shares, and the restarted group fails on it.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    rendezvous_handler_registry.register(LoopbackBackend.name, loopback_rendezvous)
     try:
-        main()
+        main(with_defaults(sys.argv[1:]))
     except (ChildFailedError, SignalException) as error:
         code = exit_code(error)
         if code == 1:

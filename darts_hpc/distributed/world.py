@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
+from darts_hpc.distributed.addresses import LOOPBACK_INTERFACE
 from darts_hpc.distributed.error_channel import ErrorChannel
 from darts_hpc.distributed.launcher import RankInfo, detect_launcher, end_with_launcher
 from darts_hpc.errors import Stopped
@@ -87,6 +88,8 @@ class World:
             )
         _use(chosen)
         _check_devices(channel.exchange("device", _device_name(chosen)))
+        if info.on_one_node and LOOPBACK_INTERFACE in (name for _, name in socket.if_nameindex()):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK_INTERFACE)
         _check_interface("NCCL_SOCKET_IFNAME" if chosen.type == "cuda" else "GLOO_SOCKET_IFNAME")
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         group = PrefixStore("group", channel.store)

@@ -97,7 +97,7 @@ def test_a_port_in_use_is_one_line_from_rank_0(tmp_path):
         finally:  # a launcher ends the other ranks, as srun --kill-on-bad-exit does
             launcher.kill()
     said = (tmp_path / "err0").read_text()
-    assert said.count("\n") == 1 and f"error: port {port} of localhost" in said and "in use" in said
+    assert said.count("\n") == 1 and f"error: port {port} of 127.0.0.1" in said and "in use" in said
 
 
 def test_an_interface_that_a_node_does_not_have_is_named(tmp_path):

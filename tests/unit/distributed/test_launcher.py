@@ -37,7 +37,11 @@ STEP = {
     [
         ({}, RankInfo("none")),
         (TORCHRUN, RankInfo("torchrun", 3, 4, 1, "node7", 29500)),
+        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"}, RankInfo("torchrun", 3, 4, 1, "127.0.0.1", 29500, True)),
+        ({**TORCHRUN, "LOCAL_WORLD_SIZE": "4", "TORCHELASTIC_USE_AGENT_STORE": "True"},
+         RankInfo("torchrun", 3, 4, 1, "node7", 29500, True, True)),
         (STEP, RankInfo("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),
+        ({**STEP, "SLURM_STEP_NODELIST": "n1"}, RankInfo("Slurm", 5, 8, 1, "127.0.0.1", 20000 + 71 * 16 + 2, True)),
         (BATCH, RankInfo("none")),  # the batch script itself is one process, however many tasks srun would start
         ({**STEP, "MASTER_ADDR": "stale", "MASTER_PORT": "1"}, RankInfo("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),
         # srun starts one torchrun a node: torchrun is the innermost
@@ -48,7 +52,8 @@ STEP = {
         ({**STEP, "OMPI_COMM_WORLD_SIZE": "1"}, RankInfo("none")),  # mpirun -n 1 in an interactive step
         ({"PMI_SIZE": "1", "PMI_RANK": "0"}, RankInfo("none")),
     ],
-    ids=["alone", "torchrun", "srun", "batch", "stale address", "srun torchrun", "srun pmi2", "mpirun 1", "hydra 1"],
+    ids=["alone", "torchrun", "torchrun on one node", "torchrun listens", "srun", "srun on one node", "batch",
+         "stale address", "srun torchrun", "srun pmi2", "mpirun 1", "hydra 1"],
 )  # fmt: skip
 def test_the_innermost_launcher_says_it_all(env, place):
     assert detect_launcher(env) == place
@@ -96,10 +101,13 @@ def test_steps_of_a_job_and_neighbouring_jobs_meet_at_ports_of_their_own():
     assert len(ports) == 640 and all(1024 < port < 32768 for port in ports)
 
 
-def fake_mpi(monkeypatch, size: int) -> list[str]:
+def fake_mpi(monkeypatch, size: int, on_node: int = 2) -> list[str]:
     calls: list[str] = []
     communicator = types.SimpleNamespace(
-        rank=0, size=size, Split_type=lambda kind: types.SimpleNamespace(rank=0), bcast=lambda value, root: value
+        rank=0,
+        size=size,
+        Split_type=lambda kind: types.SimpleNamespace(rank=0, size=on_node),
+        bcast=lambda value, root: value,
     )
     mpi = types.SimpleNamespace(
         COMM_WORLD=communicator,
@@ -115,7 +123,10 @@ def test_mpirun_says_it_through_mpi4py_even_inside_slurm(monkeypatch):
     calls = fake_mpi(monkeypatch, size=4)
     place = detect_launcher({**STEP, "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"})
     assert (place.launcher, place.rank, place.size) == ("MPI", 0, 4) and place.port > 0
-    assert calls == ["finalized"]
+    assert calls == ["finalized"] and not place.on_one_node and place.address != "127.0.0.1"
+    fake_mpi(monkeypatch, size=4, on_node=4)
+    place = detect_launcher({"PMI_SIZE": "4", "PMI_RANK": "0"})
+    assert place.on_one_node and place.address == "127.0.0.1"
 
 
 def test_mpi4py_of_another_mpi_is_refused_instead_of_four_runs_of_one(monkeypatch):

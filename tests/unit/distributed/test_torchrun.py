@@ -7,7 +7,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from darts_hpc.distributed.launcher import MISTAKE, leave_stopped, stop_restarts
-from darts_hpc.distributed.torchrun import exit_code
+from darts_hpc.distributed.torchrun import exit_code, with_defaults
 
 TORCHRUN = {"TORCHELASTIC_MAX_RESTARTS": "3", "LOCAL_RANK": "0"}
 HANDLED = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
@@ -31,7 +31,9 @@ def test_its_exit_code_is_that_of_a_stop_or_of_a_mistake_of_its_workers(ends, co
     assert exit_code(ChildFailedError("train", failures)) == code
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGUSR1, 138), (MISTAKE, 2)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGUSR1, 138), (MISTAKE, 2)]
+)
 def test_its_exit_code_is_that_of_a_signal_to_it(number, code):
     assert exit_code(SignalException("got one", number)) == code
 
@@ -41,6 +43,15 @@ def test_a_stop_is_told_to_torchrun_by_the_same_signal_where_it_handles_that(kil
     stop_restarts(signal.SIGUSR1, TORCHRUN)  # it would die of it, and leave its workers behind
     stop_restarts(signal.SIGUSR1, {"LOCAL_RANK": "0"})  # nothing restarts
     assert killed == [signal.SIGUSR1, signal.SIGTERM]
+
+
+@pytest.mark.parametrize(("hang_up", "handled"), [(signal.SIG_DFL, True), (signal.SIG_IGN, False)])
+def test_it_passes_on_every_stop_but_a_hang_up_that_nohup_has_it_ignore(hang_up, handled, monkeypatch):
+    monkeypatch.setattr("signal.getsignal", lambda number: hang_up)
+    names = with_defaults(["-m", "x"])[0].partition("=")[2].split(",")
+    assert ("SIGHUP" in names) == handled
+    assert {"SIGINT", "SIGTERM", "SIGUSR1", "SIGQUIT", MISTAKE.name} <= set(names)
+    assert MISTAKE not in (signal.SIGHUP, signal.SIGTERM)
 
 
 def test_one_process_of_each_node_tells_it(killed):
