@@ -16,11 +16,9 @@ usage() {
     exit 2
 }
 
-# show COMMAND ...: print a command, ready to paste
+# show COMMAND ...: print a command, ready to paste. A terminal that takes nothing any more is no reason to stop.
 show() {
-    printf '+' >&2
-    printf ' %q' "$@" >&2
-    printf '\n' >&2
+    (printf '+' && printf ' %q' "$@" && printf '\n') >&2 2> /dev/null || true
 }
 
 # check_entry ENTRY: exit code 2 for what is no entry point; torchrun would try again and again

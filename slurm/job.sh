@@ -13,7 +13,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 stopping=
 # To every task of the step under way; srun itself would leave them to their fate.
-trap 'stopping=yes; echo "stopping, to go on later" >&2; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1 TERM
+trap 'stopping=yes; (echo "stopping, to go on later" >&2) || true; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1 TERM
 
 # each_node COMMAND ...: once on each node, to its end, which a signal to the job asks for
 each_node() {
@@ -64,7 +64,7 @@ run_entry() {
         --rdzv-backend=c10d --rdzv-endpoint="$head_node:$((30000 + SLURM_JOB_ID % 2500))" \
         --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" -m "darts_hpc.$entry" "$@" || code=$?
     if [ -e "$marker" ]; then
-        cat "$marker"
+        cat "$marker" || true
         requeue
     fi
     exit "$code"

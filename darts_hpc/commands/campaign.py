@@ -20,6 +20,7 @@ from darts_hpc.config.presets import ENTRIES
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
 from darts_hpc.suggest import did_you_mean
+from darts_hpc.terminal import outlive_terminal
 
 log = logging.getLogger("darts_hpc")
 
@@ -117,6 +118,7 @@ def presets_of(folder: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def log_to_terminal() -> Iterator[None]:
     """Print the campaign's log with the time."""
+    outlive_terminal(stdout=True)  # the report is in its folder, too
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     log.addHandler(handler)

@@ -23,6 +23,7 @@ from darts_hpc.distributed.launcher import is_first_process, leave_stopped, stop
 from darts_hpc.errors import ExplainedError, Stopped
 from darts_hpc.openmp import bound_spinning
 from darts_hpc.suggest import did_you_mean
+from darts_hpc.terminal import outlive_terminal
 
 Config = TypeVar("Config")
 
@@ -56,6 +57,7 @@ def run_entry(
     """
     is_first = is_first_process()
     typed = " ".join(filter(None, (program(), action)))
+    outlive_terminal()
     try:
         with _quiet_when_the_reader_leaves():
             if _is_asked_for(("-h", "--help")):

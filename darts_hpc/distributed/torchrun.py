@@ -25,6 +25,7 @@ from torch.distributed.run import main
 
 from darts_hpc.distributed.addresses import LOOPBACK, listen_on_loopback
 from darts_hpc.distributed.launcher import MISTAKE
+from darts_hpc.terminal import outlive_terminal
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Signals at which a run saves and stops."""
@@ -64,6 +65,7 @@ def loopback_rendezvous(params: RendezvousParameters) -> RendezvousHandler:
 
 
 if __name__ == "__main__":
+    outlive_terminal()
     # A worker that died leaves its address in the store that torchrun shares, and the restarted group fails on it.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     rendezvous_handler_registry.register(LoopbackBackend.name, loopback_rendezvous)

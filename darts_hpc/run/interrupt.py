@@ -12,7 +12,7 @@ from types import FrameType
 
 log = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 ECHO_S = 2.0
 """One signal arrives several times: from the terminal or the scheduler, and again from torchrun, which passes it on."""
 DEADLINE_S = 240.0
@@ -35,7 +35,9 @@ class Interrupt:
         if threading.current_thread() is threading.main_thread():
             self._seen, self._sent = socket.socketpair()
             self._sent.setblocking(False)
-            self._before = {number: signal.signal(number, self._request) for number in SIGNALS}
+            is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # as nohup wants it
+            taken = SIGNALS[:-1] if is_ignored else SIGNALS
+            self._before = {number: signal.signal(number, self._request) for number in taken}
             self._wakeup_before = signal.set_wakeup_fd(self._sent.fileno())
             threading.Thread(target=self._watch, args=(self._seen,), daemon=True).start()
             os.register_at_fork(after_in_child=self._in_child)

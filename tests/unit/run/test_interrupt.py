@@ -5,10 +5,19 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from darts_hpc.run.interrupt import SIGNALS, Interrupt
+
+
+@pytest.fixture(autouse=True)
+def hang_up() -> Iterator[None]:
+    """Undo nohup, under which these tests may run."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -52,6 +61,14 @@ def test_the_echo_of_a_signal_through_a_launcher_is_no_second_one():
         0,
         "",
     )
+
+
+def test_a_hang_up_that_nohup_has_ignored_is_no_wish(monkeypatch):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert interrupt.requested == 0
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 def test_a_run_that_stops_in_time_outlives_its_deadline():
