@@ -11,6 +11,7 @@ check_entry "$1"
 entry=$1
 shift
 
-command=("${torchrun[@]}" --standalone --nproc-per-node="$(processes_here)" -m "darts_hpc.$entry" "$@")
+processes=$(processes_here) # apart: else its refusal would not end this
+command=("${torchrun[@]}" --standalone --nproc-per-node="$processes" -m "darts_hpc.$entry" "$@")
 show "${command[@]}"
 exec "${command[@]}"

@@ -7,6 +7,7 @@ set -euo pipefail
 # shellcheck source=launch/common.sh
 . "$(dirname "$0")/common.sh"
 if [ $# -lt 2 ]; then usage "$0"; fi
+check_count PROCESSES "$1" 1 1000000
 check_entry "$2"
 processes=$1 entry=$2
 shift 2

@@ -11,11 +11,14 @@ if [ -z "${NODES:-}" ] || [ -z "${HEAD:-}" ]; then
     echo "error: NODES and HEAD are not set; as in: NODES=2 HEAD=host1 launch/multinode.sh $*" >&2
     exit 2
 fi
+check_count NODES "$NODES" 1 100000
+check_count PORT "${PORT:-29400}" 1 65535
 check_entry "$1"
 entry=$1
 shift
 
-command=("${torchrun[@]}" --nnodes="$NODES" --nproc-per-node="$(processes_here)" --rdzv-backend=c10d
+processes=$(processes_here) # apart: else its refusal would not end this
+command=("${torchrun[@]}" --nnodes="$NODES" --nproc-per-node="$processes" --rdzv-backend=c10d
     --rdzv-endpoint="$HEAD:${PORT:-29400}" --rdzv-id="${RUN:-darts_hpc}" -m "darts_hpc.$entry" "$@")
 show "${command[@]}"
 exec "${command[@]}"

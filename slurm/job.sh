@@ -57,10 +57,12 @@ stage_images() {
 # queued again, and goes on in the same run folder. Ends the job.
 run_entry() {
     local entry=$1 code=0 marker=$PWD/slurm/logs/requeue-$SLURM_JOB_ID
+    local processes=${PROCESSES:-${SLURM_GPUS_ON_NODE:-1}}
+    check_count PROCESSES "$processes" 1 4096
     shift
     rm -f "$marker"
     export DARTS_HPC_REQUEUE_FILE=$marker
-    each_node "${torchrun[@]}" --nnodes="$SLURM_NNODES" --nproc-per-node="${PROCESSES:-${SLURM_GPUS_ON_NODE:-1}}" \
+    each_node "${torchrun[@]}" --nnodes="$SLURM_NNODES" --nproc-per-node="$processes" \
         --rdzv-backend=c10d --rdzv-endpoint="$head_node:$((30000 + SLURM_JOB_ID % 2500))" \
         --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" -m "darts_hpc.$entry" "$@" || code=$?
     if [ -e "$marker" ]; then
