@@ -12,6 +12,8 @@ from darts_hpc.space.phases import (
     depthwise,
     device_type,
     even_pixels,
+    is_computed,
+    is_plain,
     merge_phases,
     phases_pay,
     split_phases,
@@ -77,14 +79,18 @@ class DilatedConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if not phases_pay(x):
-            return self.op(x)
-        rectified = self.op[0](x)
-        if self.stride == 2:
-            return self.op[-1](self.pre_norm_phases(even_pixels(rectified)))
-        if can_split(x, self.kernel_size):
-            return merge_phases(self.op[-1](self.pre_norm_phases(split_phases(rectified))))
-        return self.op[-1](self.pre_norm(rectified))
+        if not torch.jit.is_scripting() and self.phases_pay(x):
+            rectified = self.op[0](x)
+            if self.stride == 2:
+                return self.op[-1](self.pre_norm_phases(even_pixels(rectified)))
+            if can_split(x, self.kernel_size):
+                return merge_phases(self.op[-1](self.pre_norm_phases(split_phases(rectified))))
+        return self.op(x)
+
+    @torch.jit.unused
+    def phases_pay(self, x: Tensor) -> bool:
+        """Return whether it is faster in phases of x, as far as those can be made."""
+        return phases_pay(x) and is_plain(self.op[1])
 
     def pre_norm(self, rectified: Tensor) -> Tensor:
         """Return what lies between the first ReLU and the last BatchNorm, op[-1]."""
@@ -124,13 +130,29 @@ class FactorizedReduce(nn.Module):
     def pre_norm(self, rectified: Tensor) -> Tensor:
         """Return what lies between the ReLU and the BatchNorm."""
         height, width = rectified.shape[-2:]
-        shifted = F.pad(rectified, (0, width % 2, 0, height % 2))[:, :, 1:, 1:]
-        if rectified.device.type == "cpu" and rectified.shape[1] < 8:
-            # The same sum without a stride: with so few channels, channels last, the gradient of a strided 1x1
-            # convolution writes beyond its memory (oneDNN as in torch 2.15).
+        end = (0, width % 2, 0, height % 2)
+        if not torch.jit.is_scripting() and _is_exported():
+            end = (0, 1, 0, 1)  # the same for any side: of an even one, the stride leaves out what is added
+        shifted = F.pad(rectified, end)[:, :, 1:, 1:]
+        if not torch.jit.is_scripting() and self._strides_are_unsafe(rectified):
             parts = (rectified, self.conv_1), (shifted, self.conv_2)
             return torch.cat([F.conv2d(part[:, :, ::2, ::2], conv.weight) for part, conv in parts], dim=1)
         return torch.cat([self.conv_1(rectified), self.conv_2(shifted)], dim=1)
+
+    @torch.jit.unused
+    def _strides_are_unsafe(self, x: Tensor) -> bool:
+        """Whether to take every other pixel first, and convolve without a stride: the same sum.
+
+        With so few channels, channels last, the gradient of a strided 1x1 convolution writes beyond its memory (oneDNN
+        as in torch 2.15).
+        """
+        few = is_computed(x) and x.device.type == "cpu" and x.shape[1] < 8
+        return few and is_plain(self.conv_1) and is_plain(self.conv_2)
+
+
+@torch.jit.unused
+def _is_exported() -> bool:
+    return torch.compiler.is_exporting()
 
 
 class Zero(nn.Module):

@@ -11,14 +11,31 @@ from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 _meta_stands_for: ContextVar[str] = ContextVar("_meta_stands_for", default="meta")
 
 
 def phases_pay(x: Tensor) -> bool:
     """Return whether a dilated convolution of x is faster in phases: on the CPU, if there will be a backward."""
-    return device_type(x) == "cpu" and torch.is_grad_enabled()
+    return is_computed(x) and device_type(x) == "cpu" and torch.is_grad_enabled()
+
+
+def is_computed(x: object) -> bool:
+    """Return whether x is a tensor of now, not one by which torch.jit, torch.fx or torch.export records a program."""
+    return isinstance(x, Tensor) and not torch.jit.is_tracing() and not torch.compiler.is_exporting()
+
+
+def is_plain(convolution: nn.Module) -> bool:
+    """Return whether calling a convolution does what its weight says, and no more.
+
+    Not so where it was wrapped, as by LoRA, parametrised, quantised, or given hooks: then it has to be called.
+    """
+    hooks = (
+        convolution._forward_pre_hooks, convolution._forward_hooks,
+        convolution._backward_pre_hooks, convolution._backward_hooks,
+    )  # fmt: skip
+    return type(convolution) is nn.Conv2d and not any(hooks) and "forward" not in vars(convolution)
 
 
 def device_type(x: Tensor) -> str:

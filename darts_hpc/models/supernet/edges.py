@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from darts_hpc.models.norm import batch_norm
 from darts_hpc.space.operations import OPERATIONS, DilatedConv, FactorizedReduce, Noise, SeparableConv, Zero
-from darts_hpc.space.phases import can_split, even_pixels, merge_phases, phases_pay, split_phases
+from darts_hpc.space.phases import can_split, even_pixels, merge_phases, split_phases
 
 
 class State:
@@ -172,9 +172,9 @@ def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tenso
     match candidate:
         case nn.Sequential() if isinstance(pool := candidate[0], nn.MaxPool2d | nn.AvgPool2d):
             node.add(_normalised(candidate[1], state.pooled(pool), weight))
-        case DilatedConv() if phases_pay(state.x) and candidate.stride == 2:
+        case DilatedConv() if candidate.phases_pay(state.x) and candidate.stride == 2:
             node.add(_normalised(candidate.op[-1], candidate.pre_norm_phases(state.even_pixels), weight))
-        case DilatedConv() if phases_pay(state.x) and can_split(state.x, candidate.kernel_size):
+        case DilatedConv() if candidate.phases_pay(state.x) and can_split(state.x, candidate.kernel_size):
             phases = candidate.pre_norm_phases(state.phases)
             node.add(_normalised(candidate.op[-1], phases, weight), in_phases=True)
         case SeparableConv() | DilatedConv():

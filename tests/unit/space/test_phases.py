@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
-from darts_hpc.space.operations import DilatedConv
+from darts_hpc.space.operations import DilatedConv, FactorizedReduce
 from darts_hpc.space.phases import can_split, even_pixels, merge_phases, meta_stands_for, phases_pay, split_phases
 
 SIDES = [(8, 8), (16, 12), (4, 4), (7, 7), (8, 9), (2, 2), (13, 6)]
@@ -29,16 +30,83 @@ def test_a_dilated_convolution_in_phases_is_the_dilated_convolution(sides, strid
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
-def test_a_dilated_convolution_goes_in_phases_wherever_it_can_and_a_backward_comes():
-    for stride, side, whole in ((1, 8, 0), (2, 7, 0), (1, 7, 1)):  # calls of the dilated module
-        op, calls = DilatedConv(2, 3, stride, True), []
-        op.op[1].register_forward_hook(lambda *_, calls=calls: calls.append(1))
+@pytest.fixture
+def whole_images(monkeypatch):
+    """The calls of dilated convolutions, each of which saw a whole image."""
+    calls, forward = [], nn.Conv2d.forward
+
+    def counted(self, x):
+        if self.dilation == (2, 2):
+            calls.append(tuple(x.shape))
+        return forward(self, x)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", counted)
+    return calls
+
+
+def test_a_dilated_convolution_goes_in_phases_wherever_it_can_and_a_backward_comes(whole_images):
+    for stride, side, whole in ((1, 8, 0), (2, 7, 0), (1, 7, 1)):
+        op = DilatedConv(2, 3, stride, True)
         x = torch.randn(1, 2, side, side)
+        whole_images.clear()
         op(x)
-        assert len(calls) == whole
+        assert len(whole_images) == whole
         with torch.no_grad():
             op(x)
-        assert len(calls) == whole + 1
+        assert len(whole_images) == whole + 1
+
+
+def hooked(convolution: nn.Conv2d) -> nn.Module:
+    convolution.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return convolution
+
+
+def patched(convolution: nn.Conv2d) -> nn.Module:
+    forward = convolution.forward
+    convolution.forward = lambda x: 2 * forward(x)
+    return convolution
+
+
+class Twice(nn.Module):
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * self.inner(x)
+
+
+def parametrised(convolution: nn.Conv2d) -> nn.Module:
+    class Double(nn.Module):
+        def forward(self, weight: torch.Tensor) -> torch.Tensor:
+            return 2 * weight
+
+    return nn.utils.parametrize.register_parametrization(convolution, "weight", Double())
+
+
+CHANGES = {"a hook": hooked, "a patched forward": patched, "a wrapper": Twice, "a parametrisation": parametrised}
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_put_around_a_dilated_convolution_takes_effect(change, stride):
+    torch.manual_seed(0)
+    op, x = DilatedConv(4, 3, stride, True).eval(), torch.randn(2, 4, 8, 8)
+    norm = op.op[-1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    norm.running_var = torch.full((4,), 1.0)
+    before = op(x)
+    op.op[1] = CHANGES[change](op.op[1])  # pyright: ignore[reportArgumentType]
+    torch.testing.assert_close(op(x), 2 * before)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_put_around_a_reductions_convolutions_takes_effect(change):
+    torch.manual_seed(0)
+    op, x = FactorizedReduce(4, 4).eval(), torch.randn(2, 4, 7, 8)
+    before = op(x)
+    op.conv_1 = CHANGES[change](op.conv_1)  # pyright: ignore[reportAttributeAccessIssue]
+    torch.testing.assert_close(op(x), torch.cat([2 * before[:, :2], before[:, 2:]], 1))
 
 
 def test_running_statistics_in_phases_are_those_of_the_whole_image():
