@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from darts_hpc.commands import train, train_search
 from darts_hpc.config.cli import parse_config
@@ -20,12 +20,10 @@ from darts_hpc.models.state_dicts import load_original
 from darts_hpc.run.reader import accuracy_of, read_config, read_result
 from darts_hpc.run.weights import read_weights
 from darts_hpc.search.relaxations import Relaxation
-from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
+from darts_hpc.space.genotypes import Genotype, load_genotype
 from darts_hpc.space.spaces import SearchSpace
 from darts_hpc.suggest import did_you_mean
 
-SIZES = {False: (36, 20), True: (48, 14)}
-"""Channels and cells of the paper's networks, for CIFAR and for ImageNet."""
 TRAININGS = ("train", "train_imagenet")
 """Entries whose runs train a network of a cell."""
 
@@ -81,19 +79,26 @@ def create_model(
     num_classes: int | None = None,
     init_channels: int | None = None,
     layers: int | None = None,
+    in_chans: int = 3,
+    global_pool: str = "avg",
+    drop_rate: float = 0.0,
     drop_path_prob: float = 0.0,
 ) -> Classifier:
-    """Return a derived network that maps normalised images (B, 3, H, W) to logits (B, classes).
+    """Return a derived network that maps normalised images (B, in_chans, H, W) to logits (B, classes).
 
     Args:
         cell: a published name (DARTS_V2, ...), a genotype or its file, or a run folder. The folder of a training brings
             its own data set, classes and size.
         dataset: decides the stem and the number of classes; imagenet gives the network for 224x224 images.
         weights: True loads what the run folder's training ended with; a path loads that file.
-        num_classes, init_channels, layers: instead of the data set's own, and of the paper's sizes.
+        num_classes, init_channels, layers: instead of the data set's own, and of the paper's sizes; 0 classes give the
+            pooled features (B, C), also of a network with weights.
+        in_chans, global_pool, drop_rate: as timm has them: channels of the images, the pool before the last layer (avg,
+            max, avgmax, catavgmax, or "" for none), and the chance to drop a pooled feature in training.
 
     Raises:
-        ValueError: an unknown cell or data set, or weights that are missing or don't fit.
+        ValueError: an unknown cell or data set, sizes of which no network can be made, or weights that are missing or
+            don't fit.
     """
     genotype = cell if isinstance(cell, Genotype) else load_genotype(str(cell))
     run = _training(cell)
@@ -101,20 +106,25 @@ def create_model(
     if run is not None:
         entry, flags = read_config(run)
         dataset = flags.get("dataset", "imagenet" if entry == "train_imagenet" else dataset)
-        init_channels, layers = init_channels or flags["init_channels"], layers or flags["layers"]
-        num_classes = num_classes or _num_classes(run)
+        init_channels = flags["init_channels"] if init_channels is None else init_channels
+        layers = flags["layers"] if layers is None else layers
+        num_classes = _num_classes(run) if num_classes is None else num_classes
         if num_classes is None and entry == "train_imagenet":
             raise ValueError(f"{run} is unfinished, and does not say yet how many classes it has; give num_classes")
-    num_classes = num_classes or _num_classes_of(dataset)
-    for_imagenet = dataset == "imagenet"
+    num_classes = _num_classes_of(dataset) if num_classes is None else num_classes
     model = Classifier(
-        "imagenet" if for_imagenet else "cifar",
+        "imagenet" if dataset == "imagenet" else "cifar",
         genotype,
         num_classes=num_classes,
-        init_channels=init_channels or SIZES[for_imagenet][0],
-        layers=layers or SIZES[for_imagenet][1],
-        drop_path_prob=drop_path_prob,
+        init_channels=init_channels,
+        layers=layers,
+        in_chans=in_chans,
+        global_pool=global_pool,
+        drop_rate=drop_rate,
+        drop_path_rate=drop_path_prob,
     )
+    if state is not None and num_classes == 0:
+        state = {name: tensor for name, tensor in state.items() if "classifier." not in name}
     if state is not None:
         load_original(model, state)
     return model.eval()
@@ -123,34 +133,15 @@ def create_model(
 def register_timm() -> list[str]:
     """Add every published cell to timm's registry, as darts_v2_cifar, darts_v2_imagenet, ...; return the names.
 
-    Asked for, because importing this package changes nothing outside of it. Raises ValueError when timm is missing.
+    Asked for, because importing this package changes nothing outside of it; a second time changes nothing.
+
+    Raises ValueError when timm is missing.
     """
-    try:
-        from timm.models import register_model
-    except ImportError:
-        raise ValueError("timm is not installed; install it with: pip install timm") from None
-    names = []
-    for cell in GENOTYPES:
-        for dataset in ("cifar", "imagenet"):
-            entry = _timm_entry(cell, "cifar10" if dataset == "cifar" else "imagenet")
-            entry.__name__ = f"{cell.lower()}_{dataset}"
-            globals().setdefault("__all__", [])  # timm appends to the module's list
-            register_model(entry)
-            names.append(entry.__name__)
-    return names
+    if find_spec("timm") is None:
+        raise ValueError("timm is not installed: pip install 'darts_hpc[timm]'")
+    from darts_hpc.timm_models import register
 
-
-def _timm_entry(cell: str, dataset: str) -> Callable[..., nn.Module]:
-    def entry(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-        """Build the network; timm hands over num_classes, drop_path_rate and whatever its user gave."""
-        if pretrained:
-            raise ValueError(f"there are no weights to download for {cell}; load a state dict of your own")
-        known = {"num_classes", "init_channels", "layers"}
-        drop_path_prob = kwargs.pop("drop_path_rate", 0.0)
-        own = {key: kwargs[key] for key in known & kwargs.keys() if kwargs[key] is not None}
-        return create_model(cell, dataset, drop_path_prob=drop_path_prob, **own).train()
-
-    return entry
+    return register()
 
 
 def _num_classes_of(dataset: str) -> int:

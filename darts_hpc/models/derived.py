@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from darts_hpc.models.drop_path import drop_path_factors
 from darts_hpc.models.layout import place_cells, reduction_layers
+from darts_hpc.models.recompute import recompute
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, Noise, ReLUConvBN, place_noise
 
@@ -37,50 +39,71 @@ class Cell(nn.Module):
         )
         # Drop path skips identities, as the original does; a stride-2 skip is a FactorizedReduce and is dropped.
         self.droppable: list[bool] = [not isinstance(op, nn.Identity) for op in self._ops]
+        self.first_path = 0
 
-    def forward(self, s0: Tensor, s1: Tensor, keep: list[Tensor] | None, keys: Tensor | None = None) -> Tensor:
-        """Return the concatenated nodes; `keep` has a (B, 1, 1, 1) factor per droppable edge; keys (B,) draw noise."""
+    def forward(self, s0: Tensor, s1: Tensor, keep: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+        """Return the concatenated nodes.
+
+        Args:
+            keep: drop path's factors (P, B, 1, 1, 1); this cell's droppable edges have those from first_path on.
+            keys: of the images (B,), by which noise is drawn.
+        """
         states = [self.preprocess0(s0), self.preprocess1(s1)]
-        factors = iter(keep or ())
-        ends = []
-        for op, state, droppable in zip(self._ops, self.inputs, self.droppable, strict=True):
-            end = op(states[state], keys) if isinstance(op, Noise) else op(states[state])
-            ends.append(end * next(factors) if keep and droppable else end)
-            if len(ends) == 2:
-                states.append(ends[0] + ends[1])
-                ends = []
-        return torch.cat([states[state] for state in self.concat], dim=1)
+        path, node = self.first_path, states[0]
+        for index, op in enumerate(self._ops):
+            state = states[self.inputs[index]]
+            if keys is not None and not torch.jit.is_scripting():
+                end = op(state, keys) if isinstance(op, Noise) else op(state)
+            else:
+                end = op(state)
+            if keep is not None and self.droppable[index]:
+                end = end * keep[path]
+                path += 1
+            if index % 2 == 0:
+                node = end
+            else:
+                states.append(node + end)
+        return torch.cat([states[number] for number in self.concat], dim=1)
 
 
 class CellStack(nn.ModuleList):
-    """The cells in order, with drop path. In a network this module is named `cells`, as in the original."""
+    """The cells in order. In a network this module is named `cells`, as in the original.
+
+    Attributes:
+        num_paths: how many edges drop path may drop.
+        channels: of each cell's output.
+        checkpoint_cells: keep only the cells' inputs for backward, and compute the rest once more.
+    """
 
     def __init__(
         self, layers: int, init_channels: int, stem_channels: tuple[int, int], genotype: Genotype, reduction_prev: bool
     ):
         multipliers = (len(genotype.normal_concat), len(genotype.reduce_concat))
         places = list(place_cells(layers, init_channels, stem_channels, multipliers, reduction_prev))
-        super().__init__(Cell(*place, genotype) for place in places)
+        cells = [Cell(*place, genotype) for place in places]
+        super().__init__(cells)
         place_noise(self)
-        self.auxiliary_layer = reduction_layers(layers)[1]
-        widths = [multipliers[place.reduction] * place.channels for place in places]
-        self.auxiliary_channels, self.out_channels = widths[self.auxiliary_layer], widths[-1]
+        self.checkpoint_cells = False
+        self.num_paths = 0
+        for cell in cells:
+            cell.first_path = self.num_paths
+            self.num_paths += sum(cell.droppable)
+        self.reductions = reduction_layers(layers)
+        self.channels = [multipliers[place.reduction] * place.channels for place in places]
 
     def forward(
-        self, s0: Tensor, s1: Tensor, drop_path_prob: float | Tensor, keys: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the last cell's output and the output that feeds the auxiliary head."""
-        counts = [cell.droppable.count(True) for cell in self.children() if isinstance(cell, Cell)]
-        keeps: list[list[Tensor] | None] = [None] * len(self)
-        if self.training and (isinstance(drop_path_prob, Tensor) or drop_path_prob > 0):
-            factors = drop_path_factors(keys, len(s0), sum(counts), drop_path_prob, s0)
-            keeps = [list(part) for part in factors.split(counts)]
-        auxiliary_input = s1
+        self, s0: Tensor, s1: Tensor, wanted: list[int], keep: Tensor | None = None, keys: Tensor | None = None
+    ) -> list[Tensor]:
+        """Return the outputs of the wanted cells, in order, for the first cell's inputs."""
+        outputs: list[Tensor] = []
         for index, cell in enumerate(self):
-            s0, s1 = s1, cell(s0, s1, keeps[index], keys)
-            if index == self.auxiliary_layer:
-                auxiliary_input = s1
-        return s1, auxiliary_input
+            if self.checkpoint_cells and not torch.jit.is_scripting():
+                s0, s1 = s1, recompute(cell, s0, s1, keep, keys)
+            else:
+                s0, s1 = s1, cell(s0, s1, keep, keys)
+            if index in wanted:
+                outputs.append(s1)
+        return outputs
 
 
 class AuxiliaryPool(nn.Module):
@@ -127,11 +150,11 @@ class AuxiliaryHead(nn.Module):
 class Stem:
     """What precedes the cells, and the auxiliary head that fits the resolution it leaves.
 
-    `build` maps init_channels to modules by name, in order: the first cell's inputs are the outputs of the first and
-    of the last one.
+    `build` maps init_channels and the images' channels to modules by name, in order: the first cell's inputs are the
+    outputs of the first and of the last one.
     """
 
-    build: Callable[[int], dict[str, nn.Sequential]]
+    build: Callable[[int, int], dict[str, nn.Sequential]]
     width: int
     """Channels it gives for each of init_channels."""
     reduces: bool
@@ -140,17 +163,17 @@ class Stem:
     auxiliary_second_norm: bool
 
 
-def cifar_stem(init_channels: int) -> dict[str, nn.Sequential]:
+def cifar_stem(init_channels: int, in_channels: int = 3) -> dict[str, nn.Sequential]:
     """Return one convolution at full resolution, 3 * init_channels wide."""
     width = 3 * init_channels
-    return {"stem": nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))}
+    return {"stem": nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))}
 
 
-def imagenet_stem(init_channels: int) -> dict[str, nn.Sequential]:
+def imagenet_stem(init_channels: int, in_channels: int = 3) -> dict[str, nn.Sequential]:
     """Return two stems that divide the resolution by four and by eight."""
     width = init_channels
     first = nn.Sequential(
-        nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(in_channels, width // 2, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm2d(width // 2),
         nn.ReLU(),
         nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
@@ -178,64 +201,63 @@ class DerivedNetwork(nn.Module):
         stem: a name in STEMS.
         init_channels: channels of the first cell; each reduction cell doubles them.
         auxiliary: add the second classifier.
+        in_channels: channels of the images.
 
     Attributes:
         drop_path_prob: 0 until set_drop_path.
         num_features: width of the pooled features that the classifier takes.
     """
 
+    if TYPE_CHECKING:  # torch.jit would take them for types of its own
+        stem: nn.Sequential
+        stem0: nn.Sequential
+        stem1: nn.Sequential
+
     def __init__(
-        self, stem: str, init_channels: int, num_classes: int, layers: int, auxiliary: bool, genotype: Genotype
+        self,
+        stem: str,
+        init_channels: int,
+        num_classes: int,
+        layers: int,
+        auxiliary: bool,
+        genotype: Genotype,
+        in_channels: int = 3,
     ):
         super().__init__()
         self.drop_path_prob: float | Tensor = 0.0
         kind = STEMS[stem]
-        stems = kind.build(init_channels)
-        self._stem_names = list(stems)
-        for name, module in stems.items():
+        for name, module in kind.build(init_channels, in_channels).items():
             self.add_module(name, module)
         width = kind.width * init_channels
         self.cells = CellStack(layers, init_channels, (width, width), genotype, reduction_prev=kind.reduces)
+        feeds_head = self.cells.reductions[1]
         head = AuxiliaryHead(
-            self.cells.auxiliary_channels, num_classes, kind.auxiliary_stride, kind.auxiliary_second_norm
+            self.cells.channels[feeds_head], num_classes, kind.auxiliary_stride, kind.auxiliary_second_norm
         )
+        self.wanted_cells = [feeds_head, layers - 1]
         self.auxiliary_head = head if auxiliary else None
-        self.global_pooling = nn.AdaptiveAvgPool2d(1)
-        self.num_classes, self.num_features = num_classes, self.cells.out_channels
+        self.global_pool = nn.AdaptiveAvgPool2d(1)
+        self.num_classes, self.num_features = num_classes, self.cells.channels[-1]
         self.classifier = nn.Linear(self.num_features, num_classes)
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Classify images (B, 3, H, W); keys (B,) make drop path and noise reproducible."""
-        features, auxiliary_input = self._forward_cells(images, keys)
-        auxiliary = self.auxiliary_head(auxiliary_input) if self.auxiliary_head is not None and self.training else None
-        return self.forward_head(features), auxiliary
+        s0, s1 = self.forward_stem(images)
+        keep, chance = None, self.drop_path_prob
+        if self.training and (isinstance(chance, Tensor) or chance > 0):
+            keep = drop_path_factors(keys, len(images), self.cells.num_paths, chance, s0)
+        outputs = self.cells(s0, s1, self.wanted_cells, keep, keys)
+        auxiliary = self.auxiliary_head(outputs[0]) if self.auxiliary_head is not None and self.training else None
+        return self.classifier(self.global_pool(outputs[-1]).flatten(1)), auxiliary
 
-    def forward_features(self, images: Tensor) -> Tensor:
-        """Return the last feature map (B, C, H', W') of images (B, 3, H, W)."""
-        return self._forward_cells(images, None)[0]
-
-    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return the logits (B, classes) of a feature map, or its pooled features (B, C)."""
-        pooled = self.global_pooling(features).flatten(1)
-        return pooled if pre_logits else self.classifier(pooled)
-
-    def _forward_cells(self, images: Tensor, keys: Tensor | None) -> tuple[Tensor, Tensor]:
-        outputs = [images]
-        for name in self._stem_names:
-            outputs.append(self.get_submodule(name)(outputs[-1]))
-        return self.cells(outputs[1], outputs[-1], self.drop_path_prob, keys)
-
-    def get_classifier(self) -> nn.Module:
-        """Return the last layer."""
-        return self.classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a fresh last layer in, also into the auxiliary head; 0 classes leave the pooled features."""
-        self.num_classes = num_classes
-        for head in (self, self.auxiliary_head):
-            if head is not None:
-                layer = nn.Linear(head.num_features, num_classes) if num_classes else nn.Identity()
-                head.add_module("classifier", layer.to(next(self.parameters())))
+    def forward_stem(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first cell's inputs."""
+        if hasattr(self, "stem1"):
+            first = self.stem0(images)
+            return first, self.stem1(first)
+        else:  # torch.jit compiles what follows a return, and there is no self.stem
+            only = self.stem(images)
+            return only, only
 
     def set_drop_path(self, drop_path_prob: float) -> None:
         """Set the chance to drop a path. As a tensor, for a compiled network would be compiled anew for each number."""

@@ -18,3 +18,9 @@ def drop_path_factors(
     paths = torch.arange(num_paths, device=like.device)[:, None]
     kept = counter_rng.uniform(keys, paths) >= drop_prob  # (P, B)
     return (kept.to(like.dtype) / (1 - drop_prob))[:, :, None, None, None]
+
+
+def random_factors(like: Tensor, num_paths: int, drop_prob: float) -> Tensor:
+    """Return such factors for images `like` (B, ...), drawn by torch's global generator; torch.jit and fx take it."""
+    kept = 1.0 - drop_prob
+    return like.new_empty([num_paths, like.shape[0], 1, 1, 1]).bernoulli_(kept).div_(kept)

@@ -11,7 +11,6 @@ import torch
 from run_entries import entry
 
 import darts_hpc
-from darts_hpc.space.genotypes import GENOTYPES
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"init_channels": 4, "layers": 3}
@@ -63,16 +62,13 @@ def test_a_model_that_can_not_be_built_is_refused(cell, flags, said):
         darts_hpc.create_model(cell, **flags)
 
 
-def test_timm_finds_cells_once_it_is_asked_to():
-    timm = pytest.importorskip("timm")
-    names = darts_hpc.register_timm()
-    assert len(names) == 2 * len(GENOTYPES) and set(names) <= set(timm.list_models())
-    model = timm.create_model("darts_v2_cifar", num_classes=7, drop_path_rate=0.1, **SMALL)
-    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
-    model.reset_classifier(0)
-    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, model.num_features)
-    with pytest.raises(ValueError, match="no weights to download"):
-        timm.create_model("darts_v2_cifar", pretrained=True)
+def test_no_classes_give_the_pooled_features_also_of_trained_weights(trained):
+    images = torch.randn(2, 3, 8, 8)
+    whole = darts_hpc.create_model(trained.folder, weights=True)
+    body = darts_hpc.create_model(trained.folder, weights=True, num_classes=0)
+    assert torch.equal(whole.get_classifier()(body(images)), whole(images))
+    with pytest.raises(ValueError, match="layers 0: expected 3 or more"):
+        darts_hpc.create_model("DARTS_V2", layers=0)
 
 
 def test_an_onnx_file_gives_the_models_outputs_and_carries_the_preprocessing(trained, tmp_path):

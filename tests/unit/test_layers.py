@@ -20,7 +20,8 @@ MAY_IMPORT = {
     | ANYONE,
     "commands.export": {"api", "run", "config"} | ANYONE,
     # from Python, what two commands do from a shell
-    "api": {"commands", "models", "run", "search", "space", "data", "config"} | ANYONE,
+    "api": {"commands", "timm_models", "models", "run", "search", "space", "data", "config"} | ANYONE,
+    "timm_models": {"models", "space", "data"} | ANYONE,
     "campaigns": {"models", "space", "data", "config", "reporting", "run", "pictures"} | ANYONE,  # of run its reader
     "memory": {"training", "search", "models", "space", "data", "config"} | ANYONE,
     "training": {"run", "search", "models", "space", "data", "config"} | ANYONE,

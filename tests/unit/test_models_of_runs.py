@@ -25,7 +25,7 @@ def write_run(folder: Path, entry: str, result: dict | None, *flags: str) -> Pat
     line = {"epoch": 0, "when": "epoch_end", "genotype": genotype.to_dict()}
     (folder / "genotypes.jsonl").write_text(json.dumps(line) + "\n")
     if result is not None:
-        model = Classifier("imagenet", genotype, num_classes=6, init_channels=4, layers=3, drop_path_prob=0.0)
+        model = Classifier("imagenet", genotype, num_classes=6, init_channels=4, layers=3)
         torch.save(model.state_dict(), folder / "weights.pt")
         facts = {"entry": entry, "status": "finished", "epochs": 1, "final": {"valid/accuracy": 40.0}}
         (folder / "result.json").write_text(json.dumps(facts | result))
