@@ -1,4 +1,4 @@
-"""Write a trained network for use elsewhere: python -m darts_hpc.export RUN --format onnx|torch_export."""
+"""Write a trained network for use elsewhere: python -m darts_hpc.export RUN --format onnx|torch_export|safetensors."""
 
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.export import ExportConfig

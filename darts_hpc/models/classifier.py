@@ -1,6 +1,7 @@
 """A derived network as a plain classifier, as timm's users expect it: images in, logits out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +81,7 @@ class Classifier(DerivedNetwork):
             self.reset_classifier(num_classes, global_pool)
         kept = [layer - 1 for layer in self.cells.reductions] + [layers - 1]  # the last cell of each resolution
         whole = 8 if STEMS[stem].reduces else 1
-        self.feature_info = [
+        self.feature_info: list[dict[str, Any]] = [
             {"num_chs": self.cells.channels[cell], "reduction": whole * 2**level, "module": f"cells.{cell}"}
             for level, cell in enumerate(kept)
         ]

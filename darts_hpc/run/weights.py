@@ -12,7 +12,8 @@ from darts_hpc.run.checkpoint import CheckpointStore
 
 
 def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]:
-    """Return the state dict in a training run's newest valid checkpoint, in weights.pt or in an original .pt file.
+    """Return the state dict in a training run's newest valid checkpoint, in weights.pt, in an original .pt file, or in
+    a .safetensors file.
 
     `flag` is what named the path. Raises ValueError, one line, for anything else.
     """
@@ -30,6 +31,8 @@ def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]
         file = io.BytesIO(path.read_bytes())  # apart: in a file cut short, torch's seeks are an OSError too
     except OSError as error:
         raise ValueError(f"{flag} {path} can't be read ({error.strerror})") from None
+    if path.suffix == ".safetensors":
+        return _read_safetensors(file, f"{flag} {path}")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):  # whose words advise to load without a check
@@ -41,3 +44,14 @@ def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{flag} {path} holds no state dict; give the file that torch.save wrote of one")
     return content
+
+
+def _read_safetensors(file: io.BytesIO, what: str) -> Mapping[str, Tensor]:
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise ValueError(f"{what} needs safetensors: pip install 'darts_hpc[export]'") from None
+    try:
+        return safetensors.torch.load(file.getvalue())
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{what} is damaged ({error}); give the file that export wrote") from None

@@ -11,6 +11,7 @@ import torch
 from run_entries import entry
 
 import darts_hpc
+from darts_hpc.space.genotypes import parse_genotype
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"init_channels": 4, "layers": 3}
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> darts_hpc.FinishedRun:
     folder = tmp_path_factory.mktemp("api")
-    flags = {"config": "configs/train/tiny.yaml", "arch": "DARTS_V1", "auxiliary": True, "epochs": 1, "device": "cpu"}
+    flags = {"config": "configs/train/tiny.yaml", "arch": "DARTS_V2", "auxiliary": True, "epochs": 1, "device": "cpu"}
     return darts_hpc.train_cell(save=f"{folder}/run/", **flags)
 
 
@@ -71,30 +72,91 @@ def test_no_classes_give_the_pooled_features_also_of_trained_weights(trained):
         darts_hpc.create_model("DARTS_V2", layers=0)
 
 
-def test_an_onnx_file_gives_the_models_outputs_and_carries_the_preprocessing(trained, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
+SHAPES = [(3, 3, 8, 8), (1, 3, 8, 8), (2, 3, 11, 5), (2, 3, 16, 33)]
+
+
+def expected_logits(trained: darts_hpc.FinishedRun, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.randn(*shape, generator=torch.Generator().manual_seed(7))
+    with torch.no_grad():
+        return images, darts_hpc.create_model(trained.folder, weights=True)(images)
+
+
+def check_metadata(metadata: dict[str, str], trained: darts_hpc.FinishedRun):
+    """A file says what to do to an image, of what cell it is, and how it was trained."""
+    facts = json.loads(metadata["preprocessing"])
+    assert facts["image_size"] == 8 and len(facts["classes"]) == 10 and len(facts["mean"]) == len(facts["std"]) == 3
+    assert parse_genotype(json.loads(metadata["genotype"])) == trained.genotype
+    assert metadata["config"] == (trained.folder / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("opset", [None, 18])
+def test_an_onnx_file_gives_the_models_outputs_for_images_of_any_size(trained, tmp_path, opset):
+    onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     path = tmp_path / "model.onnx"
-    done = entry("export", trained.folder, "--output", path)
+    done = entry("export", trained.folder, "--output", path, *([] if opset is None else ["--opset", opset]))
     assert done.returncode == 0, done.stderr
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(7))
-    with torch.no_grad():
-        expected = darts_hpc.create_model(trained.folder, weights=True)(images).numpy()
-    np.testing.assert_allclose(session.run(None, {"images": images.numpy()})[0], expected, rtol=1e-4, atol=1e-4)
-    facts = json.loads(session.get_modelmeta().custom_metadata_map["preprocessing"])
-    assert facts["image_size"] == 8 and len(facts["classes"]) == 10 and len(facts["mean"]) == len(facts["std"]) == 3
+    for shape in SHAPES:
+        images, logits = expected_logits(trained, shape)
+        ours = session.run(None, {"images": images.numpy()})[0]
+        np.testing.assert_allclose(ours, logits.numpy(), rtol=1e-4, atol=1e-4)
+    check_metadata(session.get_modelmeta().custom_metadata_map, trained)
+    assert opset in (None, onnx.load(path).opset_import[0].version)
 
 
-def test_a_torch_export_gives_the_models_outputs_and_carries_the_preprocessing(trained, tmp_path):
+def test_an_onnx_file_has_the_cells_dilated_convolutions_and_no_transposes(trained, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    done = entry("export", trained.folder, "--output", tmp_path / "model.onnx")
+    assert done.returncode == 0, done.stderr
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    dilations = [tuple(a.ints) for node in nodes for a in node.attribute if a.name == "dilations"]
+    used = [operation for cell in (trained.genotype.normal, trained.genotype.reduce) for operation, _ in cell]
+    assert dilations.count((2, 2)) >= sum("dil_conv" in operation for operation in used) > 0
+    assert not [node for node in nodes if node.op_type == "Transpose"]
+
+
+def test_a_torch_export_gives_the_models_outputs_for_images_of_any_size(trained, tmp_path):
     path = tmp_path / "model.pt2"
     done = entry("export", trained.folder, "--format", "torch_export", "--output", path)
     assert done.returncode == 0, done.stderr
-    extra = {"preprocessing.json": ""}
+    extra = {"preprocessing.json": "", "genotype.json": "", "config.yaml": ""}
     loaded = torch.export.load(path, extra_files=extra).module()
-    images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+    for shape in SHAPES:
+        images, logits = expected_logits(trained, shape)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(images), logits)
+    check_metadata({name.partition(".")[0]: text for name, text in extra.items()}, trained)
+
+
+def test_a_safetensors_file_gives_the_model_again(trained, tmp_path):
+    safetensors = pytest.importorskip("safetensors")
+    path = tmp_path / "model.safetensors"
+    done = entry("export", trained.folder, "--format", "safetensors", "--output", path)
+    assert done.returncode == 0, done.stderr
+    with safetensors.safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    check_metadata(metadata, trained)
+    cell = parse_genotype(json.loads(metadata["genotype"]))
+    model = darts_hpc.create_model(cell, weights=path, init_channels=4, layers=3)
+    images, logits = expected_logits(trained, SHAPES[0])
     with torch.no_grad():
-        torch.testing.assert_close(loaded(images), darts_hpc.create_model(trained.folder, weights=True)(images))
-    assert json.loads(extra["preprocessing.json"])["dataset"] == "digits"
+        assert torch.equal(model(images), logits)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        darts_hpc.create_model(cell, weights=path, init_channels=4, layers=3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--opset", "3"], "--opset 3: expected one from 18 to"),
+        (["--opset", "20", "--format", "safetensors"], "--opset 20 with --format safetensors: expected --format onnx"),
+        (["--format", "tflite"], "--format"),
+    ],
+)
+def test_an_export_that_can_not_be_made_is_refused(flags, said, tmp_path):
+    done = entry("export", tmp_path, *flags)
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_exporting_what_is_no_finished_training_is_refused(tmp_path):

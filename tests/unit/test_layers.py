@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "commands": {"campaigns", "memory", "training", "run", "search", "models", "space", "data", "config"}
     | {"reporting", "pictures"}
     | ANYONE,
-    "commands.export": {"api", "run", "config"} | ANYONE,
+    "commands.export": {"api", "models", "run", "space", "config"} | ANYONE,
     # from Python, what two commands do from a shell
     "api": {"commands", "timm_models", "models", "run", "search", "space", "data", "config"} | ANYONE,
     "timm_models": {"models", "space", "data"} | ANYONE,
