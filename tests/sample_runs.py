@@ -6,15 +6,21 @@ import random
 from pathlib import Path
 
 from darts_hpc.space.genotypes import GENOTYPES, Genotype
+from darts_hpc.space.spaces import SPACES, SearchSpace
 
 VERSIONS = {"python": "3.11.9", "torch": "2.15.0", "gpus": ["NVIDIA H200"], "commit": "0123abc", "changed_files": ""}
 COMMON = {"data": "../data", "dataset": "digits", "image_size": "16", "layers": "5", "init_channels": "8"}
 
 
-def write_search_run(folder: Path, seed: int = 2, epochs: int = 6, finished: bool = True) -> Path:
+def write_search_run(
+    folder: Path, seed: int = 2, epochs: int = 6, finished: bool = True, space: SearchSpace = SPACES["darts"]
+) -> Path:
     """Write the files a search leaves behind, with numbers like those of a real one."""
     draw = random.Random(seed)
-    taste = {cell: [[draw.gauss(0, 0.8) for _ in range(8)] for _ in range(14)] for cell in ("normal", "reduce")}
+    num_operations = len(space.normal[0])
+    taste = {
+        cell: [[draw.gauss(0, 0.8) for _ in range(num_operations)] for _ in range(14)] for cell in ("normal", "reduce")
+    }
     records = []
     for epoch in range(epochs):
         record = _accuracies(draw, epoch, epochs, "valid", 97.0)
@@ -25,7 +31,9 @@ def write_search_run(folder: Path, seed: int = 2, epochs: int = 6, finished: boo
         records.append(record | {"skip_connects": epoch // 2})
     config = {**COMMON, "unrolled": "false", "epochs": epochs, "seed": seed, "save": folder.name}
     result = {"multiply_adds": 3_456_789, "parameters": 28_210, "parameters_with_auxiliary": 28_210}
-    return _write(folder, "train_search", config, records, GENOTYPES["DARTS_V1"], result if finished else None)
+    _write(folder, "train_search", config, records, GENOTYPES["DARTS_V1"], result if finished else None)
+    (folder / "space.json").write_text(json.dumps(space.to_dict()))
+    return folder
 
 
 def write_train_run(

@@ -4,12 +4,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_hpc.campaigns.page import to_html
+from darts_hpc.campaigns.page import CampaignView, to_html
 from darts_hpc.campaigns.plan import PRESETS, RANDOM, STAGES, Job, families
 from darts_hpc.campaigns.ranking import best_cells, selection_accuracies
 from darts_hpc.campaigns.state import JobState, last_lines
-from darts_hpc.campaigns.tables import Campaign, Ranked, Row, to_json, to_markdown, to_terminal
+from darts_hpc.campaigns.tables import Campaign, Ranked, Row, to_csv, to_json, to_latex, to_markdown, to_terminal
 from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.reporting.files import write_report as write_files
 from darts_hpc.run.reader import RecordedRun, read_run
 
 TITLES = {"first_order": "first order", "unrolled": "second order", RANDOM: "random search"}
@@ -40,13 +41,18 @@ def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState])
 
 
 def write_report(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) -> str:
-    """Write report.html, report.md and report.json; return the table and where they are, for the terminal."""
+    """Write the report in every form; return the table and where they are, for the terminal."""
     campaign = read_campaign(cfg, folder, states)
     output = folder / "report"
-    output.mkdir(exist_ok=True)
-    (output / "report.html").write_text(to_html(campaign), encoding="utf-8")
-    (output / "report.md").write_text(to_markdown(campaign), encoding="utf-8")
-    (output / "report.json").write_text(to_json(campaign), encoding="utf-8")
+    view = CampaignView.of(campaign)
+    forms = {
+        "html": to_html(campaign, view),
+        "md": to_markdown(campaign),
+        "json": to_json(campaign),
+        "tex": to_latex(campaign),
+        "csv": to_csv(campaign),
+    }
+    write_files(output, forms, view.figures())
     lines = [to_terminal(campaign)]
     if campaign.correlation is not None:
         lines.append(f"ranking against final accuracy: {campaign.correlation}")

@@ -1,4 +1,4 @@
-"""A campaign's numbers: the table with mean ± std and n, the ranking, the costs; as text, Markdown and JSON."""
+"""A campaign's numbers: the table with mean ± std and n, the ranking, the costs; in every form but HTML."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,8 @@ from typing import Any
 
 from darts_hpc import strict_json
 from darts_hpc.reporting.groups import Statistic
-from darts_hpc.reporting.summary import COSTS, markdown_table, show
+from darts_hpc.reporting.summary import COSTS, show
+from darts_hpc.reporting.table_formats import aligned, comma_separated, latex, markdown
 from darts_hpc.run.reader import RecordedRun
 
 PROTOCOL = (
@@ -149,21 +150,38 @@ def device_hours(campaign: Campaign) -> str:
 
 
 def to_terminal(campaign: Campaign) -> str:
-    """Return the table as aligned text."""
+    """Return the table as text in the 80 columns of a terminal."""
     header, rows = result_table(campaign)
-    columns = [0, 1, 2, 3, 4]
-    lines = [[line[column] for column in columns] for line in [header, *rows]]
-    widths = [max(len(line[column]) for line in lines) for column in columns]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return aligned(header[:5], [row[:5] for row in rows])
+
+
+def to_latex(campaign: Campaign) -> str:
+    """Return the table and the ranking for a paper."""
+    tables = [
+        latex(*result_table(campaign), f"{campaign.name}: mean ± sample standard deviation over n trainings."),
+        latex(*ranking_table(campaign), f"{campaign.name}: the ranking on held-out images."),
+    ]
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
+
+
+def to_csv(campaign: Campaign) -> str:
+    """Return one line per finished training of the table, with its numbers as they are."""
+    trainings = [(row, run) for row in campaign.rows for run in row.finished]
+    names = list(dict.fromkeys(name for _, run in trainings for name in run.numbers))
+    rows = [
+        [row.title, run.name, run.config.get("seed"), *(run.numbers.get(name) for name in names)]
+        for row, run in trainings
+    ]
+    return comma_separated(["row", "run", "seed", *names], rows)
 
 
 def to_markdown(campaign: Campaign) -> str:
     """Return the whole report as Markdown, without its pictures."""
-    parts = [f"# {campaign.name}", open_words(campaign), markdown_table(*result_table(campaign)), PROTOCOL]
-    parts += ["## Ranking", markdown_table(*ranking_table(campaign))]
+    parts = [f"# {campaign.name}", open_words(campaign), markdown(*result_table(campaign)), PROTOCOL]
+    parts += ["## Ranking", markdown(*ranking_table(campaign))]
     if campaign.correlation is not None:
         parts.append(f"Ranking against final accuracy: {campaign.correlation}.")
-    parts += ["## Costs", markdown_table(*cost_table(campaign)), "## Cells"]
+    parts += ["## Costs", markdown(*cost_table(campaign)), "## Cells"]
     cells = {row.cell: str(run.genotype) for row in campaign.rows for run in row.runs if run.genotype and row.cell}
     parts += [f"{name}:\n\n    {cell}" for name, cell in cells.items()]
     parts.append("## To repeat a row")

@@ -1,12 +1,14 @@
-"""Compare runs: one HTML page, Markdown and JSON, and the table on the terminal."""
+"""Compare runs: one HTML page, its tables as Markdown, LaTeX, CSV and JSON, its figures, and a table to print."""
 
 import shlex
 from pathlib import Path
 
 from darts_hpc.config.report import ReportConfig
+from darts_hpc.reporting.files import write_report
 from darts_hpc.reporting.groups import group_runs
-from darts_hpc.reporting.page import to_html
-from darts_hpc.reporting.summary import BEFORE_FIRST_EPOCH, group_table, to_json, to_markdown, to_text
+from darts_hpc.reporting.page import GroupView, report_figures, to_html
+from darts_hpc.reporting.summary import BEFORE_FIRST_EPOCH, group_table, to_csv, to_json, to_latex, to_markdown
+from darts_hpc.reporting.table_formats import blocks
 from darts_hpc.run.reader import read_run
 
 
@@ -14,22 +16,27 @@ def main(cfg: ReportConfig) -> None:
     """Read the runs, write the report, and say what came out and where to look."""
     runs = [read_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in cfg.runs)]
     groups = group_runs(runs)
-    pages = {"report.html": to_html(groups), "report.md": to_markdown(groups), "report.json": to_json(groups)}
+    views = [GroupView.of(group) for group in groups]
+    forms = {
+        "html": to_html(views),
+        "md": to_markdown(groups),
+        "json": to_json(groups),
+        "tex": to_latex(groups),
+        "csv": to_csv(groups),
+    }
     try:
-        cfg.output.mkdir(parents=True, exist_ok=True)
-        for name, text in pages.items():
-            (cfg.output / name).write_text(text, encoding="utf-8")
+        write_report(cfg.output, forms, report_figures(views))
     except OSError as error:
         raise ValueError(f"--output {cfg.output}: the report can't be written there: {error.strerror}") from None
 
-    print(to_text(*group_table(groups)))
+    print(blocks(*group_table(groups)))
     for run in runs:
         print(f"\n{run.name} ({run.status})")
         if run.accuracy is not None:
             print(f"  {'final' if run.finished else 'so far'} {run.accuracy_name}: {run.accuracy:.2f} %")
         if run.genotype is not None:
             print(f"  {run.genotype}{BEFORE_FIRST_EPOCH if run.is_before_first_epoch else ''}")
-    print(f"\nreport: {(cfg.output / 'report.html').resolve()}")
+    print(f"\nreport: {(cfg.output / 'report.html').resolve()} (for papers: report.tex, report.csv, figures/)")
     print(f"curves: tensorboard --logdir {shlex.quote(str(common_folder(runs[0].folder)))}")
 
 

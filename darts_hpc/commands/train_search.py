@@ -94,7 +94,7 @@ def main(
         if relaxation is not None:
             own["relaxation"] = relaxation.__qualname__
         agreed = fingerprint(cfg, data.fingerprint(), precision=precision, **own)
-        with Run.open("train_search", cfg.run, config_yaml, agreed, world, space.column_labels) as run:
+        with Run.open("train_search", cfg.run, config_yaml, agreed, world, space.to_dict()) as run:
             log.info("%s", why)
             step = build_search_step(
                 supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime,

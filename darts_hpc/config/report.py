@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig:
-    """Compare runs: one table, learning curves and cells, as HTML, Markdown and JSON."""
+    """Compare runs: one table, learning curves and cells, as a page and as files for papers."""
 
     runs: tuple[Path, ...]
     """Run folders to compare, as in runs/*."""

@@ -1,6 +1,7 @@
 """Names of alpha's rows and columns, which are a cell's edges and their candidate operations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from darts_hpc.pictures.cells import state_name
 from darts_hpc.space.genotypes import Genotype
@@ -16,10 +17,16 @@ def edge_names(num_edges: int) -> list[str]:
     return names[:num_edges]
 
 
-def operation_names(primitives: Sequence[str], num_operations: int) -> list[str]:
-    """Name alpha's columns by the search's primitives, or by number where those are of another search."""
-    fits = len(primitives) == num_operations
-    return list(primitives) if fits else [f"operation {i}" for i in range(num_operations)]
+def edge_operations(space: Mapping[str, Any], cell: str, num_edges: int, num_operations: int) -> list[list[str]]:
+    """Name the operations of each edge of a cell, in the order of alpha's columns.
+
+    space: what space.json holds, "primitives" of every edge or a list per edge of "normal" and "reduce". By number
+    where it is of another search.
+    """
+    lists = space.get(cell) or [space.get("primitives", ())] * num_edges
+    if len(lists) == num_edges and all(len(names) == num_operations for names in lists):
+        return [list(names) for names in lists]
+    return [[f"operation {column}" for column in range(num_operations)]] * num_edges
 
 
 def kept_edges(genotype: Genotype, cell: str) -> dict[str, str]:

@@ -6,10 +6,13 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import graphviz
 import numpy as np
 
+from darts_hpc.pictures.theme import COLORS, for_page, operation_color
+from darts_hpc.pictures.typeset import plain
 from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
@@ -21,22 +24,8 @@ INSTALL_HINT = (
     "apt install graphviz, brew install graphviz, conda install graphviz"
 )
 
-COLORS = {
-    "cell-ink": "#1e293b",
-    "cell-line": "#8b98aa",
-    "cell-input": "#d3f0dc",
-    "cell-input-line": "#3f9560",
-    "cell-node": "#dbe8fe",
-    "cell-node-line": "#4a7fe0",
-    "cell-output": "#fdeebd",
-    "cell-output-line": "#c0931a",
-    "op-sep": "#1d5fd6",
-    "op-dil": "#7c3aed",
-    "op-conv": "#0b7a70",
-    "op-pool": "#c2540a",
-    "op-skip": "#5b6675",
-}
-"""Every color by its name. In a page each is a CSS variable of that name, which a dark theme may set anew."""
+INDEX_POINTS, INDEX_DROP = 11, 4
+"""Size of an index, and how far below the line it stands."""
 
 
 def draw_genotype(genotype: Genotype, stem: Path, formats: Sequence[str] = ("svg", "pdf", "png")) -> list[Path]:
@@ -74,27 +63,23 @@ def cell_image(genotype: Genotype) -> np.ndarray | None:
     return np.array(Image.open(io.BytesIO(picture)).convert("RGB"))
 
 
-def cell_svg(genotype: Genotype, cell: str) -> str:
-    """Return one cell ("normal" or "reduce") as SVG for a page of either theme; "" without the `dot` program."""
-    graph = _graph(background="transparent")
-    _add_cell(graph, genotype, cell)
-    picture = _render(graph, "svg")
-    if picture is None:
-        return ""
-    svg = picture.decode()
-    svg = svg[svg.index("<svg") :]
-    for name, color in COLORS.items():
-        svg = svg.replace(f'"{color}"', f'"var(--{name}, {color})"')
-    svg = re.sub(r' id="[^"]*"', "", svg)  # several cells in one page would share them
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{CELLS[cell]}" ', 1)
+def cell_svgs(genotype: Genotype, cell: str) -> tuple[str, str]:
+    """Return one cell ("normal" or "reduce") as SVG for a page: for a wide screen, and for a phone.
+
+    Both are the same where the cell is narrowest from left to right. Both are "" without the `dot` program.
+    """
+    drawn = [_svg_for_page(genotype, cell, direction) for direction in ("LR", "TB")]
+    wide, narrow = drawn
+    return (wide, narrow) if narrow and _width(narrow) < _width(wide) else (wide, wide)
 
 
 def describe_cell(genotype: Genotype, cell: str) -> list[str]:
-    """Return one line a node, such as `0 = sep_conv_3x3(c_{k-2}) + skip_connect(c_{k-1})`, and one for the output."""
+    """Return one line per node, such as `0 = sep_conv_3x3(cₖ₋₂) + skip_connect(cₖ₋₁)`, and one for the output."""
     edges = getattr(genotype, cell)
     terms = [f"{operation}({state_name(state)})" for operation, state in edges]
     lines = [f"{node} = {terms[2 * node]} + {terms[2 * node + 1]}" for node in range(len(edges) // 2)]
-    return [*lines, f"c_{{k}} = concat({', '.join(state_name(s) for s in getattr(genotype, f'{cell}_concat'))})"]
+    lines.append(f"c_{{k}} = concat({', '.join(state_name(s) for s in getattr(genotype, f'{cell}_concat'))})")
+    return [plain(line) for line in lines]
 
 
 def state_name(state: int) -> str:
@@ -102,18 +87,29 @@ def state_name(state: int) -> str:
     return ("c_{k-2}", "c_{k-1}")[state] if state < 2 else str(state - 2)
 
 
-def operation_color(operation: str) -> str:
-    """Name the color of an operation's family, a key of COLORS."""
-    if operation.endswith("pool_3x3"):
-        return "op-pool"
-    family = operation.split("_")[0]
-    return {"sep": "op-sep", "dil": "op-dil", "conv": "op-conv"}.get(family, "op-skip")
+def _svg_for_page(genotype: Genotype, cell: str, direction: str) -> str:
+    graph = _graph("transparent", direction)
+    _add_cell(graph, genotype, cell, direction=direction)
+    picture = _render(graph, "svg")
+    if picture is None:
+        return ""
+    svg = re.sub(r"<title>(.*?)</title>", _hint, picture.decode().replace("&#45;", "-"))
+    return for_page(svg, CELLS[cell])
 
 
-def _graph(background: str) -> graphviz.Digraph:
+def _hint(title: re.Match) -> str:
+    """Write what the pointer shows: a node's or an edge's name, and not that of the graph, which is %3."""
+    return "" if title[1].startswith("%") else f"<title>{plain(title[1]).replace('-&gt;', '→')}</title>"
+
+
+def _width(svg: str) -> float:
+    return float(svg.partition('viewBox="')[2].split()[2])
+
+
+def _graph(background: str, direction: str = "LR") -> graphviz.Digraph:
     return graphviz.Digraph(
         graph_attr={
-            "rankdir": "LR",
+            "rankdir": direction,
             "bgcolor": background,
             "pad": "0.15",
             "nodesep": "0.28",
@@ -136,12 +132,12 @@ def _graph(background: str) -> graphviz.Digraph:
     )
 
 
-def _add_cell(graph: graphviz.Digraph, genotype: Genotype, cell: str, prefix: str = "") -> None:
+def _add_cell(graph: graphviz.Digraph, genotype: Genotype, cell: str, prefix: str = "", direction: str = "LR") -> None:
     edges = getattr(genotype, cell)
     names = [prefix + state_name(state) for state in range(2 + len(edges) // 2)]
     output = prefix + "c_{k}"
-    for name, label in ((names[0], "<c<SUB>k-2</SUB>>"), (names[1], "<c<SUB>k-1</SUB>>")):
-        graph.node(name, label, fillcolor=COLORS["cell-input"], color=COLORS["cell-input-line"])
+    for name, index in zip(names, ("k-2", "k-1"), strict=False):
+        graph.node(name, _indexed(index), fillcolor=COLORS["cell-input"], color=COLORS["cell-input-line"])
     for node, name in enumerate(names[2:]):
         graph.node(
             name,
@@ -152,14 +148,27 @@ def _add_cell(graph: graphviz.Digraph, genotype: Genotype, cell: str, prefix: st
             width="0.5",
             margin="0.02",
         )
-    graph.node(output, "<c<SUB>k</SUB>>", fillcolor=COLORS["cell-output"], color=COLORS["cell-output-line"])
+    graph.node(output, _indexed("k"), fillcolor=COLORS["cell-output"], color=COLORS["cell-output-line"])
     for position, (operation, state) in enumerate(edges):
         color = COLORS[operation_color(operation)]
         style = "dashed" if operation == "skip_connect" else "solid"
         target = names[2 + position // 2]
-        graph.edge(names[state], target, label=f" {operation} ", color=color, fontcolor=color, style=style)
+        label = _beside(operation, direction)
+        graph.edge(names[state], target, label=label, color=color, fontcolor=color, style=style)
     for state in getattr(genotype, f"{cell}_concat"):
         graph.edge(names[state], output, color=COLORS["cell-line"], penwidth="1.1")
+
+
+def _indexed(index: str) -> str:
+    return f'<c<SUB><FONT POINT-SIZE="{INDEX_POINTS}">{index}</FONT></SUB>>'
+
+
+def _beside(operation: str, direction: str) -> str:
+    """Label an edge with room between the words and the line, on which dot may otherwise put them."""
+    if direction == "TB":
+        return f" {operation} "
+    gap = '<TR><TD HEIGHT="9" WIDTH="1" FIXEDSIZE="TRUE"></TD></TR>'
+    return f'<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="0"><TR><TD> {escape(operation)} </TD></TR>{gap}</TABLE>>'
 
 
 def _render(graph: graphviz.Digraph, kind: str) -> bytes | None:
@@ -168,7 +177,10 @@ def _render(graph: graphviz.Digraph, kind: str) -> bytes | None:
         graph = graph.copy()
         graph.attr(dpi="120")
     try:
-        return graph.pipe(format=kind)
+        picture = graph.pipe(format=kind)
+        if kind == "svg":  # half of the renderers don't know this attribute
+            picture = picture.replace(b'baseline-shift="sub"', b'dy="%d"' % INDEX_DROP)
+        return picture
     except graphviz.ExecutableNotFound:
         _hint_once()
         return None

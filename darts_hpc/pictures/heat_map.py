@@ -1,95 +1,71 @@
-"""A cell's softmaxed alphas as a table, the fuller a field the larger its weight: as SVG for a page, or as pixels."""
+"""A cell's softmaxed alphas as a table, the fuller a field the larger its weight."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
+from darts_hpc.pictures.figures import POINTS, new_figure
+from darts_hpc.pictures.theme import COLORS
+from darts_hpc.pictures.typeset import mathtext
 
-LEFT, TOP, WIDTH, HEIGHT = 74, 84, 40, 21
-"""Of the table: margins for the edges' and the operations' names, and one field."""
-RIGHT, BOTTOM, GAP, RADIUS = 46, 4, 2, 3
-FULL = 0.7
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FULL = 0.6
 """Share from which a field is so full that its number is written in white."""
-ACCENT = (29, 95, 214)
-"""Color of a full field in pixels; in a page it is the theme's."""
-SCALE = 2
-"""Pixels per unit of the layout."""
-
-
-class Field(NamedTuple):
-    """One weight: where it stands, how full it is (0 to 1), and its number."""
-
-    x: int
-    y: int
-    share: float
-    text: str
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Weights (edges, operations) with their names. `high` is the weight of a full field."""
+    """Weights (edges, operations) with their names, those of the operations per edge. `high` fills a field."""
 
     title: str
     weights: Sequence[Sequence[float]]
     edges: Sequence[str]
-    operations: Sequence[str]
+    operations: Sequence[Sequence[str]]
     high: float
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the whole picture."""
-        return LEFT + WIDTH * len(self.operations) + RIGHT, TOP + HEIGHT * len(self.edges) + BOTTOM
+    def columns(self) -> Sequence[str] | None:
+        """Names of the columns; None where each edge has operations of its own."""
+        return self.operations[0] if len({tuple(names) for names in self.operations}) == 1 else None
 
-    def fields(self) -> Iterator[Field]:
-        """Yield every weight, row by row; one that is not finite is empty."""
-        for row, weights in enumerate(self.weights):
-            for column, weight in enumerate(weights):
-                share = min(1.0, max(0.0, weight / self.high)) if math.isfinite(weight) else 0.0
-                yield Field(LEFT + WIDTH * column, TOP + HEIGHT * row, share, f"{weight:.2f}")
+    def share(self, weight: float) -> float:
+        """Return how full a field is, 0 to 1; one that is not finite is empty."""
+        return min(1.0, max(0.0, weight / self.high)) if math.isfinite(weight) else 0.0
 
-
-def to_svg(table: HeatMap) -> str:
-    """Draw it as SVG, in the colors of page.css."""
-    width, height = table.size
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(table.title)}">']
-    for column, name in enumerate(table.operations):
-        x = LEFT + WIDTH * (column + 0.4)
-        parts.append(f'<text transform="translate({x:.0f} {TOP - 8}) rotate(-42)">{escape(name)}</text>')
-    for row, name in enumerate(table.edges):
-        parts.append(f'<text x="{LEFT - 8}" y="{TOP + HEIGHT * row + 14}" text-anchor="end">{escape(name)}</text>')
-    for x, y, share, text in table.fields():
-        box = f'x="{x}" y="{y}" width="{WIDTH - GAP}" height="{HEIGHT - GAP}" rx="{RADIUS}"'
-        parts.append(f'<rect class="heat" {box} fill-opacity="{share:.2f}"/>')
-        place = f'class="{"on" if share > FULL else "off"}" x="{x + WIDTH / 2 - 1:.0f}" y="{y + 14}"'
-        parts.append(f'<text {place} text-anchor="middle">{text}</text>')
-    return "".join(parts) + "</svg>"
+    def text(self, row: int, column: int) -> str:
+        """Return what stands in a field: its number, and its operation where the columns have no names."""
+        number = f"{self.weights[row][column]:.2f}"
+        return number if self.columns else f"{self.operations[row][column]} {number}"
 
 
-def to_pixels(table: HeatMap) -> np.ndarray:
-    """Draw it as a picture, uint8 (H, W, 3), on white."""
-    from PIL import Image, ImageDraw, ImageFont
+def draw(table: HeatMap) -> "Figure":
+    """Draw it as a figure, for files and TensorBoard."""
+    from matplotlib.patches import Rectangle
 
-    width, height = table.size
-    image = Image.new("RGB", (SCALE * width, SCALE * height), "white")
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(11 * SCALE)
-    draw.text((8, 8), table.title, fill="black", font=font)
-    for column, name in enumerate(table.operations):
-        label = Image.new("L", (SCALE * 110, SCALE * 14))
-        ImageDraw.Draw(label).text((0, 0), name, fill=255, font=font)
-        turned = label.rotate(42, expand=True)
-        x = SCALE * (LEFT + WIDTH * (column + 0.4))
-        image.paste("black", (round(x), SCALE * TOP - turned.height), turned)
-    for row, name in enumerate(table.edges):
-        place = SCALE * (LEFT - 8), SCALE * (TOP + HEIGHT * (row + 0.5))
-        ascii_name = name.translate({ord("{"): None, ord("}"): None}).replace("→", " to ")  # what the font has
-        draw.text(place, ascii_name, fill="black", font=font, anchor="rm")
-    for x, y, share, text in table.fields():
-        color = tuple(round(255 + share * (channel - 255)) for channel in ACCENT)
-        corners = [SCALE * value for value in (x, y, x + WIDTH - GAP, y + HEIGHT - GAP)]
-        draw.rounded_rectangle(corners, SCALE * RADIUS, fill=color)
-        middle = SCALE * (x + (WIDTH - GAP) / 2), SCALE * (y + (HEIGHT - GAP) / 2)
-        draw.text(middle, text, fill="white" if share > FULL else "black", font=font, anchor="mm")
-    return np.asarray(image).copy()
+    columns = len(table.weights[0])
+    cell_width, cell_height, left, top = 0.46 if table.columns else 1.3, 0.24, 0.85, 1.15 if table.columns else 0.4
+    width, height = left + cell_width * columns + 0.5, top + cell_height * len(table.edges) + 0.08
+    figure = new_figure(max(width, 3.4), height)
+    width = float(figure.get_size_inches()[0])
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    axes.text(0.08, 0.2, table.title, fontsize=POINTS + 2, fontweight="bold", color=COLORS["ink"])
+    for column, name in enumerate(table.columns or ()):
+        x = left + cell_width * (column + 0.4)
+        axes.text(x, top - 0.06, name, fontsize=POINTS, rotation=42, rotation_mode="anchor", color=COLORS["ink"])
+    for row, (name, weights) in enumerate(zip(table.edges, table.weights, strict=True)):
+        y = top + cell_height * row
+        style = {"fontsize": POINTS, "va": "center_baseline"}
+        axes.text(left - 0.08, y + cell_height / 2, mathtext(name), ha="right", color=COLORS["muted"], **style)
+        for column, weight in enumerate(weights):
+            x, share = left + cell_width * column, table.share(weight)
+            axes.add_patch(Rectangle((x, y), cell_width - 0.02, cell_height - 0.02, fc=COLORS["accent"], alpha=share))
+            color = "white" if share > FULL else COLORS["ink"]
+            axes.text(
+                x + cell_width / 2, y + cell_height / 2, table.text(row, column), ha="center", color=color, **style
+            )
+    return figure

@@ -1,213 +1,266 @@
-"""Charts as SVG inside a page. Colors are CSS variables of page.css, so that they suit the reader's theme."""
+"""Charts of a report, by matplotlib: one figure is part of the page, in the colors of its theme, and a file for papers.
 
+Points that are not finite can't be drawn; a chart's note counts them and says where they were.
+"""
+
+import functools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from darts_hpc.pictures.cells import operation_color
-from darts_hpc.pictures.heat_map import HeatMap, to_svg
+from darts_hpc.pictures.figures import POINTS, add_axes, add_legend, new_figure, to_pdf, to_svg
+from darts_hpc.pictures.heat_map import HeatMap
+from darts_hpc.pictures.theme import COLORS, DASHED, for_page, operation_color
+from darts_hpc.pictures.typeset import mathtext, plain
 
-WIDTH, HEIGHT = 380, 220
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34
-DASHES = {"none": "1 3", "avg_pool_3x3": "5 3", "sep_conv_5x5": "5 3", "dil_conv_5x5": "5 3"}
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 4.3, 2.7
+"""Inches."""
+MARGINS = (0.52, 0.42, 0.1, 0.34)
+"""Left, bottom, right and top."""
+ORDER = ("accent", "third", "second", "op-dil")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart. Curves of one label share a color and a line of the legend."""
+    """A line of a chart. Curves of one label share a color and an entry of the legend."""
 
     label: str
-    points: list[tuple[float, float]]
+    points: Sequence[tuple[float, float]]
     color: str = "accent"
-    """A CSS variable of page.css, without its dashes."""
+    """A name of pictures.theme.PALETTE."""
     hint: str = ""
     """What a reader sees when the pointer rests on it."""
 
 
-def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch") -> str:
-    """Draw curves over epochs with axes and a legend; points that are not finite are left out, and said to be.
+@dataclass(frozen=True)
+class Chart:
+    """A figure with its words. figure: None where nothing could be drawn. hints: id of a group -> what it shows."""
 
-    Nothing where there is no curve.
-    """
-    drawn = [(curve, [p for p in curve.points if math.isfinite(p[1])]) for curve in curves]
-    num_lost = sum(len(curve.points) - len(points) for curve, points in drawn)
-    everything = [point for _, points in drawn for point in points]
-    if not everything:
-        return f"<figure>{_caption(title, _legend(curves), num_lost)}</figure>" if num_lost else ""
-    xs, ys = zip(*everything, strict=True)
-    x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
-    ticks = _ticks(min(ys), max(ys), whole=all(isinstance(y, int) for y in ys))
-    y_low, y_high = ticks[0], ticks[-1]
+    title: str
+    figure: "Figure | None"
+    note: str = ""
+    hints: dict[str, str] = field(default_factory=dict)
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_low) / (x_high - x_low)
-        up = (y - y_low) / (y_high - y_low)
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+    @functools.cached_property
+    def svg(self) -> str:
+        """The figure as a file."""
+        return "" if self.figure is None else to_svg(self.figure)
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for tick in ticks:
-        y = place(x_low, tick)[1]
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for tick in _whole_ticks(x_low, x_high):
-        x = place(tick, y_low)[0]
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{tick}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
-    for curve, points in drawn:
-        placed = [place(*point) for point in points]
-        hint = f"<title>{escape(curve.hint or curve.label)}</title>"
-        parts.append(f'<g style="--line:var(--{curve.color})">{hint}{_polyline(placed)}</g>')
-    return f"<figure>{_caption(title, _legend(curves), num_lost)}{''.join(parts)}</svg></figure>"
+    @property
+    def pdf(self) -> bytes:
+        """The figure as a file for LaTeX."""
+        return b"" if self.figure is None else to_pdf(self.figure)
+
+    @property
+    def in_page(self) -> str:
+        """The figure as part of a page."""
+        return for_page(self.svg, plain(self.title), self.hints) if self.svg else ""
 
 
-def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: str = "%") -> str:
+def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch") -> Chart | None:
+    """Draw curves over epochs; None where there is no curve."""
+    if not curves:
+        return None
+    lost = [(curve, [x for x, y in curve.points if not math.isfinite(y)]) for curve in curves]
+    note = _note(sum(len(epochs) for _, epochs in lost), x_label, (x for _, epochs in lost for x in epochs))
+    if not any(math.isfinite(y) for curve in curves for _, y in curve.points):
+        return Chart(title, None, note)
+    figure = new_figure(WIDTH, HEIGHT)
+    axes = add_axes(figure, MARGINS, x_label)
+    _whole_numbers(axes.xaxis)
+    if all(isinstance(y, int) for curve in curves for _, y in curve.points):
+        _whole_numbers(axes.yaxis)
+    hints = {}
+    for number, curve in enumerate(curves):
+        known = [point for point in curve.points if math.isfinite(point[1])]
+        if not known:
+            continue
+        xs, ys = zip(*curve.points, strict=True)  # a gap where one is not finite
+        alone = [x for i, (x, y) in enumerate(curve.points) if math.isfinite(y) and _is_alone(ys, i)]
+        style = {"color": COLORS[curve.color], "solid_joinstyle": "round", "clip_on": False}
+        axes.plot(xs, ys, linewidth=1.6, gid=f"curve-{number}", **style)
+        if alone:
+            values = dict(curve.points)
+            axes.plot(alone, [values[x] for x in alone], "o", markersize=4, gid=f"dots-{number}", **style)
+        hints |= dict.fromkeys((f"curve-{number}", f"dots-{number}"), curve.hint or curve.label)
+    colors = {curve.label: {"color": COLORS[curve.color]} for curve in curves}
+    add_legend(figure, list(colors.items()), columns=len(colors))
+    return Chart(title, figure, note, hints)
+
+
+def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: str = "%") -> Chart | None:
     """Draw every value of each row as a point on a common scale, with the row's mean as a stroke."""
-    everything = [value for _, values in rows for value in values if math.isfinite(value)]
-    num_lost = sum(len(values) for _, values in rows) - len(everything)
-    if not everything:
-        return f'<figure class="wide points">{_caption(title, "", num_lost)}</figure>' if num_lost else ""
-    ticks = _ticks(min(everything), max(everything), whole=False)
-    low, high = ticks[0], ticks[-1]
-    width, step, left, right = 640, 34, 16, 16
-    height = step * len(rows) + 26
-
-    def across(value: float) -> float:
-        return left + (value - low) / (high - low) * (width - left - right)
-
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">']
-    for tick in ticks:
-        x = across(tick)
-        parts.append(f'<path class="grid" d="M{x:.1f} 0V{height - 20}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - 5}" text-anchor="middle">{tick:g}</text>')
-    for index, (label, values) in enumerate(rows):
-        y = step * index + 24
-        known = [value for value in values if math.isfinite(value)]
-        parts.append(f'<text class="off" x="{left}" y="{y - 10}">{escape(label)}</text>')
-        if known:
-            x = across(sum(known) / len(known))
-            parts.append(f'<path class="line" style="--line:var(--second)" d="M{x:.1f} {y - 7}V{y + 7}"/>')
-        for value in known:
-            hint = f"<title>{escape(label)}: {value:.2f} {unit}</title>"
-            parts.append(
-                f'<circle class="dot" style="--line:var(--accent)" fill-opacity=".65" cx="{across(value):.1f}" '
-                f'cy="{y}" r="4.5">{hint}</circle>'
-            )
-    keys = (
-        '<span class="key" style="--line:var(--accent)">one run</span>'
-        '<span class="key" style="--line:var(--second)">mean</span>'
-    )
-    return f'<figure class="wide points">{_caption(title, keys, num_lost)}{"".join(parts)}</svg></figure>'
-
-
-def scatter_chart(title: str, x_label: str, points: Sequence[tuple[float, float, str, str]]) -> str:
-    """Draw points (x, y, legend, hint); those of one legend share a color."""
-    num_points = len(points)
-    points = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
-    num_lost = num_points - len(points)
-    if not points:
-        return f"<figure>{_caption(title, '', num_lost)}</figure>" if num_lost else ""
-    x_ticks = _ticks(min(p[0] for p in points), max(p[0] for p in points), whole=False)
-    y_ticks = _ticks(min(p[1] for p in points), max(p[1] for p in points), whole=False)
-    colors = dict(zip(dict.fromkeys(p[2] for p in points), ("accent", "third", "second", "op-dil"), strict=False))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
-        up = (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
-
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for tick in y_ticks:
-        y = place(x_ticks[0], tick)[1]
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    for tick in x_ticks:
-        x = place(tick, y_ticks[0])[0]
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 15}" text-anchor="middle">{tick:g}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle:.0f}" y="{HEIGHT - 4}" text-anchor="middle">{escape(x_label)}</text>')
-    for x, y, legend, hint in points:
-        cx, cy = place(x, y)
-        style = f'style="--line:var(--{colors.get(legend, "accent")})" fill-opacity=".75"'
-        parts.append(
-            f'<circle class="dot" {style} cx="{cx:.1f}" cy="{cy:.1f}" r="5"><title>{escape(hint)}</title></circle>'
+    values = [value for _, row in rows for value in row]
+    if not values:
+        return None
+    note = _note(sum(not math.isfinite(value) for value in values))
+    if not any(map(math.isfinite, values)):
+        return Chart(title, None, note)
+    step = 0.38
+    figure = new_figure(5.6, step * len(rows) + 0.75)
+    axes = add_axes(figure, (0.15, 0.42, 0.15, 0.3), x_label=f"{unit}", grid="x")
+    axes.set(ylim=(len(rows) - 0.35, -0.75), yticks=[])
+    hints = {}
+    for y, (label, row) in enumerate(rows):
+        axes.text(
+            0, y - 0.42, mathtext(label), transform=axes.get_yaxis_transform(), fontsize=POINTS, color=COLORS["ink"]
         )
-    legend = _legend([Curve(name, [], color) for name, color in colors.items()])
-    return f"<figure>{_caption(title, legend, num_lost)}{''.join(parts)}</svg></figure>"
+        known = [value for value in row if math.isfinite(value)]
+        if known:
+            mean = sum(known) / len(known)
+            axes.plot([mean, mean], [y - 0.22, y + 0.22], color=COLORS["second"], linewidth=2, clip_on=False)
+        for number, value in enumerate(known):
+            name = f"point-{y}-{number}"
+            hints[name] = f"{label}: {value:.2f} {unit}"
+            axes.plot(value, y, "o", color=COLORS["accent"], alpha=0.65, markersize=6, markeredgewidth=0, gid=name,
+                      clip_on=False)  # fmt: skip
+    dot = {"marker": "o", "linewidth": 0, "color": COLORS["accent"], "alpha": 0.65, "markeredgewidth": 0}
+    add_legend(figure, [("one run", dot), ("mean", {"color": COLORS["second"]})], columns=2)
+    return Chart(title, figure, note, hints)
 
 
-def edge_chart(
-    edge: str,
-    epochs: Sequence[int],
-    weights: Sequence[Sequence[float]],
-    operations: Sequence[str],
-    kept: str | None,
-    high: float,
-) -> str:
-    """Draw how the operations of one edge (epochs, operations) rose and fell; the strongest but `none` stands out."""
-    width, height = 170, 84
-    last = dict(zip(operations, weights[-1], strict=True))
-    strongest = max((name for name in operations if name != "none"), key=last.__getitem__)
-    span = max(epochs[-1] - epochs[0], 1)
-    lines = []
-    for column, operation in enumerate(operations):
-        points = [
-            (4 + (epoch - epochs[0]) / span * (width - 8), height - 3 - row[column] / high * (height - 8))
-            for epoch, row in zip(epochs, weights, strict=True)
-        ]
-        role = "strong" if operation == strongest else "weak"
-        style = f"--line:var(--{operation_color(operation)});stroke-dasharray:{DASHES.get(operation, 'none')}"
-        hint = f"<title>{escape(operation)} {last[operation]:.3f}</title>"
-        lines.append((role, f'<g class="{role}" style="{style}">{hint}{_polyline(points)}</g>'))
-    ordered = "".join(line for _, line in sorted(lines, key=lambda item: item[0] == "strong"))
-    mark = f'<span class="kept" title="in the final cell: {escape(kept)}">kept</span>' if kept else ""
-    return (
-        f'<figure class="edge{" is-kept" if kept else ""}"><figcaption><b>{escape(edge)}</b>{mark}'
-        f'<span class="op" style="color:var(--{operation_color(strongest)})">'
-        f"{escape(strongest)} {last[strongest]:.2f}</span>"
-        f'</figcaption><svg viewBox="0 0 {width} {height}" role="img" aria-label="operations of edge {escape(edge)}">'
-        f'<path class="grid" d="M4 {height - 3}H{width - 4}"/>{ordered}</svg></figure>'
-    )
+def scatter_chart(title: str, x_label: str, points: Sequence[tuple[float, float, str, str]]) -> Chart | None:
+    """Draw points (x, y, legend, hint); those of one legend share a color."""
+    if not points:
+        return None
+    known = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
+    note = _note(len(points) - len(known))
+    if not known:
+        return Chart(title, None, note)
+    figure = new_figure(WIDTH, HEIGHT)
+    axes = add_axes(figure, MARGINS, x_label, grid="both")
+    legends = list(dict.fromkeys(legend for _, _, legend, _ in known))
+    colors = {legend: COLORS[ORDER[number % len(ORDER)]] for number, legend in enumerate(legends)}
+    dot = {"marker": "o", "linewidth": 0, "alpha": 0.75, "markersize": 6, "markeredgewidth": 0}
+    hints = {}
+    for number, (x, y, legend, hint) in enumerate(known):
+        axes.plot(x, y, color=colors[legend], gid=f"point-{number}", clip_on=False, **dot)
+        hints[f"point-{number}"] = hint
+    axes.margins(0.06)
+    add_legend(figure, [(legend, {**dot, "color": color}) for legend, color in colors.items()], columns=len(colors))
+    return Chart(title, figure, note, hints)
 
 
-def heat_map(table: HeatMap) -> str:
-    """Draw a table of weights as a figure."""
-    return f'<figure class="wide"><figcaption><b>{escape(table.title)}</b></figcaption>{to_svg(table)}</figure>'
+@dataclass(frozen=True)
+class Evolution:
+    """How the weights of one cell's edges changed: weights are (epochs, edges, operations), finite."""
+
+    epochs: Sequence[int]
+    weights: Sequence[Sequence[Sequence[float]]]
+    edges: Sequence[str]
+    operations: Sequence[Sequence[str]]
+    kept: dict[str, str]
+    """Edge that the final cell keeps -> its operation there."""
+
+    @functools.cached_property
+    def high(self) -> float:
+        """The largest weight of any edge and epoch, so that edges can be compared."""
+        return max(weight for table in self.weights for row in table for weight in row)
+
+    def last(self, edge: int) -> dict[str, float]:
+        """Return operation -> weight of an edge in the last epoch."""
+        return dict(zip(self.operations[edge], self.weights[-1][edge], strict=True))
+
+    def strongest(self, edge: int) -> str:
+        """Return the operation of most weight in the last epoch, `none` aside."""
+        last = self.last(edge)
+        return max((name for name in last if name != "none"), key=last.__getitem__)
+
+    def heat_map(self, index: int) -> HeatMap:
+        """Return one epoch's weights as a table; the first and the last epoch have the same scale."""
+        high = max(weight for table in (self.weights[0], self.weights[-1]) for row in table for weight in row)
+        return HeatMap(f"Epoch {self.epochs[index]}", self.weights[index], self.edges, self.operations, high)
 
 
-def _caption(title: str, legend: str, num_lost: int) -> str:
-    lost = f'<span class="note">{num_lost} values were not finite</span>' if num_lost else ""
-    return f"<figcaption><b>{escape(title)}</b>{legend}{lost}</figcaption>"
+def edge_chart(evolution: Evolution, edge: int) -> Chart:
+    """Draw how the operations of one edge rose and fell, without axes; the strongest stands out."""
+    from matplotlib.lines import Line2D
+
+    figure = new_figure(1.9, 0.95)  # a page has dozens of these, and axes are slow
+    figure.add_artist(Line2D([0.02, 0.98], [0.04, 0.04], color=COLORS["rule"], linewidth=1))
+    first, span = evolution.epochs[0], max(1, evolution.epochs[-1] - evolution.epochs[0])
+    xs = [0.02 + 0.96 * (epoch - first) / span for epoch in evolution.epochs]
+    hints = {}
+    for column, (operation, style) in enumerate(_edge_styles(evolution, edge)):
+        ys = [0.04 + 0.92 * table[edge][column] / evolution.high for table in evolution.weights]
+        name = f"operation-{column}"
+        figure.add_artist(Line2D(xs, ys, gid=name, **style))
+        hints[name] = f"{operation} {evolution.last(edge)[operation]:.3f}"
+    return Chart(f"operations of edge {evolution.edges[edge]}", figure, hints=hints)
 
 
-def _polyline(points: Sequence[tuple[float, float]]) -> str:
-    if len(points) == 1:
-        return f'<circle class="dot" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3.5"/>'
-    return f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}"/>'
+def evolution_figure(title: str, evolution: Evolution) -> Chart:
+    """Draw all edges of a cell in one figure, for a paper."""
+    columns = 4
+    rows = math.ceil(len(evolution.edges) / columns)
+    names = list(dict.fromkeys(name for edge in evolution.operations for name in edge))
+    legend_rows = math.ceil(len(names) / columns)
+    top = 0.2 * legend_rows + 0.1
+    figure = new_figure(6.8, 1.1 * rows + top + 0.2)
+    width, height = (float(size) for size in figure.get_size_inches())
+    cell_width, cell_height = width / columns, (height - top - 0.2) / rows
+    for edge, name in enumerate(evolution.edges):
+        row, column = divmod(edge, columns)
+        left, up = column * cell_width + 0.35, top + row * cell_height + 0.22
+        box = (left, height - up - cell_height + 0.32, width - (column + 1) * cell_width + 0.08, up)
+        axes = add_axes(figure, box)
+        axes.tick_params(labelsize=POINTS - 2)
+        _whole_numbers(axes.xaxis)
+        weight = "bold" if name in evolution.kept else "normal"
+        axes.set_title(mathtext(name), fontsize=POINTS, color=COLORS["ink"], fontweight=weight, loc="left", pad=2)
+        axes.set_ylim(0, evolution.high * 1.03)
+        for number, (_, style) in enumerate(_edge_styles(evolution, edge)):
+            axes.plot(evolution.epochs, [table[edge][number] for table in evolution.weights], clip_on=False, **style)
+    add_legend(figure, [(name, _style(name)) for name in names], columns)
+    return Chart(title, figure)
 
 
-def _legend(curves: Sequence[Curve]) -> str:
-    labels = {curve.label: curve.color for curve in curves}
-    return "".join(
-        f'<span class="key" style="--line:var(--{color})">{escape(name)}</span>' for name, color in labels.items()
-    )
+def _edge_styles(evolution: Evolution, edge: int) -> list[tuple[str, dict]]:
+    """Return how the curve of each operation of an edge looks; the strongest one stands out."""
+    strongest, styles = evolution.strongest(edge), []
+    for operation in evolution.operations[edge]:
+        stands_out = operation == strongest
+        style = _style(operation) | {"linewidth": 2 if stands_out else 1, "alpha": 1.0 if stands_out else 0.55}
+        style["zorder"] = 3 if stands_out else 2
+        if len(evolution.epochs) == 1:
+            style |= {"marker": "o", "markersize": 4, "markeredgewidth": 0}
+        styles.append((operation, style))
+    return styles
 
 
-def _ticks(low: float, high: float, whole: bool) -> list[float]:
-    """Return about five round numbers that enclose low and high."""
-    if high - low < 1e-9 * max(1.0, abs(high)):
-        low, high = (low - 1, high + 1) if whole else (low - 0.5, high + 0.5)
-    rough = (high - low) / 4
-    unit = 10 ** math.floor(math.log10(rough))
-    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
-    step = max(step, 1) if whole else step
-    first, last = math.floor(low / step + 1e-6), math.ceil(high / step - 1e-6)
-    return [round(step * index, 10) for index in range(first, last + 1)]
+def _style(operation: str) -> dict:
+    return {"color": COLORS[operation_color(operation)], "linestyle": (0, (3, 1.6)) if operation in DASHED else "-"}
 
 
-def _whole_ticks(low: float, high: float) -> list[int]:
-    step = max(1, math.ceil((high - low) / 6))
-    step = next(s for s in (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 10**9) if s >= step)
-    first = math.ceil(low)
-    return sorted({first, *(tick for tick in range(0, math.floor(high) + 1, step) if tick >= first + step / 2)})
+def _note(number: int, x_label: str = "", where: Iterable[float] = ()) -> str:
+    """Say how many values could not be drawn, and where they were."""
+    if not number:
+        return ""
+    words = "1 value was not finite" if number == 1 else f"{number} values were not finite"
+    places = sorted({int(x) for x in where})
+    return words + (f": {x_label} {_ranges(places)}" if places else "")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Spell ascending numbers as 1-3, 7; at most four pieces."""
+    starts = [numbers[0], *(after for before, after in pairwise(numbers) if after > before + 1)]
+    ends = [*(before for before, after in pairwise(numbers) if after > before + 1), numbers[-1]]
+    spelled = [f"{low}" if low == high else f"{low}-{high}" for low, high in zip(starts, ends, strict=True)]
+    return ", ".join(spelled[:4]) + (", ..." if len(spelled) > 4 else "")
+
+
+def _is_alone(ys: Sequence[float], index: int) -> bool:
+    """Whether a point has no finite neighbour, so that no line shows it."""
+    neighbours = ys[max(0, index - 1) : index] + ys[index + 1 : index + 2]
+    return not any(math.isfinite(y) for y in neighbours)
+
+
+def _whole_numbers(axis) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))

@@ -1,4 +1,4 @@
-"""The report's numbers: as a table for people, as Markdown, and as JSON."""
+"""The report's numbers: as tables for people, as Markdown, LaTeX, CSV and JSON."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 from darts_hpc import strict_json
 from darts_hpc.reporting.groups import Group, Statistic, spell
+from darts_hpc.reporting.table_formats import comma_separated, latex, markdown
 from darts_hpc.run.reader import RecordedRun
 from darts_hpc.units import readable_bytes, readable_duration
 
@@ -68,22 +69,15 @@ def run_table(group: Group) -> tuple[list[str], list[list[str]]]:
     return header, [_run_row(run) for run in group.runs]
 
 
-def to_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table for the terminal, one block per row: rows are too long for its lines."""
-    width = max(map(len, header))
-    blocks = ["\n".join(f"{name:<{width}}  {value}" for name, value in zip(header, row, strict=True)) for row in rows]
-    return "\n\n".join(blocks)
-
-
 def to_markdown(groups: Sequence[Group]) -> str:
     """Return the whole report as Markdown, without its pictures."""
     parts = [
         "# Report",
-        markdown_table(*group_table(groups)),
+        markdown(*group_table(groups)),
         "Mean ± sample standard deviation over runs. " + BEST_NOTE,
     ]
     for group in groups:
-        parts += [f"## {group.title}", markdown_table(*run_table(group))]
+        parts += [f"## {group.title}", markdown(*run_table(group))]
         cells = {
             str(run.genotype): run.name + (BEFORE_FIRST_EPOCH if run.is_before_first_epoch else "")
             for run in reversed(group.runs)
@@ -108,6 +102,26 @@ def to_json(groups: Sequence[Group]) -> str:
         for group in groups
     ]
     return strict_json.dumps({"configurations": report}, indent=1) + "\n"
+
+
+def to_latex(groups: Sequence[Group]) -> str:
+    """Return the tables for a paper: that of the configurations, then one per configuration."""
+    tables = [latex(*group_table(groups), "Mean ± sample standard deviation over the finished runs.")]
+    tables += [latex(*run_table(group), group.title) for group in groups]
+    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
+
+
+def to_csv(groups: Sequence[Group]) -> str:
+    """Return one line per run with its numbers as they are: of its last epoch, and costs in counts, seconds, bytes."""
+    runs = [(group.title, run) for group in groups for run in group.runs]
+    names = list(dict.fromkeys(name for _, run in runs for name in run.numbers))
+    header = ["configuration", "run", "entry", "seed", "finished", "accuracy_name", *names]
+    rows = [
+        [title, run.name, run.entry, run.config.get("seed"), run.finished, run.accuracy_name]
+        + [run.numbers.get(name) for name in names]
+        for title, run in runs
+    ]
+    return comma_separated(header, rows)
 
 
 def _run_row(run: RecordedRun) -> list[str]:
@@ -136,12 +150,6 @@ def _run_facts(run: RecordedRun) -> dict[str, Any]:
 
 def _accuracy(name: str | None, value: float | Statistic | None) -> str:
     return "-" if name is None or value is None else f"{show(value, 'percent')} ({name.partition('/')[0]})"
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _indented(text: str) -> str:

@@ -36,8 +36,8 @@ class RecordedRun:
     genotypes: list[Genotype]
     num_derived: int
     """How many of the genotypes are of an epoch's end; the others were written before the first epoch."""
-    primitives: tuple[str, ...]
-    """Operations of an edge, in the order of alpha's columns."""
+    space: dict[str, Any]
+    """Operations in the order of alpha's columns: "primitives" of every edge, or a list per edge of each cell."""
     performance: list[dict[str, Any]]
     result: dict[str, Any] | None
     """None while it is running, or when it was stopped."""
@@ -171,7 +171,7 @@ def read_run(folder: Path) -> RecordedRun:
         decisions=[record for record in metrics if record.get("event") == "selection"],
         genotypes=[_genotype(folder / "genotypes.jsonl", line, record) for line, record in enumerate(history, start=1)],
         num_derived=sum(record.get("when") == "epoch_end" for record in history),
-        primitives=tuple((_read_object(folder / "space.json") or {}).get("primitives", PRIMITIVES)),
+        space=_read_object(folder / "space.json") or {"primitives": list(PRIMITIVES)},
         performance=list(_read_lines(folder / "performance.jsonl", ("epoch", "step"))),
         result=read_result(folder),
         environment=_read_object(folder / "environment.json") or {},

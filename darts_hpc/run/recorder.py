@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from darts_hpc.progress import Progress
 from darts_hpc.run.checkpoint import Checkpoint
 from darts_hpc.run.metrics import JsonLines
 from darts_hpc.run.performance import Window
-from darts_hpc.run.reader import ACCURACIES
+from darts_hpc.run.reader import ACCURACIES, accuracy_of, read_config
 from darts_hpc.run.tensorboard import TensorBoard
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.units import readable_duration
@@ -58,9 +58,14 @@ class Recorder:
     @classmethod
     @contextmanager
     def open(
-        cls, folder: Path, cfg: RunConfig, world: World, newest: Checkpoint | None, primitives: Sequence[str] = ()
+        cls,
+        folder: Path,
+        cfg: RunConfig,
+        world: World,
+        newest: Checkpoint | None,
+        space: Mapping[str, Any] | None = None,
     ) -> "Iterator[Recorder]":
-        """Open a run's records where its newest checkpoint left them, or empty. primitives: names of alpha's columns.
+        """Open a run's records where its newest checkpoint left them, or empty. space: a search's operations.
 
         Raises OSError where they can't be written, ValueError where they were changed.
         """
@@ -74,8 +79,9 @@ class Recorder:
         with ExitStack() as stack:
             tensorboard = None
             if cfg.tensorboard:
-                tensorboard = TensorBoard(folder, 0 if newest is None else newest.step, primitives)
+                tensorboard = TensorBoard(folder, 0 if newest is None else newest.step, space)
                 stack.callback(tensorboard.close)
+                tensorboard.describe(read_config(folder)[1], (folder / "command.txt").read_text(encoding="utf-8"))
                 if (last := records["metrics"].last()) is not None:
                     tensorboard.skip(last)
             yield cls(cfg, world, records, tensorboard)
@@ -171,6 +177,11 @@ class Recorder:
             self._records["genotypes"].write({"epoch": epoch, "when": when, "genotype": genotype.to_dict()})
         if self._tensorboard is not None:
             self._tensorboard.cells(genotype, step)
+
+    def finish(self, step: int) -> None:
+        """Show the accuracy that the run ended with."""
+        if self._tensorboard is not None:
+            self._tensorboard.finish(accuracy_of(self.final), step)
 
     def _record(self, name: str, event: str, epoch: int, step: int, numbers: Mapping[str, Any]) -> None:
         record = {"event": event, "epoch": epoch, "step": step, **numbers}

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +99,7 @@ class Run:
         config_yaml: str,
         fingerprint: Fingerprint,
         world: World,
-        primitives: Sequence[str] = (),
+        space: Mapping[str, Any] | None = None,
     ) -> "Iterator[Run]":
         """Begin a run, or go on with one, in a folder that no other process uses meanwhile.
 
@@ -109,7 +109,7 @@ class Run:
             config_yaml: the whole configuration, kept as config.yaml.
             fingerprint: what a checkpoint must agree with to be continued here.
             world: the processes of the run.
-            primitives: a search's candidate operations, in the order of alpha's columns.
+            space: a search's candidate operations, as space.json holds them.
 
         Raises ValueError when the folder is in use or can't be written, or its checkpoint is of another configuration.
         """
@@ -129,8 +129,8 @@ class Run:
             try:
                 if world.is_main:
                     sign(folder, asker)
-                    _describe_run(folder, config_yaml, world, primitives)
-                recorder = stack.enter_context(Recorder.open(folder, cfg, world, newest, primitives))
+                    _describe_run(folder, config_yaml, world, space)
+                recorder = stack.enter_context(Recorder.open(folder, cfg, world, newest, space))
             except OSError as error:
                 raise ValueError(
                     f"can't write to the run folder {folder} ({error}); choose another with --save"
@@ -323,6 +323,7 @@ class Run:
         """Write tensors by file name, then result.json, which marks the run as finished."""
         if not self.world.is_main:
             return
+        self.recorder.finish(self.global_step)
         facts = {
             "entry": self.entry,
             "name": self.folder.name,
@@ -374,13 +375,13 @@ class Run:
         return f"the same command with --save {self.folder}/ --resume auto"
 
 
-def _describe_run(folder: Path, config_yaml: str, world: World, primitives: Sequence[str]) -> None:
+def _describe_run(folder: Path, config_yaml: str, world: World, space: Mapping[str, Any] | None) -> None:
     """Write down the configuration, the machine and the command."""
     write_text_atomically(folder / "config.yaml", config_yaml)
     facts = {**environment(), "device": str(world.device), "processes": world.size}
     write_text_atomically(folder / "environment.json", strict_json.dumps(facts, indent=1) + "\n")
-    if primitives:
-        write_text_atomically(folder / "space.json", strict_json.dumps({"primitives": list(primitives)}) + "\n")
+    if space is not None:
+        write_text_atomically(folder / "space.json", strict_json.dumps(space) + "\n")
     with (folder / "command.txt").open("a") as file:
         file.write(command_line() + "\n")
 

@@ -1,22 +1,34 @@
-"""TensorBoard events of a run: the numbers of metrics.jsonl and performance.jsonl, the alphas and the cells."""
+"""TensorBoard events of a run: the numbers of its records, its alphas and cells, its flags and its final accuracy."""
 
+import json
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from darts_hpc.pictures.alphas import edge_names, operation_names
-from darts_hpc.pictures.cells import CELLS, cell_image
-from darts_hpc.pictures.heat_map import HeatMap, to_pixels
+from darts_hpc.pictures.alphas import edge_names, edge_operations
+from darts_hpc.pictures.cells import CELLS, cell_image, describe_cell
+from darts_hpc.pictures.figures import to_pixels
+from darts_hpc.pictures.heat_map import HeatMap, draw
 from darts_hpc.space.genotypes import PRIMITIVES, Genotype
 
 log = logging.getLogger(__name__)
 
 POSITION = ("event", "epoch", "step", "num_epochs")
+FINAL_ACCURACY = "final/accuracy"
+"""What the HParams tab compares flags by: of a finished run, in percent."""
+OPERATIONS = "operations"
+"""Folder of one TensorBoard run per operation: TensorBoard gives each run a color of its own, and no tag."""
+LAYOUT = {
+    "operations": {
+        f"mean share, {title.lower()}": ["Multiline", [f"{OPERATIONS}/{cell}"]] for cell, title in CELLS.items()
+    }
+}
+"""The Custom Scalars tab: one chart per cell, one curve per operation."""
 
 
 class TensorBoard:
@@ -28,36 +40,51 @@ class TensorBoard:
     Args:
         folder: where the event files go.
         purge_step: the step a resumed run goes on from; what an earlier process wrote beyond it is hidden.
-        primitives: names of alpha's columns.
+        space: a search's operations, as space.json holds them.
     """
 
-    def __init__(self, folder: Path, purge_step: int | None = None, primitives: Sequence[str] = PRIMITIVES):
+    def __init__(self, folder: Path, purge_step: int | None = None, space: Mapping[str, Any] | None = None):
         from torch.utils.tensorboard import SummaryWriter
 
-        self._primitives = primitives
+        self._space = space or {"primitives": PRIMITIVES}
         self._failed = False
         self._writer: Any = None
         self._hook, threading.excepthook = threading.excepthook, self._on_thread_error
         self._drawn: Genotype | None = None
         self._written: dict[str, int] = {}  # scalar -> the last step it has a point at
-        self._charted: dict[str, int] = {}  # cell -> number of its edges
+        self._config: Mapping[str, Any] = {}
+        self._operations: dict[str, Any] = {}  # operation -> its writer
+        self._charted = False
         self._painter = ThreadPoolExecutor(1, "tensorboard-pictures")
         self._pictures: list[Future[None]] = []
         with self._guarded():
             # SummaryWriter hides steps >= purge_step, yet what is at the checkpoint's own step was written before it.
             first_hidden = None if purge_step is None else purge_step + 1
-            self._writer = SummaryWriter(str(folder), purge_step=first_hidden, flush_secs=20)
+            self._open = lambda path: SummaryWriter(str(path), purge_step=first_hidden, flush_secs=20)
+            self._folder, self._writer = folder, self._open(folder)
+
+    def describe(self, config: Mapping[str, Any], command: str) -> None:
+        """Add a run's flags, as text and for the HParams tab, and its command."""
+        self._config = config
+        lines = "\n".join(f"{name}: {json.dumps(value, default=str)}" for name, value in config.items())
+        self._add("add_text", "config", _code(lines), 0)
+        self._add("add_text", "command", _code(command), 0)
+        self._add_summaries(_session(config)[:2])
+
+    def finish(self, accuracy: float | None, step: int) -> None:
+        """Add the accuracy in percent that the run ended with, beside its flags in the HParams tab."""
+        if accuracy is not None:
+            self._add("add_scalar", FINAL_ACCURACY, accuracy, step)
+            self._add_summaries(_session(self._config)[2:])
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Add a record of metrics.jsonl or performance.jsonl: numbers as scalars, alphas as pictures and curves."""
+        """Add a record of metrics.jsonl or performance.jsonl: numbers as scalars, alphas as pictures and means."""
         measured = record.get("event") in ("step", "epoch", "roll_back")
         for name, value in record.items():
             if name.startswith("alphas/"):
                 self._paint(self._alphas, name.removeprefix("alphas/"), value, record["step"])
             elif name.startswith("edge_weights/"):
-                cell = name.removeprefix("edge_weights/")
-                for tag, weight in zip(_edge_tags(cell, len(value)), value, strict=True):
-                    self._add("add_scalar", tag.replace("softmax_alphas", "edge_weights"), weight, record["step"])
+                self._paint(self._edge_weights, name.removeprefix("edge_weights/"), value, record["step"])
             elif name not in POSITION and isinstance(value, int | float):
                 tag = name if measured or name.startswith("performance/") else f"performance/{name}"
                 if self._written.get(tag) != record["step"]:  # an epoch ends with the numbers of its last step
@@ -69,9 +96,11 @@ class TensorBoard:
         self._written |= dict.fromkeys(record, int(record["step"]))
 
     def cells(self, genotype: Genotype, step: int) -> None:
-        """Draw the current cells where they changed; nothing without graphviz's `dot` program."""
+        """Add the current cells where they changed, as text, and as a picture with graphviz's `dot` program."""
         if not self._failed and genotype != self._drawn:
             self._drawn = genotype
+            lines = [line for cell, title in CELLS.items() for line in ("", title, *describe_cell(genotype, cell))]
+            self._add("add_text", "genotype", _code("\n".join([str(genotype), *lines])), step)
             self._paint(self._cells, genotype, step)
 
     def close(self) -> None:
@@ -79,16 +108,21 @@ class TensorBoard:
         self._painter.shutdown()
         for picture in self._pictures:
             picture.result()
-        if self._writer is not None:
-            with self._guarded():
-                self._writer.close()
+        for writer in (self._writer, *self._operations.values()):
+            if writer is not None:
+                with self._guarded():
+                    writer.close()
         threading.excepthook = self._hook
 
     def _paint(self, draw: Callable[..., None], *args: Any) -> None:
         for picture in [picture for picture in self._pictures if picture.done()]:
             self._pictures.remove(picture)
             picture.result()  # an error of ours is raised, if late
-        self._pictures.append(self._painter.submit(draw, *args))
+        self._pictures.append(self._painter.submit(self._draw, draw, *args))
+
+    def _draw(self, draw: Callable[..., None], *args: Any) -> None:
+        with self._guarded():  # matplotlib keeps a cache of fonts on the disk
+            draw(*args)
 
     def _cells(self, genotype: Genotype, step: int) -> None:
         image = cell_image(genotype)
@@ -96,29 +130,53 @@ class TensorBoard:
             self._add("add_image", "cells", image, step, dataformats="HWC")
 
     def _alphas(self, cell: str, weights: Sequence[Sequence[float]], step: int) -> None:
-        """Draw softmax(alpha), (edges, operations), and add a curve for each operation of each edge."""
+        """Draw softmax(alpha), (edges, operations), and add each operation's mean over the edges that offer it."""
         if self._failed or not all(math.isfinite(value) for row in weights for value in row):
             return
-        operations = operation_names(self._primitives, len(weights[0]))
-        # uniform alphas are half full
-        high = max(2 / len(operations), *(value for row in weights for value in row))
-        title = f"softmax(alpha), {CELLS[cell].lower()}"
-        picture = to_pixels(HeatMap(title, weights, edge_names(len(weights)), operations, high))
-        self._add("add_image", f"alphas/{cell}", picture, step, dataformats="HWC")
-        for tag, row in zip(_edge_tags(cell, len(weights)), weights, strict=True):
-            for operation, value in zip(operations, row, strict=True):
-                self._add("add_scalar", f"{tag}/{operation}", value, step)
-        if self._charted.get(cell) != len(weights):
-            self._charted[cell] = len(weights)
-            self._add(
-                "add_custom_scalars",
-                {f"alphas, {CELLS[name].lower()}": _charts(name, n) for name, n in self._charted.items()},
-            )
+        operations = edge_operations(self._space, cell, len(weights), len(weights[0]))
+        high = max(2 / len(weights[0]), *(value for row in weights for value in row))  # uniform alphas are half full
+        self._add_table(f"alphas/{cell}", "softmax(alpha)", cell, weights, operations, high, step)
+        shares: dict[str, list[float]] = {}
+        for names, row in zip(operations, weights, strict=True):
+            for name, value in zip(names, row, strict=True):
+                shares.setdefault(name, []).append(value)
+        for operation, values in shares.items():
+            if operation not in self._operations and not self._failed:
+                with self._guarded():
+                    self._operations[operation] = self._open(self._folder / OPERATIONS / operation)
+            self._add("add_scalar", f"{OPERATIONS}/{cell}", sum(values) / len(values), step, writer=operation)
+        if not self._charted:
+            self._charted = True
+            self._add("add_custom_scalars", LAYOUT)
 
-    def _add(self, method: str, *args: Any, **kwargs: Any) -> None:
+    def _edge_weights(self, cell: str, weights: Sequence[float], step: int) -> None:
+        rows = [[weight] for weight in weights]
+        self._add_table(f"edge_weights/{cell}", "weights of edges", cell, rows, [["weight"]] * len(rows), 1.0, step)
+
+    def _add_table(
+        self,
+        tag: str,
+        title: str,
+        cell: str,
+        weights: Sequence[Sequence[float]],
+        operations: Sequence[Sequence[str]],
+        high: float,
+        step: int,
+    ) -> None:
+        table = HeatMap(f"{title}, {CELLS[cell].lower()}", weights, edge_names(len(weights)), operations, high)
+        self._add("add_image", tag, to_pixels(draw(table)), step, dataformats="HWC")
+
+    def _add_summaries(self, summaries: Iterable[Any]) -> None:
+        for summary in summaries:
+            if not self._failed:
+                with self._guarded():
+                    self._writer.file_writer.add_summary(summary)
+
+    def _add(self, method: str, *args: Any, writer: str = "", **kwargs: Any) -> None:
+        """Add to the run's own events, or to those of an operation."""
         if not self._failed:
             with self._guarded():
-                getattr(self._writer, method)(*args, **kwargs)
+                getattr(self._operations[writer] if writer else self._writer, method)(*args, **kwargs)
 
     def _on_thread_error(self, error: threading.ExceptHookArgs) -> None:
         """Keep the traceback of the writer's thread, which looks like a crash, off the terminal."""
@@ -136,13 +194,14 @@ class TensorBoard:
             self._failed = True
 
 
-def _edge_tags(cell: str, num_edges: int) -> list[str]:
-    """Name the curves of each edge; only characters that TensorBoard keeps, and that mean themselves in a pattern."""
-    names = [name.translate({ord("{"): None, ord("}"): None}).replace("→", "_to_") for name in edge_names(num_edges)]
-    return [f"softmax_alphas_{cell}/{edge:02d}_{name}" for edge, name in enumerate(names)]
+def _session(config: Mapping[str, Any]) -> tuple[Any, Any, Any]:
+    """Return the summaries of HParams: the columns, the run's flags, and its end."""
+    from torch.utils.tensorboard.summary import hparams
+
+    flags = {n: v if type(v) in (int, float, str) else json.dumps(v, default=str) for n, v in config.items()}
+    return hparams(flags, {FINAL_ACCURACY: None})
 
 
-def _charts(cell: str, num_edges: int) -> dict[str, list]:
-    """Lay out one chart per edge, which shows all of its operations."""
-    tags = _edge_tags(cell, num_edges)
-    return {name: ["Multiline", [f"{tag}/.*"]] for name, tag in zip(edge_names(num_edges), tags, strict=True)}
+def _code(text: str) -> str:
+    """Write text as a block of code in Markdown, whatever it holds."""
+    return "\n".join("    " + line for line in text.strip().splitlines())

@@ -57,6 +57,12 @@ class SearchSpace:
         """Return a short text that another space has another of."""
         return hashlib.sha256(repr((self.normal, self.reduce)).encode()).hexdigest()[:12]
 
+    def to_dict(self) -> dict[str, list]:
+        """Return the candidates as plain lists: "primitives", or where edges differ "normal" and "reduce", by edge."""
+        if self.primitives is not None:
+            return {"primitives": list(self.primitives)}
+        return {kind: [list(edge) for edge in getattr(self, kind)] for kind in ("normal", "reduce")}
+
     @property
     def column_labels(self) -> tuple[str, ...]:
         """What alpha's columns are called: the operations, or their number where it is another on each edge."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sample_runs import write_search_run, write_train_run
 
-from darts_hpc.campaigns.page import to_html
+from darts_hpc.campaigns.page import CampaignView, to_html
 from darts_hpc.campaigns.tables import Campaign, Correlation, Ranked, Row, to_json, to_markdown, to_terminal
 from darts_hpc.run.reader import read_run
 
@@ -47,7 +47,11 @@ def test_the_table_has_mean_deviation_and_count_of_the_finished_trainings(campai
 
 
 def test_every_form_of_the_report_tells_the_same_numbers_and_what_is_missing(campaign: Campaign):
-    report, text, page = json.loads(to_json(campaign)), to_markdown(campaign), to_html(campaign)
+    report, text, page = (
+        json.loads(to_json(campaign)),
+        to_markdown(campaign),
+        to_html(campaign, CampaignView.of(campaign)),
+    )
     assert report["rows"][0]["statistics"]["test/accuracy"]["mean"] == pytest.approx(statistics.mean(ACCURACIES))
     assert list(report["rows"][0]["accuracies"].values()) == list(ACCURACIES) and report["num_open"] == 1
     for form in (text, page):

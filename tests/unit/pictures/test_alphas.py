@@ -1,6 +1,6 @@
 """Names of edges and operations."""
 
-from darts_hpc.pictures.alphas import edge_names, kept_edges, operation_names
+from darts_hpc.pictures.alphas import edge_names, edge_operations, kept_edges
 from darts_hpc.space.genotypes import GENOTYPES
 
 
@@ -17,5 +17,11 @@ def test_kept_edges_are_edges_of_the_supernet():
 
 def test_operations_have_the_names_of_the_searchs_primitives_and_not_of_as_many_others():
     primitives = [f"mine_{i}" for i in range(8)]
-    assert operation_names(primitives, 8) == primitives
-    assert operation_names(primitives, 3) == ["operation 0", "operation 1", "operation 2"]
+    assert edge_operations({"primitives": primitives}, "normal", 14, 8) == [primitives] * 14
+    assert edge_operations({"primitives": primitives}, "normal", 2, 3) == [[f"operation {i}" for i in range(3)]] * 2
+
+
+def test_operations_of_edges_that_differ_are_those_of_each_cell():
+    space = {"normal": [["a", "b"], ["c", "d"]], "reduce": [["e", "f"], ["g", "h"]]}
+    assert edge_operations(space, "reduce", 2, 2) == space["reduce"]
+    assert edge_operations(space, "normal", 14, 2) == [["operation 0", "operation 1"]] * 14

@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 
 from darts_hpc.pictures import cells
-from darts_hpc.pictures.cells import cell_image, cell_svg, describe_cell, draw_genotype
-from darts_hpc.space.genotypes import GENOTYPES, OPERATION_NAMES
+from darts_hpc.pictures.cells import cell_image, cell_svgs, describe_cell, draw_genotype
+from darts_hpc.pictures.typeset import plain
+from darts_hpc.space.genotypes import GENOTYPES, OPERATION_NAMES, Genotype
 
 SVG = "{http://www.w3.org/2000/svg}"
+CHAIN = Genotype(
+    normal=tuple((OPERATION_NAMES[1 + i % 7], state) for i, state in enumerate([0, 1, 1, 2, 2, 3, 3, 4])),
+    normal_concat=(2, 3, 4, 5), reduce=(("sep_conv_3x3", 0),) * 8, reduce_concat=(2, 3, 4, 5),
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -26,8 +31,8 @@ def edges_of(svg: str) -> list[tuple[str, str, str]]:
     edges = []
     for group in ET.fromstring(svg).iter(f"{SVG}g"):
         if group.get("class") == "edge":
-            source, target = (group.findtext(f"{SVG}title") or "").split("->")
-            edges.append((source, target, (group.findtext(f"{SVG}text") or "").strip()))
+            source, target = re.split("->|→", group.findtext(f"{SVG}title") or "")
+            edges.append((source, target, (group.findtext(f".//{SVG}text") or "").strip()))
     return sorted(edges)
 
 
@@ -48,7 +53,9 @@ def test_a_drawn_cell_has_the_edges_of_the_genotype_and_joins_only_its_concat(na
     paths = draw_genotype(GENOTYPES[name], tmp_path / "cell", ["svg"])
     assert [path.name for path in paths] == ["cell_normal.svg", "cell_reduction.svg"]
     drawn = paths[cell == "reduce"].read_text()
-    assert edges_of(drawn) == edges_of(cell_svg(GENOTYPES[name], cell)) == expected_edges(name, cell)
+    assert edges_of(drawn) == expected_edges(name, cell)
+    for svg in cell_svgs(GENOTYPES[name], cell):
+        assert edges_of(svg) == sorted((plain(a), plain(b), words) for a, b, words in expected_edges(name, cell))
 
 
 @pytest.mark.usefixtures("dot")
@@ -62,7 +69,7 @@ def test_pictures_come_in_all_three_formats_below_a_new_folder(tmp_path: Path):
 
 @pytest.mark.usefixtures("dot")
 def test_a_cell_in_a_page_has_no_background_and_only_colors_that_a_theme_can_change():
-    svg = cell_svg(GENOTYPES["DARTS"], "normal")
+    svg, _ = cell_svgs(GENOTYPES["DARTS"], "normal")
     colors = set(re.findall(r'(?:fill|stroke)="([^"]+)"', svg))
     assert all(color in ("none", "transparent") or color.startswith("var(--") for color in colors)
 
@@ -81,21 +88,50 @@ def test_without_dot_the_sources_are_written_and_one_hint_is_logged(tmp_path: Pa
     with caplog.at_level(logging.WARNING):
         paths = draw_genotype(GENOTYPES["DARTS"], tmp_path / "cell", ["svg", "png"])
         assert cell_image(GENOTYPES["DARTS"]) is None
-        assert cell_svg(GENOTYPES["DARTS"], "normal") == ""
+        assert cell_svgs(GENOTYPES["DARTS"], "normal") == ("", "")
     assert [path.name for path in paths] == ["cell_normal.gv", "cell_reduction.gv"]
     assert "sep_conv_3x3" in paths[0].read_text()
     assert len(caplog.messages) == 1
     assert "apt install graphviz" in caplog.text
 
 
-def test_every_operation_has_a_color():
-    colors = {operation: cells.operation_color(operation) for operation in OPERATION_NAMES}
-    assert set(colors.values()) <= set(cells.COLORS)
-    assert colors["sep_conv_7x7"] != colors["conv_7x1_1x7"]
+@pytest.mark.usefixtures("dot")
+def test_an_index_is_below_the_line_for_renderers_without_baseline_shift_too(tmp_path: Path):
+    for svg in (
+        draw_genotype(GENOTYPES["DARTS"], tmp_path / "cell", ["svg"])[0].read_text(),
+        *cell_svgs(CHAIN, "normal"),
+    ):
+        assert "baseline-shift" not in svg
+        indices = {text.text: text for text in ET.fromstring(svg).iter(f"{SVG}text") if text.get("dy")}
+        assert set(indices) == {"k-2", "k-1", "k"}
+        assert all(float(text.get("dy", 0)) > 0 and float(text.get("font-size", 0)) < 16 for text in indices.values())
+
+
+@pytest.mark.usefixtures("dot")
+def test_a_long_cell_is_drawn_downwards_for_a_phone():
+    wide, narrow = (float(svg.partition('viewBox="')[2].split()[2]) for svg in cell_svgs(CHAIN, "normal"))
+    assert narrow < wide / 2
+
+
+@pytest.mark.usefixtures("dot")
+def test_words_of_an_edge_stand_above_its_line():
+    """dot itself centres them on it where the edge is straight."""
+    edges = [g for g in ET.fromstring(cell_svgs(CHAIN, "normal")[0]).iter(f"{SVG}g") if g.get("class") == "edge"]
+    checked = 0
+    for edge in edges:
+        words, path = edge.find(f"{SVG}text"), edge.find(f"{SVG}path")
+        if words is not None and path is not None:
+            points = [
+                tuple(map(float, point.split(","))) for point in re.findall(r"[-\d.]+,[-\d.]+", path.get("d", ""))
+            ]
+            if max(y for _, y in points) - min(y for _, y in points) < 12:  # straight
+                assert float(words.get("y", 0)) < min(y for _, y in points)
+                checked += 1
+    assert checked >= 2
 
 
 def test_a_cell_in_words_names_its_inputs_and_its_concat():
     lines = describe_cell(GENOTYPES["NASNet"], "normal")
-    assert lines[0] == "0 = sep_conv_5x5(c_{k-1}) + sep_conv_3x3(c_{k-2})"
-    assert lines[-1].startswith("c_{k} = concat(")
+    assert lines[0] == "0 = sep_conv_5x5(cₖ₋₁) + sep_conv_3x3(cₖ₋₂)"
+    assert lines[-1].startswith("cₖ = concat(")
     assert len(lines) == 6

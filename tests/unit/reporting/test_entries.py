@@ -18,7 +18,11 @@ def test_report_writes_three_files_and_says_where_to_look(
     monkeypatch.chdir(tmp_path)
     report.main(ReportConfig(runs=tuple(runs), output=Path("out")))
     printed = capsys.readouterr().out
-    assert {path.name for path in Path("out").iterdir()} == {"report.html", "report.md", "report.json"}
+    forms = {f"report.{suffix}" for suffix in ("html", "md", "json", "tex", "csv")}
+    assert {path.name for path in Path("out").iterdir()} == forms | {"figures"}
+    figures = {path.name for path in Path("out/figures").iterdir()}
+    assert {"1-loss.svg", "2-accuracy.pdf", "1-alphas-train_search-digits-1-normal.pdf"} <= figures
+    assert Path("out/figures/2-accuracy.pdf").read_bytes().startswith(b"%PDF")
     assert "final test/accuracy: 98.89 %" in printed
     assert str(GENOTYPES["DARTS_V1"]) in printed
     assert str(tmp_path / "out" / "report.html") in printed

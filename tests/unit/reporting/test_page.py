@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from sample_runs import write_search_run, write_train_run
 
-from darts_hpc.pictures import cells
-from darts_hpc.reporting.charts import Curve, line_chart, points_chart, scatter_chart
+from darts_hpc.pictures.theme import PALETTE
+from darts_hpc.reporting.charts import points_chart
 from darts_hpc.reporting.groups import group_runs
-from darts_hpc.reporting.page import to_html
+from darts_hpc.reporting.page import GroupView, to_html
 from darts_hpc.run.reader import read_run
+from darts_hpc.space.spaces import SPACES
 
 VOID = {"meta", "br"}
 
@@ -41,7 +42,7 @@ class Outline(HTMLParser):
 
 
 def page_of(folders: list[Path]) -> str:
-    return to_html(group_runs([read_run(folder) for folder in folders]))
+    return to_html([GroupView.of(group) for group in group_runs([read_run(folder) for folder in folders])])
 
 
 def outline_of(page: str) -> Outline:
@@ -55,11 +56,13 @@ def outline_of(page: str) -> Outline:
 def test_the_page_is_well_formed_and_loads_nothing(runs: list[Path]):
     page = page_of(runs)
     outline = outline_of(page)
-    assert outline.links == []
+    assert all(link.startswith("#") for link in outline.links)  # a mark that a chart repeats
     assert not {"script", "link", "img", "iframe", "object"} & set(outline.tags)
-    assert not re.search(r"url\(|@import", page)
+    assert not re.search(r"url\((?!#)|@import", page)
     hosts = set(re.findall(r"https?://[^\"\s<]+", page))
     assert hosts <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names of formats, never fetched
+    ids = re.findall(r' id="([^"]*)"', page)
+    assert set(re.findall(r"""#([\w-]+)["')]""", page)) >= set(ids)  # what nothing refers to has none
 
 
 def test_the_page_suits_both_themes_and_a_phone(runs: list[Path]):
@@ -69,9 +72,20 @@ def test_the_page_suits_both_themes_and_a_phone(runs: list[Path]):
     root, dark = re.findall(r":root \{(.*?)\}", page, flags=re.DOTALL)
     names = [set(re.findall(r"(--[\w-]+):", block)) for block in (root, dark)]
     assert names[0] == names[1]
-    used = set(re.findall(r"var\((--[\w-]+)", page)) - {"--line"}
+    used = set(re.findall(r"var\((--[\w-]+)", page)) - {"--line", "--share"}
     assert used <= names[0]
-    assert {f"--{name}" for name in cells.COLORS} <= names[0]
+    assert {f"--{name}" for name in PALETTE} == names[0]
+
+
+def test_no_color_of_a_picture_stays_the_same_in_both_themes(runs: list[Path]):
+    page = page_of(runs)
+    pictures = re.sub(r"var\(--[\w-]+, #[0-9a-f]{6}\)", "", "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL)))
+    assert page.count("<svg") > 30 and not re.findall(r"#[0-9a-f]{6}\b|(?:fill|stroke)=\"(?:black|white)", pictures)
+
+
+def test_every_cell_is_as_wide_as_the_page_lets_it_be(runs: list[Path]):
+    for cell in re.findall(r'<div class="cell.*?(<svg[^>]*>)', page_of(runs)):
+        assert "viewBox=" in cell and not re.search(r' (width|height)="', cell)
 
 
 def test_the_page_shows_every_part(runs: list[Path]):
@@ -81,7 +95,8 @@ def test_the_page_shows_every_part(runs: list[Path]):
         assert part in page
     assert page.count('<figure class="edge') == 2 * 14
     assert page.count('is-kept"') == 2 * 8
-    assert page.count('class="heat"') == 2 * 2 * 14 * 8
+    assert len(re.findall('class="heat[ "]', page)) == 2 * 2 * 14 * 8
+    assert "c<sub>k-2</sub>→0" in page and "c_{k" not in page
     for text in ("weight_decay: 0.0003", "torch: 2.15.0", "python -m darts_hpc.train --seed 1", "Genotype(normal=["):
         assert text in page
 
@@ -97,7 +112,7 @@ def test_without_dot_the_page_has_the_cells_as_text_and_a_hint(tmp_path: Path, m
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     page = unescape(page_of([write_train_run(tmp_path / "train-1")]))
     outline_of(page)
-    assert "0 = sep_conv_3x3(c_{k-2}) + sep_conv_3x3(c_{k-1})" in page
+    assert "0 = sep_conv_3x3(cₖ₋₂) + sep_conv_3x3(cₖ₋₁)" in page
     assert "apt install graphviz" in page
 
 
@@ -121,23 +136,11 @@ def test_names_from_outside_can_not_become_markup(tmp_path: Path):
     assert "train-<b>" not in page
 
 
-def test_a_chart_leaves_out_what_is_not_finite_and_says_so():
-    chart = line_chart("Loss", [Curve("train", [(1, 2.0), (2, float("nan")), (3, 1.0)])])
-    assert "1 values were not finite" in chart
-    assert "nan" not in chart
-    assert len(re.findall(r"[\d.]+,[\d.]+", re.findall(r'points="(.*?)"', chart)[0])) == 2
-
-
-def test_a_chart_of_nothing_finite_is_still_there_and_says_so():
-    lost = [(1.0, float("nan")), (2.0, float("inf"))]
-    for chart in (
-        line_chart("Loss", [Curve("train", lost)]),
-        points_chart("Loss", [("train", [value for _, value in lost])]),
-        scatter_chart("Loss", "x", [(x, y, "train", "") for x, y in lost]),
-    ):
-        assert "Loss" in chart and "2 values were not finite" in chart
-        outline_of(chart)
-    assert line_chart("Loss", []) == points_chart("Loss", []) == scatter_chart("Loss", "x", []) == ""
+def test_names_from_outside_can_not_become_markup_in_a_chart():
+    chart = points_chart("Accuracy", [("<b>&1", [1.0, 2.0])])
+    assert chart is not None
+    outline = outline_of(chart.in_page)
+    assert "b" not in outline.tags and "&lt;b&gt;&amp;1" in chart.in_page
 
 
 def test_a_training_that_diverged_at_once_keeps_its_loss_chart_and_is_marked(tmp_path: Path):
@@ -159,6 +162,17 @@ def test_alphas_carry_the_names_of_their_own_search(tmp_path: Path):
     assert all(f">{name}<" in page for name in primitives) and ">max_pool_3x3<" not in page
 
 
+def test_alphas_of_a_space_whose_edges_differ_carry_the_names_of_each_edge(tmp_path: Path):
+    folder = write_search_run(tmp_path / "train_search-1", epochs=2, space=SPACES["s1"])
+    page = unescape(page_of([folder]))
+    assert "operation 0" not in page
+    edges = re.findall(r'<figure class="edge.*?</figure>', page, re.DOTALL)
+    drawn = [set(re.findall(r"<title>(\w+) [\d.]+</title>", edge)) for edge in edges]
+    assert drawn == [set(edge) for edge in (*SPACES["s1"].normal, *SPACES["s1"].reduce)]
+    last = read_run(folder).epochs[-1]["alphas/normal"]
+    assert f">{SPACES['s1'].normal[3][1]} {last[3][1]:.2f}<" in page  # in the table of the last epoch
+
+
 def test_a_cell_that_no_epoch_has_trained_is_said_to_be(tmp_path: Path):
     folder = write_search_run(tmp_path / "train_search-1", epochs=1, finished=False)
     assert "before the first epoch" not in page_of([folder])
@@ -166,8 +180,3 @@ def test_a_cell_that_no_epoch_has_trained_is_said_to_be(tmp_path: Path):
     line = json.loads((folder / "genotypes.jsonl").read_text()) | {"when": "epoch_start"}
     (folder / "genotypes.jsonl").write_text(json.dumps(line) + "\n")
     assert "The cell (before the first epoch)" in page_of([folder])
-
-
-def test_a_flat_curve_and_a_single_epoch_can_be_drawn():
-    assert "polyline" in line_chart("Loss", [Curve("train", [(1, 0.0), (2, 0.0)])])
-    assert "circle" in line_chart("Loss", [Curve("train", [(1, 2)])])

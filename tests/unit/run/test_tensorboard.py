@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from darts_hpc.run.tensorboard import TensorBoard
@@ -22,6 +23,10 @@ def events_of(folder: Path) -> EventAccumulator:
     events = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
     events.Reload()
     return events
+
+
+def text_of(events: EventAccumulator, tag: str, index: int = 0) -> str:
+    return events.Tensors(f"{tag}/text_summary")[index].tensor_proto.string_val[0].decode()
 
 
 def written(folder: Path, *records: dict) -> EventAccumulator:
@@ -62,33 +67,93 @@ def test_performance_numbers_are_kept_apart(tmp_path: Path, prefix: str):
     assert events.Tags()["scalars"] == ["performance/images_per_second"]
 
 
-def test_alphas_are_a_heat_map_and_one_chart_of_eight_curves_an_edge(tmp_path: Path):
+def test_alphas_are_a_heat_map_and_each_operation_has_a_run_hence_a_color_of_its_own(tmp_path: Path):
     events = written(tmp_path, EPOCH, EPOCH | {"step": 40})
     assert set(events.Tags()["images"]) == {"alphas/normal", "alphas/reduce"}
     assert [image.step for image in events.Images("alphas/normal")] == [20, 40]
-    curves = [tag for tag in events.Tags()["scalars"] if tag.startswith("softmax_alphas_")]
-    assert len(curves) == 2 * 14 * 8
+    assert {path.name for path in (tmp_path / "operations").iterdir()} == set(PRIMITIVES)
+    for operation, share in {"none": 0.3, "sep_conv_3x3": 0.1}.items():
+        own = events_of(tmp_path / "operations" / operation)
+        assert own.Tags()["scalars"] == ["operations/normal", "operations/reduce"]
+        points = [(point.step, point.value) for point in own.Scalars("operations/reduce")]
+        assert points == [(20, pytest.approx(share)), (40, pytest.approx(share))]
     layout = layout_pb2.Layout()  # pyright: ignore[reportAttributeAccessIssue]
     layout.ParseFromString(events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
-    assert [category.title for category in layout.category] == ["alphas, normal cell", "alphas, reduction cell"]
-    charts = layout.category[1].chart
-    assert [charts[0].title, charts[13].title] == ["c_{k-2}→0", "2→3"]
-    tag = charts[0].multiline.tag[0].removesuffix(".*")
-    assert [curve for curve in curves if curve.startswith(tag)] == [f"{tag}{name}" for name in PRIMITIVES]
-    assert events.Scalars(f"{tag}none")[0].value == pytest.approx(0.3)
+    charts = layout.category[0].chart
+    assert [list(chart.multiline.tag) for chart in charts] == [["operations/normal"], ["operations/reduce"]]
 
 
-def test_curves_of_alphas_have_the_names_of_the_searchs_own_primitives(tmp_path: Path):
-    board = TensorBoard(tmp_path, primitives=[f"mine_{i}" for i in range(8)])
-    board.write(EPOCH)
+def test_an_operation_counts_where_an_edge_offers_it(tmp_path: Path):
+    space = {"normal": [["none", "skip_connect"], ["skip_connect", "noise"]], "reduce": [["none", "noise"]] * 2}
+    board = TensorBoard(tmp_path, space=space)
+    board.write({"event": "epoch", "epoch": 0, "step": 5, "alphas/normal": [[0.25, 0.75], [0.5, 0.5]]})
     board.close()
-    curves = [tag for tag in events_of(tmp_path).Tags()["scalars"] if tag.startswith("softmax_alphas_")]
-    assert {tag.rpartition("/")[2] for tag in curves} == {f"mine_{i}" for i in range(8)}
+    means = {"none": 0.25, "skip_connect": (0.75 + 0.5) / 2, "noise": 0.5}
+    for operation, mean in means.items():
+        own = events_of(tmp_path / "operations" / operation)
+        assert own.Scalars("operations/normal")[0].value == pytest.approx(mean)
+
+
+def test_a_search_has_some_thirty_scalar_tags_over_all(tmp_path: Path):
+    rates = ("images_per_second", "seconds_per_step", "memory_bytes", "seconds", "data_wait_share")
+    step = {"train/loss": 1.0, "train/accuracy": 10.0, "grad_norm/weights": 1.0, "grad_norm/alphas": 1.0}
+    board = TensorBoard(tmp_path)
+    board.write({"event": "step", "epoch": 0, "step": 5, **step})
+    board.write({"epoch": 0, "step": 5, **{f"performance/{name}": 1.0 for name in rates}})
+    board.write({**EPOCH, "edge_weights/normal": [0.5] * 14, "edge_weights/reduce": [0.5] * 14})
+    board.finish(91.0, 20)
+    board.close()
+    folders = [tmp_path, *(tmp_path / "operations").iterdir()]
+    tags = {tag for folder in folders for tag in events_of(folder).Tags()["scalars"]}
+    assert {"train/loss", "final/accuracy", "operations/normal"} <= tags and len(tags) <= 30
+    assert {"edge_weights/normal", "edge_weights/reduce"} <= set(events_of(tmp_path).Tags()["images"])
+
+
+def test_flags_stand_beside_the_final_accuracy_and_as_text(tmp_path: Path):
+    board = TensorBoard(tmp_path)
+    config = {"learning_rate": 0.025, "unrolled": False, "epochs": 3, "drop": None, "name": "a|b", "classes": ["x"]}
+    board.describe(config, "python -m darts_hpc.train_search --epochs 3\n")
+    board.finish(91.5, 40)
+    board.close()
+    events = events_of(tmp_path)
+    plugin = events.summary_metadata
+    begun, ended = (
+        plugin_data_pb2.HParamsPluginData.FromString(plugin[f"_hparams_/session_{end}_info"].plugin_data.content)
+        for end in ("start", "end")
+    )
+    flags = {name: value.number_value or value.string_value for name, value in begun.session_start_info.hparams.items()}
+    assert flags == {
+        "learning_rate": 0.025, "unrolled": "false", "epochs": 3.0, "drop": "null", "name": "a|b", "classes": '["x"]'
+    }  # fmt: skip
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin["_hparams_/experiment"].plugin_data.content)
+    assert [metric.name.tag for metric in experiment.experiment.metric_infos] == ["final/accuracy"]
+    assert ended.session_end_info.status == api_pb2.STATUS_SUCCESS
+    assert [(point.step, point.value) for point in events.Scalars("final/accuracy")] == [(40, 91.5)]
+    assert "    learning_rate: 0.025" in text_of(events, "config") and "--epochs 3" in text_of(events, "command")
+
+
+def test_a_run_that_has_not_ended_has_no_final_accuracy(tmp_path: Path):
+    board = TensorBoard(tmp_path)
+    board.describe({"epochs": 3}, "command")
+    board.close()
+    events = events_of(tmp_path)
+    assert "final/accuracy" not in events.Tags()["scalars"]
+    assert "_hparams_/session_end_info" not in events.summary_metadata
 
 
 def test_alphas_that_are_not_finite_do_not_stop_the_run(tmp_path: Path):
     events = written(tmp_path, {**EPOCH, "alphas/normal": [[float("nan")] * 8] * 14, "train/loss": float("nan")})
     assert events.Tags()["images"] == ["alphas/reduce"]
+
+
+def test_the_current_cell_is_text_at_each_change(tmp_path: Path):
+    board = TensorBoard(tmp_path)
+    for step, name in ((20, "DARTS"), (30, "DARTS"), (40, "DARTS_V1")):
+        board.cells(GENOTYPES[name], step)
+    board.close()
+    events = events_of(tmp_path)
+    assert [point.step for point in events.Tensors("genotype/text_summary")] == [20, 40]
+    assert str(GENOTYPES["DARTS_V1"]) in text_of(events, "genotype", 1) and "cₖ₋₂" in text_of(events, "genotype")
 
 
 def test_the_current_cell_is_an_image_where_dot_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
