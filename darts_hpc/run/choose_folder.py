@@ -17,6 +17,7 @@ from darts_hpc import strict_json
 from darts_hpc.locks import is_locked
 from darts_hpc.run.checkpoint import MANIFEST, write_text_atomically
 from darts_hpc.run.fingerprint import Fingerprint, same_configuration
+from darts_hpc.user_files import read_file
 
 RUNS = Path("runs")
 LAUNCH = "launch.json"
@@ -184,6 +185,6 @@ def _created(folder: Path) -> float:
 
 def _read_launch(folder: Path) -> Launch | None:
     try:
-        return Launch(**json.loads((folder / LAUNCH).read_text(encoding="utf-8")))
+        return Launch(**json.loads(read_file(folder / LAUNCH)))
     except (OSError, ValueError, TypeError):
         return None

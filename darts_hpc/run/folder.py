@@ -8,14 +8,42 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from darts_hpc import strict_json
+from darts_hpc.durable import write_atomically
+
+COMMANDS = "command.txt"
+WRITTEN = ("config.yaml", "environment.json", "space.json", COMMANDS, "launch.json", "result.json")
+WRITTEN += ("metrics.jsonl", "genotypes.jsonl", "performance.jsonl", "weights.pt", "alphas.pt")
+"""Files of a run, beside its logs and checkpoints."""
 PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "darts_hpc")
+
+
+def check_files(folder: Path) -> None:
+    """Raise ValueError, one line, where something else lies in the place of a file that a run writes in its folder."""
+    for path in (*(folder / name for name in WRITTEN), *folder.glob("log.rank*.txt")):
+        if os.path.lexists(path) and not path.is_file():
+            raise ValueError(f"{path} is in the way; expected a file or nothing: remove it, or choose another --save")
+    checkpoints = folder / "checkpoints"
+    if not os.path.lexists(checkpoints):
+        return
+    try:
+        probe = checkpoints / ".writing-probe"
+        probe.mkdir(exist_ok=True)
+        probe.rmdir()
+    except OSError as error:
+        raise ValueError(
+            f"no checkpoint can be written to {checkpoints} ({error.strerror}); expected a folder that this user may "
+            "write to: correct that, or choose another --save"
+        ) from None
 
 
 def environment() -> dict[str, object]:
@@ -48,11 +76,32 @@ def command_line() -> str:
     return shlex.join([*start, *sys.argv[1:]])
 
 
+def described(config_yaml: str, device: str, num_processes: int, space: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what a run is, as texts by file name: configuration, machine, search space and command."""
+    facts = {**environment(), "device": device, "processes": num_processes}
+    texts = {"config.yaml": config_yaml, "environment.json": strict_json.dumps(facts, indent=1) + "\n"}
+    if space is not None:
+        texts["space.json"] = strict_json.dumps(space) + "\n"
+    return {**texts, COMMANDS: command_line() + "\n"}
+
+
+def write_description(folder: Path, texts: Mapping[str, str], only_missing: bool = False) -> None:
+    """Write those texts, the command below the earlier ones; at the end of a run those that somebody removed."""
+    for name, text in texts.items():
+        if only_missing and (folder / name).exists():
+            continue
+        if name == COMMANDS:
+            with (folder / name).open("a") as file:
+                file.write(text)
+        else:
+            write_atomically(folder / name, text.encode())
+
+
 @contextmanager
 def logging_to(folder: Path, rank: int) -> Iterator[None]:
     """Log to log.rankN.txt, and on rank 0 to the terminal too, around a progress bar."""
     logger = logging.getLogger("darts_hpc")
-    handlers: list[logging.Handler] = [LogFile(folder / f"log.rank{rank}.txt")]
+    handlers: list[logging.Handler] = [LogFile(folder / f"log.rank{rank}.txt", delay=True)]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if rank == 0:
         handlers.append(TerminalHandler())
@@ -70,11 +119,21 @@ def logging_to(folder: Path, rank: int) -> Iterator[None]:
             handler.close()
 
 
-class LogFile(logging.FileHandler):
-    """Drops lines that a full disk does not take, instead of a traceback on the terminal for each."""
+class LogFile(WatchedFileHandler):
+    """Drops lines that a full disk does not take, instead of a traceback for each; makes a file that is gone anew."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, if that is possible."""
+        with suppress(OSError):  # of a folder that is gone
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Let go."""
+
+    def close(self) -> None:
+        """Close, and let go of what is still buffered and does not fit: it must not hide what ended the run."""
+        with suppress(OSError):
+            super().close()
 
 
 class TerminalHandler(logging.Handler):

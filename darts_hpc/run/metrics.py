@@ -53,7 +53,8 @@ class Meter:
 class JsonLines:
     """A file of one JSON object a line, appended to.
 
-    When the disk is full the lines wait in memory for the next write, and the file never ends in half a line.
+    When the disk is full the lines wait in memory for the next write, and the file never ends in half a line. One that
+    somebody cuts or removes goes on from what is left of it.
     """
 
     def __init__(self, path: Path):
@@ -95,11 +96,19 @@ class JsonLines:
         if not data:
             return
         with self.path.open("ab", buffering=0) as file:
+            if (found := os.fstat(file.fileno()).st_size) < self._size:
+                self._size = self._end_of_lines(found)
+                log.warning("%s was cut or removed while the run goes on; records in it are lost", self.path)
             file.truncate(self._size)
             if file.write(data) != len(data):
                 raise OSError("only a part was written")
         self._size += len(data)
         self._waiting, self._failed = [], False
+
+    def _end_of_lines(self, size: int) -> int:
+        """Return where the last whole line of a file of this size ends."""
+        with self.path.open("rb") as file:
+            return file.read(size).rfind(b"\n") + 1
 
     def rewind(self, position: int) -> None:
         """Forget what was written after `position`. Raises ValueError when the file is shorter than that."""

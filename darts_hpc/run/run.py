@@ -28,21 +28,20 @@ from darts_hpc.run.checkpoint import (
 from darts_hpc.run.choose_folder import RUNS, Asker, choose_run_folder, given_folder, sign
 from darts_hpc.run.fingerprint import Fingerprint, check_fingerprint
 from darts_hpc.run.finite import FirstUnsound, first_not_finite, first_number_not_finite
-from darts_hpc.run.folder import command_line, environment, logging_to
+from darts_hpc.run.folder import check_files, described, logging_to, write_description
 from darts_hpc.run.heartbeat import Heartbeat
 from darts_hpc.run.interrupt import Interrupt, name_of
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import peak_memory_bytes
 from darts_hpc.run.rank_state import load_rank_state, rank_state, saved_rank_state
 from darts_hpc.run.recorder import ESTIMATE_AFTER, Recorder
+from darts_hpc.run.requeue import ask_for_requeue
 from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
 
 POSITION = ("epoch", "step", "global_step", "steps_taken_back", "num_epochs")
 """What a checkpoint keeps of where the run is."""
-REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
-"""Environment variable: the file by which a job script learns that a stopped run should go on in a job of its own."""
 LOWER = {"search": "--learning_rate or --arch_learning_rate", "training": "--learning_rate"}
 """What helps against divergence."""
 
@@ -59,6 +58,7 @@ class Run:
         newest: the checkpoint to go on from.
         recorder: what writes down and says what happens.
         interrupt: what takes the signals that ask for a stop.
+        description: what the run is, by file name; written again at the end where that is gone.
 
     Attributes:
         epoch: the epoch under way, 0-based.
@@ -78,6 +78,7 @@ class Run:
         newest: Checkpoint | None,
         recorder: Recorder,
         interrupt: Interrupt,
+        description: Mapping[str, str],
     ):
         self.entry, self.folder, self.cfg, self.fingerprint, self.world = entry, folder, cfg, fingerprint, world
         self.epoch = self.step = self.global_step = self.steps_taken_back = 0
@@ -87,6 +88,7 @@ class Run:
         self.recorder, self.window = recorder, recorder.window
         self._newest, self._checkpoints = newest, CheckpointStore(folder / "checkpoints")
         self._interrupt, self._consensus = interrupt, StopConsensus(world)
+        self._description, self._own_folder = description, folder.stat() if world.is_main else None
         self._state: Mapping[str, Any] = {}
         self._first_step = self._total_steps = 0
 
@@ -121,22 +123,24 @@ class Run:
             folder, goes_on = world.broadcast_object(chosen)
             if world.is_main:
                 stack.enter_context(lock_run_folder(folder))
+                check_files(folder)
             world.barrier()
             stack.enter_context(logging_to(folder, world.rank))
             newest = CheckpointStore(folder / "checkpoints").load_newest() if goes_on else None
             if newest is not None:
                 check_fingerprint(newest.fingerprint, fingerprint)
+            description = described(config_yaml, str(world.device), world.size, space) if world.is_main else {}
             try:
                 if world.is_main:
                     sign(folder, asker)
-                    _describe_run(folder, config_yaml, world, space)
+                    write_description(folder, description)
                 recorder = stack.enter_context(Recorder.open(folder, cfg, world, newest, space))
             except OSError as error:
                 raise ValueError(
                     f"can't write to the run folder {folder} ({error}); choose another with --save"
                 ) from None
             interrupt = stack.enter_context(Interrupt())
-            run = cls(entry, folder, cfg, fingerprint, world, newest, recorder, interrupt)
+            run = cls(entry, folder, cfg, fingerprint, world, newest, recorder, interrupt, description)
             log.info("run folder: %s", folder)
             if world.device.type == "cpu":
                 log.warning("no GPU in use: a CPU is slow; how slow follows after %d steps", ESTIMATE_AFTER)
@@ -245,22 +249,10 @@ class Run:
             self._consensus.wait()
             saved = self.save()
             if self.world.is_main:
-                self._ask_for_requeue(saved)
+                ask_for_requeue(self.folder, self.global_step, self._first_step, saved)
             outcome = "saved" if saved else "NOT saved, the last checkpoint stands"
             line = f"stopped by {name_of(asked)} in epoch {self.epoch + 1} after {self.step} steps, {outcome}"
             raise Stopped(asked, self.folder, line)
-
-    def _ask_for_requeue(self, saved: bool) -> None:
-        """Leave the marker at which a job script requeues itself; not without progress, or it would do so for ever."""
-        marker = os.environ.get(REQUEUE_FILE)
-        progress = self.global_step - self._first_step
-        if marker and saved and progress > 0:
-            write_text_atomically(
-                Path(marker), strict_json.dumps({"folder": str(self.folder), "step": self.global_step}) + "\n"
-            )
-        elif marker:
-            why = "not a step was done since the start" if saved else "the checkpoint could not be written"
-            log.warning("no requeue asked for, because %s", why)
 
     def check_finite(self, numbers: Mapping[str, Any]) -> None:
         """Raise Diverged where a number, a step or anything that is saved is not finite. Every rank calls it."""
@@ -299,12 +291,14 @@ class Run:
     def save(self) -> bool:
         """Write a checkpoint. Where the disk is full or the like, that is logged, and the last good one stays.
 
-        Raises Diverged, and writes nothing, where a step or anything to be saved is not finite.
+        Raises Diverged, and writes nothing, where a step or anything to be saved is not finite; ValueError where the
+        run folder is gone.
         """
         objects = self._finite_objects()
         ranks, meter = self.world.gather_objects(rank_state(self._state, self.world)), self.world.sum(self.meter.totals)
         if not self.world.is_main:
             return True
+        self._check_folder()
         try:
             state = {
                 "objects": objects,
@@ -335,7 +329,9 @@ class Run:
             "peak_memory_bytes": peak_memory_bytes(self.world.device),
             "device": str(self.world.device),
         }
+        self._check_folder()
         try:
+            write_description(self.folder, self._description, only_missing=True)
             for name, tensors in files.items():
                 save_atomically(self.folder / name, dict(tensors))
             write_text_atomically(self.folder / "result.json", strict_json.dumps({**facts, **result}, indent=1) + "\n")
@@ -344,6 +340,20 @@ class Run:
                 f"the run is done, but its result could not be written ({error}); free some space, then "
                 f"{self._resume_hint()}"
             ) from None
+
+    def _check_folder(self) -> None:
+        """Raise ValueError where the run folder was removed or moved: a new one in its place would be half a run."""
+        try:
+            is_there = os.path.samestat(self.folder.stat(), self._own_folder or self.folder.stat())
+        except FileNotFoundError:
+            is_there = False
+        except OSError:  # a file server that is away for a moment
+            return
+        if not is_there:
+            raise ValueError(
+                f"the run folder {self.folder} was removed or moved while the run went on, which ends it; go on from "
+                "where you moved it, by --resume, or start afresh"
+            )
 
     def _restore(self, newest: Checkpoint) -> None:
         state = newest.load("state", self.world.device)
@@ -375,17 +385,6 @@ class Run:
         return f"the same command with --save {self.folder}/ --resume auto"
 
 
-def _describe_run(folder: Path, config_yaml: str, world: World, space: Mapping[str, Any] | None) -> None:
-    """Write down the configuration, the machine and the command."""
-    write_text_atomically(folder / "config.yaml", config_yaml)
-    facts = {**environment(), "device": str(world.device), "processes": world.size}
-    write_text_atomically(folder / "environment.json", strict_json.dumps(facts, indent=1) + "\n")
-    if space is not None:
-        write_text_atomically(folder / "space.json", strict_json.dumps(space) + "\n")
-    with (folder / "command.txt").open("a") as file:
-        file.write(command_line() + "\n")
-
-
 def check_run_folder(cfg: RunConfig, world: World) -> None:
     """Raise ValueError, on rank 0, where a Run would for the folder it is given: before the data is read.
 
@@ -396,6 +395,7 @@ def check_run_folder(cfg: RunConfig, world: World) -> None:
     folder = given_folder(cfg.save, cfg.resume, identities()) or RUNS / "new"
     if folder.exists():
         with lock_run_folder(folder):
+            check_files(folder)
             return
     there = next(parent for parent in folder.absolute().parents if parent.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
