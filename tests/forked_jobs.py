@@ -3,9 +3,12 @@
 import os
 import pickle
 import runpy
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
+
+from ranks import forked
 
 from darts_hpc.campaigns.executors import LocalExecutor, attempt_folder
 from darts_hpc.campaigns.plan import Job
@@ -24,9 +27,16 @@ class ForkedJob:
         return self.code
 
 
-def jobs_in_forks() -> None:
-    """Let the campaigns of this process fork their jobs; for the `before` of run_entries.entry."""
-    LocalExecutor.submit = _submit  # pyright: ignore[reportAttributeAccessIssue]
+def campaign_in_forks(*flags: object) -> subprocess.CompletedProcess[str]:
+    """Run python -m darts_hpc.campaign with flags, it and its jobs in forks of this process."""
+
+    def run() -> None:
+        LocalExecutor.submit = _submit  # pyright: ignore[reportAttributeAccessIssue]
+        sys.argv = ["campaign", *map(str, flags)]
+        sys.modules.pop("darts_hpc.campaign", None)
+        runpy.run_module("darts_hpc.campaign", run_name="__main__", alter_sys=True)
+
+    return forked(run, OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
 
 
 def _submit(self: LocalExecutor, job: Job, number: int, running: Sequence[Attempt]) -> Attempt:

@@ -139,7 +139,7 @@ class Cluster:
             if self._owner.poll() is not None or time.monotonic() > deadline:
                 logs = "".join(f"\n{path}: {_tail(path)}" for path in sorted(self.folder.glob("*.log")))
                 raise TimeoutError(f"waited {timeout_s:.0f} s for {what}{logs}")
-            time.sleep(0.25)  # to ask Slurm costs 30 ms of CPU
+            time.sleep(0.5)  # to ask Slurm costs 40 ms of CPU
         return value
 
 

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobs import environment, run, steps_done, wait_until
-from slurm_cluster import ENDED, Cluster
+from forked_jobs import campaign_in_forks
+from jobs import environment, steps_done
+from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slow
 TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
+TINY += ("--search_flags", "--memory_check off")
 
 
 def table(folder: Path) -> list[tuple]:
@@ -21,21 +23,18 @@ def table(folder: Path) -> list[tuple]:
 
 def running_jobs(cluster: Cluster, campaign: Path) -> list[tuple[str, str]]:
     """Return id and name of the campaign's jobs that are between their first and last step."""
+    begun = [path for path in campaign.glob("runs/*") if steps_done(path) and not (path / "result.json").exists()]
+    if not begun:  # Slurm is asked only then: that costs more than the runs do
+        return []
     squeue = cluster.run("squeue", "--noheader", "--states=R", "--format=%A %j")
     jobs = [line.split() for line in squeue.stdout.splitlines()]
-    folders = {name: campaign / "runs" / name for _, name in jobs}
-    return [
-        (job, name) for job, name in jobs if steps_done(folders[name]) and not (folders[name] / "result.json").exists()
-    ]
+    return [(job, name) for job, name in jobs if name in {path.name for path in begun}]
 
 
 def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_table(
     cluster: Cluster, checkout: Path, tmp_path: Path
 ):
     local, folder, log = tmp_path / "local", tmp_path / "slurm", tmp_path / "log"
-    command = [environment()["PYTHON"], "-m", "darts_hpc.campaign", *TINY, "--save", f"{local}/", "--jobs", "2"]
-    assert run(*command, cwd=checkout, log=tmp_path / "local.log") == 0, (tmp_path / "local.log").read_text()
-
     campaign = cluster.sbatch(
         "--nodelist=node1", f"--output={log}", "slurm/campaign.sbatch", *TINY, "--save", f"{folder}/",
         cwd=checkout, env=environment(),
@@ -44,19 +43,14 @@ def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_tabl
     def disturb(strike: Callable[[str], object], mend: Callable[[], object] = lambda: None) -> str:
         """Strike jobs in the middle of their runs until one is sent back to the queue; return its name."""
         while True:
-            jobs = cluster.wait_for(
-                lambda: running_jobs(cluster, folder) or cluster.job(campaign)["JobState"] in ENDED,
-                "a job in the middle of its run", 240,
-            )  # fmt: skip
-            assert jobs is not True, log.read_text()
-            job, name = jobs[0]
+            job, name = cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run", 240)[0]
             strike(job)
             state = cluster.wait(job, "PENDING", "COMPLETED")["JobState"]
             mend()
             if state == "PENDING":
                 return name
 
-    wait_until(lambda: cluster.job(campaign)["JobState"] != "PENDING", 60, "the campaign to start")
+    cluster.wait(campaign, "RUNNING")
     cluster.run("scontrol", "update", "nodename=node1", "state=drain", "reason=all jobs of the campaign go to node2")
     try:
         # USR2 is what Slurm sends before the time limit.
@@ -69,6 +63,8 @@ def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_tabl
     assert ended["JobState"] == "COMPLETED", log.read_text()
     said = (folder / "jobs" / f"{preempted}.log").read_text()
     assert "stopped by SIGTERM" in said and "going on in epoch" in said
+    done = campaign_in_forks(*TINY, "--save", f"{local}/", "--jobs", "2")
+    assert done.returncode == 0, done.stderr
     assert table(folder) == table(local)
 
 
@@ -76,7 +72,7 @@ def test_a_cancelled_campaign_leaves_no_job_and_goes_on(cluster: Cluster, checko
     folder, log = tmp_path / "slurm", tmp_path / "log"
     flags = [*TINY, "--save", f"{folder}/"]
     campaign = cluster.sbatch(f"--output={log}", "slurm/campaign.sbatch", *flags, cwd=checkout, env=environment())
-    wait_until(lambda: running_jobs(cluster, folder) or cluster.job(campaign)["JobState"] in ENDED, 240, "a job")
+    cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run", 240)
     cluster.run("scancel", campaign)
     cluster.wait(campaign)
     done = cluster.run(

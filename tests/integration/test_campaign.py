@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from forked_jobs import jobs_in_forks
+from forked_jobs import campaign_in_forks
 from run_entries import entry
 
 pytestmark = pytest.mark.slow
 TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
+TINY += ("--search_flags", "--memory_check off")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -60,7 +61,7 @@ def heed_ctrl_c() -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("campaign") / "undisturbed"
-    done = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2", before=jobs_in_forks)
+    done = campaign_in_forks(*TINY, "--save", f"{folder}/", "--jobs", "2")
     assert done.returncode == 0, done.stderr + done.stdout
     assert "search 2/2, select 2/2, final 2/2 done" in done.stdout
     return folder
@@ -107,25 +108,25 @@ def test_killed_alone_it_takes_its_jobs_over_and_killed_with_them_it_comes_to_th
     assert jobs and len(record["attempts"]) == 1  # the job that outlived its campaign was taken over
     send(processes_of(folder), signal.SIGKILL)
     assert not (search / "result.json").exists()
-    again = entry("campaign", *TINY, "--save", f"{folder}/", "--jobs", "2", before=jobs_in_forks)
+    again = campaign_in_forks(*TINY, "--save", f"{folder}/", "--jobs", "2")
     assert again.returncode == 0, again.stderr
     assert "going on in epoch" in (search / "log.rank0.txt").read_text()
     assert table(folder) == table(undisturbed)
     assert {path: path.read_bytes() for path in kept} == kept
 
 
-@pytest.mark.parametrize("how", ["campaign cancel", "ctrl-c"])
-def test_a_campaign_that_is_asked_to_stops_saves_its_jobs_and_leaves_no_process(how, tmp_path):
+@pytest.mark.parametrize(("how", "seeds"), [("campaign cancel", (0, 1)), ("ctrl-c", (0,))])
+def test_a_campaign_that_is_asked_to_stops_saves_its_jobs_and_leaves_no_process(how, seeds, tmp_path):
     folder, endless = tmp_path / "stopped", tmp_path / "endless.yaml"
     search = Path("configs/search/tiny.yaml").read_text(encoding="utf-8")
     endless.write_text(search.replace("epochs: 2", "epochs: 10000"), encoding="utf-8")
-    flags = [*TINY, "--search_config", endless, "--save", f"{folder}/", "--jobs", "2"]
+    flags = [*TINY, "--search_config", endless, "--search_seeds", *seeds, "--save", f"{folder}/", "--jobs", "2"]
     command = [sys.executable, "-m", "darts_hpc.campaign", *map(str, flags)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed_ctrl_c
     ) as campaign:
-        metrics = [folder / "runs" / f"search-first_order-seed{seed}" / "metrics.jsonl" for seed in (0, 1)]
+        metrics = [folder / "runs" / f"search-first_order-seed{seed}" / "metrics.jsonl" for seed in seeds]
         while not all(path.exists() and path.read_text() for path in metrics):
             assert campaign.poll() is None
             time.sleep(0.05)
@@ -155,7 +156,7 @@ def test_a_job_that_keeps_failing_is_shown_with_its_log_while_the_rest_goes_on(u
     lost = next((folder / "runs").glob("final-*-seed1"))
     shutil.rmtree(lost)
     lost.write_text("a file where the run folder should be")
-    done = entry("campaign", *TINY, "--save", f"{folder}/", before=jobs_in_forks)
+    done = campaign_in_forks(*TINY, "--save", f"{folder}/")
     assert done.returncode == 1
     assert f"{lost.name} failed 3 times; its log ends:" in done.stderr
     assert "can't write to the run folder" in done.stderr

@@ -28,11 +28,12 @@ STEP = Step(
     num_images=0,
     optim=SgdConfig(),
 )
+FEW = {"space": SPACES["s2"]}  # two operations an edge: a quarter of the time
 CONFIGURATIONS = {  # what differs from STEP, channels, batch size; most are stacked, whose steps are short
     "plain": ({}, 4, 8),
-    "plain, recomputed": ({"checkpoint_cells": True}, 4, 8),
-    "plain, finite differences": ({"unrolled_method": "finite_difference"}, 4, 4),
-    "plain, exact": ({"unrolled_method": "exact"}, 2, 4),
+    "plain, recomputed": ({**FEW, "checkpoint_cells": True}, 4, 8),
+    "plain, finite differences": ({**FEW, "unrolled_method": "finite_difference"}, 4, 4),
+    "plain, exact": ({**FEW, "unrolled_method": "exact"}, 2, 4),
     "stacked": ({"supernet": "stacked"}, 4, 8),
     "stacked, more channels": ({"supernet": "stacked"}, 10, 4),
     "stacked, more layers": ({"supernet": "stacked", "layers": 5}, 4, 4),
@@ -73,8 +74,9 @@ def allocated_peak(step: Step, init_channels: int, batch_size: int) -> int:
 
 
 def take_two_steps(step: Step, init_channels: int, batch_size: int, world: World) -> None:
+    space = {"space": step.space} if step.supernet == "plain" else {}
     supernet = build_supernet(
-        step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells
+        step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells, **space
     )
     supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
