@@ -30,10 +30,11 @@ def test_the_first_signal_is_a_wish_and_handlers_come_back(number):
     assert signal.getsignal(number) == before
 
 
-def end_of(script: str) -> tuple[int, str]:
-    """Run a script in which `interrupt` is open, with a deadline of 3 s; return its exit code and what it said."""
-    lines = ["import os, signal, sys, time", "from darts_hpc.run.interrupt import ECHO_S, Interrupt"]
-    lines += ["with Interrupt(deadline_s=3) as interrupt:", *[f"    {line}" for line in script.splitlines()]]
+def end_of(script: str, echo_s: float = 60, deadline_s: float = 20) -> tuple[int, str]:
+    """Run a script in which `interrupt` is open; return its exit code and what it said."""
+    lines = ["import os, signal, sys, threading", "from darts_hpc.run import interrupt as module"]
+    lines += [f"module.ECHO_S = {echo_s}", f"with module.Interrupt({deadline_s}) as interrupt:"]
+    lines += [f"    {line}" for line in script.splitlines()]
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False, timeout=60
     )
@@ -43,24 +44,23 @@ def end_of(script: str) -> tuple[int, str]:
 # A lock that never comes, in C: no Python handler gets to run, as in a collective whose peers are gone.
 STUCK = "import ctypes; lock = ctypes.create_string_buffer(64)\n"
 STUCK += "while True: ctypes.CDLL(None).pthread_mutex_lock(lock)"
+# Until the thread that would end the process has seen every signal, and has ended itself.
+CLOSE = "interrupt.__exit__()\nfor thread in threading.enumerate()[1:]: thread.join()\n"
 
 
 @pytest.mark.parametrize("second", SIGNALS)
 def test_a_second_signal_ends_even_a_process_that_is_stuck_in_c(second):
-    later = f"import threading; threading.Timer(ECHO_S + 0.2, os.kill, (os.getpid(), {int(second)})).start()\n"
-    assert end_of(f"os.kill(os.getpid(), 15)\n{later}{STUCK}") == (128 + second, "")
+    later = f"threading.Timer(0.2, os.kill, (os.getpid(), {int(second)})).start()\n"
+    assert end_of(f"os.kill(os.getpid(), 15)\n{later}{STUCK}", echo_s=0) == (128 + second, "")
 
 
 def test_a_process_that_does_not_stop_by_the_deadline_is_ended():
-    code, said = end_of(f"os.kill(os.getpid(), 10)\n{STUCK}")
-    assert code == 128 + signal.SIGKILL and "not stopped within 3 s" in said
+    code, said = end_of(f"os.kill(os.getpid(), 10)\n{STUCK}", deadline_s=1)
+    assert code == 128 + signal.SIGKILL and "not stopped within 1 s" in said
 
 
 def test_the_echo_of_a_signal_through_a_launcher_is_no_second_one():
-    assert end_of("for _ in range(5): os.kill(os.getpid(), 2); time.sleep(0.1)\nassert interrupt.requested == 2") == (
-        0,
-        "",
-    )
+    assert end_of(f"for _ in range(5): os.kill(os.getpid(), 2)\n{CLOSE}assert interrupt.requested == 2") == (0, "")
 
 
 def test_a_hang_up_that_nohup_has_ignored_is_no_wish(monkeypatch):
@@ -72,14 +72,15 @@ def test_a_hang_up_that_nohup_has_ignored_is_no_wish(monkeypatch):
 
 
 def test_a_run_that_stops_in_time_outlives_its_deadline():
-    assert end_of("os.kill(os.getpid(), 10)\ninterrupt.__exit__()\ntime.sleep(4)") == (0, "")
+    assert end_of(f"os.kill(os.getpid(), 10)\n{CLOSE}", deadline_s=2) == (0, "")
 
 
-def test_a_signal_to_a_forked_worker_is_not_the_runs(capfd):
-    script = "worker = os.fork()\nif worker == 0: time.sleep(1.5); os._exit(7)\nprint = sys.stderr.write\n"
-    script += "time.sleep(0.5)\nfor number in (2, 10, 15): os.kill(worker, number)\n"
-    script += "print(f'{os.waitpid(worker, 0)[1] >> 8} {interrupt.requested}')\ntime.sleep(4)"
-    assert end_of(script) == (0, "7 0")
+def test_a_signal_to_a_forked_worker_is_not_the_runs():
+    script = "(up, ready), (wait, go) = os.pipe(), os.pipe()\nworker = os.fork()\n"
+    script += "if worker == 0: os.write(ready, b'1'); os.read(wait, 1); os._exit(7)\n"
+    script += "os.read(up, 1)\nfor number in (2, 10, 15): os.kill(worker, number)\n"
+    script += f"os.write(go, b'1')\nend = os.waitpid(worker, 0)[1] >> 8\n{CLOSE}"
+    assert end_of(f"{script}sys.stderr.write(f'{{end}} {{interrupt.requested}}')", echo_s=0) == (0, "7 0")
 
 
 def test_outside_the_main_thread_signals_are_left_alone():
