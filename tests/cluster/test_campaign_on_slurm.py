@@ -11,7 +11,7 @@ from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slow
 TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
-TINY += ("--search_flags", "--memory_check off", "--poll_seconds", "1")  # to ask Slurm costs CPU
+TINY += ("--final_seeds", "0", "--search_flags", "--memory_check off", "--poll_seconds", "1")  # to ask Slurm costs CPU
 
 
 def table(folder: Path) -> list[tuple]:
