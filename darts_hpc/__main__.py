@@ -11,8 +11,8 @@ from darts_hpc.suggest import did_you_mean
 
 COMMANDS = {
     "Search": {
-        "plan": "what memory a search step needs, and what would fit",
         "search": "search a cell",
+        "plan": "what memory a search step needs, and what would fit",
         "select_cell": "select the cell of a finished search anew, by perturbation",
         "campaign": "from N searches to a table; then status, report, cancel",
     },

@@ -18,12 +18,15 @@ show() {
     (printf '+' && printf ' %q' "$@" && printf '\n') >&2 2> /dev/null || true
 }
 
-# check_entry ENTRY: exit code 2 for what is no entry point; torchrun would try again and again
+# check_entry ENTRY: set entry to the module of a command, such as train_search of search; exit code 2 for what is none,
+# which torchrun would try again and again
 check_entry() {
     local entries
+    entry=$1
+    if [ "$entry" = search ]; then entry=train_search; fi
     entries=$(cd "$root/darts_hpc" && grep -l ' run_entry(' -- *.py | sed 's/\.py$//')
     # one line: grep would take several for as many names, any of which will do
-    if [[ "$1" == *$'\n'* ]] || ! grep -qxF -- "$1" <<< "$entries"; then
+    if [[ "$entry" == *$'\n'* ]] || ! grep -qxF -- "$entry" <<< "$entries"; then
         echo "error: no entry point ${1@Q}; choose from ${entries//$'\n'/, }" >&2
         exit 2
     fi

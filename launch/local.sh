@@ -8,7 +8,6 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 if [ $# = 0 ] || [ "$1" = -h ] || [ "$1" = --help ]; then usage "$0"; fi
 check_entry "$1"
-entry=$1
 shift
 
 processes=$(processes_here) # apart: else its refusal would not end this

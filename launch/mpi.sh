@@ -9,7 +9,7 @@ set -euo pipefail
 if [ $# -lt 2 ]; then usage "$0"; fi
 check_count PROCESSES "$1" 1 1000000
 check_entry "$2"
-processes=$1 entry=$2
+processes=$1
 shift 2
 
 mpirun=${MPIRUN:-mpirun}

@@ -14,7 +14,6 @@ fi
 check_count NODES "$NODES" 1 100000
 check_count PORT "${PORT:-29400}" 1 65535
 check_entry "$1"
-entry=$1
 shift
 
 processes=$(processes_here) # apart: else its refusal would not end this

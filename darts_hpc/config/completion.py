@@ -19,8 +19,8 @@ from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.config.visualize import VisualizeConfig
 
 CONFIGS = {
-    "plan": (SearchConfig,),
     "search": (SearchConfig,),
+    "plan": (SearchConfig,),
     "select_cell": (SelectCellConfig,),
     "campaign": (CampaignConfig,),
     "train": (TrainConfig,),
