@@ -37,7 +37,7 @@ class Flag:
 
     name: str
     type: Any
-    owner: type
+    owner: Any
     default: Any
     affects: str = "numbers"
     unused: bool = False

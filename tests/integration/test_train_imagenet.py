@@ -21,6 +21,7 @@ from darts_hpc.config.evaluate import EvaluateImageNetConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.imagenet.read.synthetic import SyntheticLoader
+from darts_hpc.evaluate import is_imagenet
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.run.checkpoint import CheckpointStore
@@ -148,7 +149,7 @@ def test_a_checkpoint_of_the_originals_multi_gpu_training_is_evaluated(trained, 
         ["--model_path", trained],
     ):
         monkeypatch.setattr(sys, "argv", ["evaluate", *map(str, argv)])
-        assert evaluate.is_imagenet(sys.argv[1:])
+        assert is_imagenet(sys.argv[1:])
         run_entry(evaluate.main_imagenet, EvaluateImageNetConfig)
     answers = [line for line in capsys.readouterr().out.splitlines() if "accuracy" in line]
     assert len(answers) == 3 and len(set(answers)) == 1
@@ -178,11 +179,11 @@ def test_a_run_on_made_up_images_is_tested_on_real_ones_and_those_it_could_read_
 
 
 def test_flags_of_other_data_sets_go_to_the_other_test(tmp_path):
-    assert not evaluate.is_imagenet(["--dataset", "digits", "--model_path", str(tmp_path)])
+    assert not is_imagenet(["--dataset", "digits", "--model_path", str(tmp_path)])
     (tmp_path / "config.yaml").write_text("# python -m darts_hpc.train\ndataset: digits\n")
-    assert not evaluate.is_imagenet(["--model_path", str(tmp_path)])
+    assert not is_imagenet(["--model_path", str(tmp_path)])
     (tmp_path / "preset.yaml").write_text("dataset: imagenet\n")
-    assert evaluate.is_imagenet(["--config", str(tmp_path / "preset.yaml")])
+    assert is_imagenet(["--config", str(tmp_path / "preset.yaml")])
 
 
 def test_a_run_goes_on_with_other_processes_if_they_make_the_same_global_batch(tmp_path):
