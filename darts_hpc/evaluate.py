@@ -1,13 +1,15 @@
 """Accuracy of trained weights (the original test.py, test_imagenet.py): darts_hpc.evaluate --model_path RUN_OR_FILE."""
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from darts_hpc.config.cli import run_entry, value_of
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
-from darts_hpc.run.reader import read_config
+from darts_hpc.run.reader import check_exists, read_config
+from darts_hpc.space.genotypes import load_genotype
 
 
 def main(cfg: EvaluateConfig) -> None:
@@ -24,6 +26,18 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
     evaluate.main_imagenet(cfg)
 
 
+def check(cfg: EvaluateConfig | EvaluateImageNetConfig) -> None:
+    """Raise ValueError where the weights are not there, or the cell of a file's is unknown."""
+    check_exists(cfg.model_path, "--model_path")
+    if cfg.model_path.is_file():
+        load_genotype(cfg.arch)
+
+
+def report_on_it(cfg: EvaluateConfig | EvaluateImageNetConfig, _: str) -> str:
+    """Return the report of the run that was evaluated."""
+    return f"report {shlex.quote(str(cfg.model_path))}" if cfg.model_path.is_dir() else ""
+
+
 def is_imagenet(argv: Sequence[str]) -> bool:
     """Whether these flags ask for ImageNet: by --dataset imagenet, or by naming a run of train_imagenet."""
     if value_of("dataset", argv) == "imagenet":
@@ -36,6 +50,6 @@ def is_imagenet(argv: Sequence[str]) -> bool:
 
 if __name__ == "__main__":
     if is_imagenet(sys.argv[1:]):
-        run_entry(main_imagenet, EvaluateImageNetConfig)
+        run_entry(main_imagenet, EvaluateImageNetConfig, check=check, next_command=report_on_it)
     else:
-        run_entry(main, EvaluateConfig)
+        run_entry(main, EvaluateConfig, check=check, next_command=report_on_it)

@@ -1,5 +1,8 @@
 """Show what a search step takes, and which settings fit, without a search: python -m darts_hpc.plan [--unrolled]."""
 
+import shlex
+import sys
+
 from darts_hpc.config.cli import run_entry
 from darts_hpc.config.train_search import SearchConfig
 
@@ -16,4 +19,4 @@ def main(cfg: SearchConfig) -> None:
 
 
 if __name__ == "__main__":
-    run_entry(main, SearchConfig, about=ABOUT, next_command=lambda cfg, _: "search with the same flags")
+    run_entry(main, SearchConfig, about=ABOUT, next_command=lambda cfg, _: f"search {shlex.join(sys.argv[1:])}")

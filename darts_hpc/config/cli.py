@@ -53,7 +53,8 @@ def run_entry(
         about: what it does, for --help; the class's docstring by default.
         check: raises ValueError for a value that can be refused without torch.
         imports_torch: whether it takes seconds until the first line, which is announced.
-        next_command: from the config and the run folder that main returns, what to type next: "train --arch runs/x".
+        next_command: from the config and the run folder that main returns, what to type next, such as "train --arch
+            runs/x"; empty for nothing.
     """
     is_first = is_first_process()
     typed = " ".join(filter(None, (program(), action)))
@@ -68,6 +69,8 @@ def run_entry(
         check(cfg)
     except ValueError as error:
         refuse(error, silent=not is_first)  # every rank has the same command line: one says it
+    except KeyboardInterrupt:
+        leave_stopped(signal.SIGINT)
     if imports_torch and is_first and "torch" not in sys.modules:
         print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)
     bound_spinning()
@@ -80,8 +83,8 @@ def run_entry(
         leave_stopped(stop.number)
     except KeyboardInterrupt:
         leave_stopped(signal.SIGINT)
-    if next_command is not None and is_first:
-        print("next:", spelled(next_command(cfg, shlex.quote(str(result)))), file=sys.stderr, flush=True)
+    if next_command is not None and is_first and (command := next_command(cfg, shlex.quote(str(result)))):
+        print("next:", spelled(command), file=sys.stderr, flush=True)
 
 
 def refuse(error: ValueError, silent: bool = False) -> NoReturn:

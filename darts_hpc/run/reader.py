@@ -180,6 +180,12 @@ def read_run(folder: Path) -> RecordedRun:
     )
 
 
+def check_exists(path: Path, flag: str) -> None:
+    """Raise ValueError where neither a run folder nor a file of weights is there. `flag` is what named the path."""
+    if not path.exists():
+        raise ValueError(f"{flag} {path} does not exist; give a run folder, or a .pt file of weights")
+
+
 def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     """Return the entry that a run folder is of, and its flags by name.
 

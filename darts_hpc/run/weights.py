@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from darts_hpc.run.checkpoint import CheckpointStore
+from darts_hpc.run.reader import check_exists
 
 
 def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]:
@@ -25,8 +26,7 @@ def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]
         if "network" not in objects:
             raise ValueError(f"{flag} {path} is a search; train its cell first: darts_hpc.train --arch {path}")
         return objects["network"]
-    if not path.is_file():
-        raise ValueError(f"{flag} {path} does not exist; give a run folder, or a .pt file of weights")
+    check_exists(path, flag)
     try:
         file = io.BytesIO(path.read_bytes())  # apart: in a file cut short, torch's seeks are an OSError too
     except OSError as error:

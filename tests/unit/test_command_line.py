@@ -54,11 +54,13 @@ REFUSALS = [
     ("train_search", "--layers", "2"),
     ("select_cell", "nowhere"),
     ("evaluate", "--dataset", "imagenet", "--image_size", "8"),
+    ("evaluate", "--model_path", "nowhere.pt"),
+    ("evaluate", "--model_path", "setup.py", "--arch", "DARTS_W2"),
     ("campaign", "stauts"),
     ("campaign", "status"),
     ("__main__", "serach"),
 ]
-STARTS = [("train_search", "--dataset", "digits"), ("plan",), ("evaluate", "--layers", "3"), ("export", ".")]
+STARTS = [("train_search", "--dataset", "digits"), ("plan",), ("evaluate", "--model_path", "setup.py"), ("export", ".")]
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +238,12 @@ def test_a_search_ends_with_the_training_of_its_cell_on_the_same_images(flags, c
         run_entry(lambda cfg: Path("runs/a b"), SearchConfig, imports_torch=False, next_command=train_the_cell)
         assert capsys.readouterr().err == f"next: {start}{command}\n"
     parse_config(TrainConfig, shlex.split(command)[1:])
+
+
+def test_launch_scripts_take_the_short_name_too():
+    done = subprocess.run(
+        ["launch/local.sh", "search", "--epochs", "1"],
+        env={**os.environ, "PYTHON": "/bin/echo", "PROCESSES": "1"},
+        capture_output=True, text=True, check=True, cwd=PACKAGE.parent,
+    )  # fmt: skip
+    assert done.stdout.endswith("-m darts_hpc.train_search --epochs 1\n")
