@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.2.0"
-__all__ = ["FinishedRun", "SearchSpace", "create_model", "register_timm", "search_cell", "train_cell"]
+__all__ = ["FinishedRun", "SearchSpace", "array_data", "create_model", "register_timm", "search_cell", "train_cell"]
 
 if TYPE_CHECKING:
-    from darts_hpc.api import FinishedRun, SearchSpace, create_model, register_timm, search_cell, train_cell
+    from darts_hpc.api import FinishedRun, SearchSpace, array_data, create_model, register_timm, search_cell, train_cell
 
 
 def __getattr__(name: str) -> Any:

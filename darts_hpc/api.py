@@ -13,6 +13,8 @@ from darts_hpc.commands import train, train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.data.sets.arrays import Arrays, array_data
+from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.table import DATASETS
 from darts_hpc.errors import Stopped
 from darts_hpc.models.classifier import Classifier
@@ -49,12 +51,20 @@ class FinishedRun:
 
 
 def search_cell(
-    *, space: str | SearchSpace | None = None, relaxation: str | Relaxation | None = None, **flags: Any
+    *,
+    space: str | SearchSpace | None = None,
+    relaxation: str | Relaxation | None = None,
+    data: str | Path | Arrays | DataSet | None = None,
+    **flags: Any,
 ) -> FinishedRun:
     """Search a cell: python -m darts_hpc.train_search with these flags, such as epochs=10 or config="FILE.yaml".
 
     Args:
         space, relaxation: those flags, or a space and a relaxation of your own.
+        data: that flag, or (images, labels) of your own, or array_data's data set.
+
+    Raises:
+        ValueError: one line for a mistake in a flag, the images or the labels; also where the run was stopped.
     """
     own: dict[str, Any] = {}
     for name, value in (("space", space), ("relaxation", relaxation)):
@@ -62,13 +72,41 @@ def search_cell(
             flags[name] = value
         else:
             own[name] = value
-    search = partial(train_search.main, **own)
-    return _finished(search, parse_config(SearchConfig, _tokens(flags)))
+    own["data"], flags = _own_data(data, None, flags)
+    return _finished(partial(train_search.main, **own), parse_config(SearchConfig, _tokens(flags)))
 
 
-def train_cell(**flags: Any) -> FinishedRun:
-    """Train a cell from scratch: python -m darts_hpc.train with these flags, such as arch=search_cell(...).folder."""
-    return _finished(train.main, parse_config(TrainConfig, _tokens(flags)))
+def train_cell(
+    *, data: str | Path | Arrays | DataSet | None = None, test_data: Arrays | None = None, **flags: Any
+) -> FinishedRun:
+    """Train a cell from scratch: python -m darts_hpc.train with these flags, such as arch=search_cell(...).folder.
+
+    Args:
+        data: that flag, or (images, labels) of your own, or array_data's data set.
+        test_data: (images, labels) that the network is tested on; without them, held_out says how many to hold out.
+
+    Raises:
+        ValueError: one line for a mistake in a flag, the images or the labels; also where the run was stopped.
+    """
+    own, flags = _own_data(data, test_data, flags)
+    return _finished(partial(train.main, data=own), parse_config(TrainConfig, _tokens(flags)))
+
+
+def _own_data(
+    data: str | Path | Arrays | DataSet | None, test_data: Arrays | None, flags: dict[str, Any]
+) -> tuple[DataSet | None, dict[str, Any]]:
+    """Return the data set of a user's own images, None where flags name one, and the flags that go with it."""
+    if data is None or isinstance(data, str | Path):
+        if test_data is not None:
+            raise ValueError("test_data goes with data=(images, labels)")
+        return None, {**flags, "data": data}
+    if flags.get("dataset") not in (None, "arrays"):
+        raise ValueError(f"dataset={flags['dataset']!r} beside images of your own; give one of them")
+    if not isinstance(data, DataSet):
+        data = array_data(data, test_data, image_size=flags.get("image_size"))
+    elif test_data is not None or flags.get("image_size") not in (None, data.image_size):
+        raise ValueError("test_data and image_size are array_data's: give them there")
+    return data, {**flags, "dataset": "arrays", "image_size": data.image_size}
 
 
 def create_model(

@@ -6,27 +6,31 @@ from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.data.loading.sources import eval_source, training_source
 from darts_hpc.data.loading.split import held_out_split
+from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.training.schedule import cosine_learning_rate
 from darts_hpc.training.train_network import TrainingData, train_network
 
 
-def main(cfg: TrainConfig) -> Path:
-    """Train the derived network on small images, and return its run folder."""
+def main(cfg: TrainConfig, data: DataSet | None = None) -> Path:
+    """Train the derived network on small images, --dataset's or those of `data`, and return its run folder."""
     return train_network(
         "train",
         cfg,
         to_yaml(cfg, "python -m darts_hpc.train"),
-        lambda world: open_data(cfg, world),
+        lambda world: open_data(cfg, world, data),
         lambda epoch: cosine_learning_rate(epoch, cfg.run.epochs, cfg.optim.learning_rate),
     )
 
 
-def open_data(cfg: TrainConfig, world: World) -> TrainingData:
+def open_data(cfg: TrainConfig, world: World, data: DataSet | None = None) -> TrainingData:
     """Return the training images, and those it is evaluated on: test images, or the training images held out."""
     seed = cfg.run.seed
-    data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
+    if data is None:
+        data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
+    elif not len(data.test) and not cfg.data.held_out:
+        raise ValueError("there are no test images; give test_data=(images, labels), or held_out=0.2 to hold some out")
     data = data.to(world.device)
     train_ids = valid_ids = None
     if cfg.data.held_out:

@@ -53,6 +53,7 @@ def main(
     space: SearchSpace | None = None,
     relaxation: Relaxation | None = None,
     begin_at: Checkpoint | None = None,
+    data: DataSet | None = None,
 ) -> Path:
     """Run a search from its first epoch, or its newest checkpoint, to the genotype; return its folder.
 
@@ -60,17 +61,19 @@ def main(
         space: the candidates of the edges, instead of --space.
         relaxation: how alphas weigh them, instead of --relaxation; the magnitude rule compares softmax(alpha).
         begin_at: what a finished search left, from whose supernet the cell is selected, without a search of its own.
+        data: the images, instead of --dataset's.
     """
     own_space, space = space is not None, SPACES[cfg.model.space] if space is None else space
     check_space(cfg, space)
     with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored(), ExitStack() as stack:
         precision = choose_precision(cfg.runtime.precision, world.device)
         layout = memory_format(cfg.runtime.channels_last)
-        facts = dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
+        where = cfg.data.dataset, cfg.data.data
+        facts = dataset_facts(*where, cfg.data.image_size) if data is None else data.facts()
         plan = plan_search(cfg, facts, world, space)
         form, why = choose_form(plan, cfg.memory.memory_check, world)
         stack.enter_context(explaining_out_of_memory(plan))
-        data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
+        data = load_dataset(*where, image_size=cfg.data.image_size, world=world) if data is None else data
         data = data.to(world.device)
         sampled = cfg.selection.pt_batches is not None
         sources = search_sources(data, cfg.data, cfg.run.seed, world, sampled=sampled)

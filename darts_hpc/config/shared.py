@@ -41,10 +41,11 @@ class DataConfig:
     data: Path = flag(Path("../data"), affects="nothing")
     """Folder the data set lies in, or is downloaded to."""
     dataset: Dataset = "cifar10"
-    """Data set: digits comes with the package, folder is train/CLASS/* and test/CLASS/* under --data, the others are
-    downloaded."""
+    """Data set: digits comes with the package, folder is train/CLASS/* and test/CLASS/* under --data, webdataset is
+    train/*.tar and test/*.tar there, the others are downloaded; arrays is what Python hands over."""
     image_size: int | None = None
-    """Side in pixels that images are resized to; left out, the data set's own size. Required by --dataset folder."""
+    """Side in pixels that images are resized to; left out, the data set's own size. Required by --dataset folder and
+    webdataset."""
     cutout: bool = False
     """Blank one random square in each training image."""
     cutout_length: int = 16
@@ -215,7 +216,7 @@ def check_images(cfg: Any) -> None:
     check_data_folder(cfg)
     check_positive(cfg, "cutout_length")
     if cfg.image_size is None:
-        if cfg.dataset == "folder":
-            raise ValueError("--dataset folder: expected an --image_size beside it, such as --image_size 32")
+        if cfg.dataset in ("folder", "webdataset"):
+            raise ValueError(f"--dataset {cfg.dataset}: expected an --image_size beside it, such as --image_size 32")
     elif cfg.image_size < 4:
         raise ValueError(f"--image_size {cfg.image_size}: expected at least 4, because two reduction cells quarter it")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import darts_hpc
+from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.space import genotypes, operations
 
 SMALL = {"dataset": "digits", "image_size": 8, "batch_size": 240, "init_channels": 4, "layers": 3, "epochs": 1}
@@ -57,3 +58,36 @@ def test_another_space_does_not_go_on_from_the_checkpoint(tmp_path):
     darts_hpc.search_cell(space=darts_hpc.SearchSpace(*first), save=f"{tmp_path}/run", **SMALL)  # pyright: ignore
     with pytest.raises(ValueError, match=r"of another configuration \(space"):
         darts_hpc.search_cell(space=darts_hpc.SearchSpace(*second), save=f"{tmp_path}/run", resume="auto", **SMALL)  # pyright: ignore
+
+
+def test_images_handed_over_as_arrays_search_and_train_as_the_same_data_set_does(tmp_path):
+    digits = load_dataset("digits", Path(), image_size=8)
+    pairs = [(part.images.permute(0, 2, 3, 1).numpy(), part.labels.numpy()) for part in (digits.train, digits.test)]
+    ours = darts_hpc.array_data(*pairs, flip=False, crop_padding=digits.crop_padding)
+    size = {name: value for name, value in SMALL.items() if name not in ("dataset", "image_size")}
+    found = [
+        darts_hpc.search_cell(save=f"{tmp_path}/{name}/", **flags)
+        for name, flags in (("digits", SMALL), ("arrays", {**size, "data": ours}))
+    ]
+    records = [(run.folder / "metrics.jsonl").read_bytes() for run in found]
+    assert records[0] == records[1] and found[0].genotype == found[1].genotype
+    size.pop("memory_check")
+    trained = darts_hpc.train_cell(
+        data=pairs[0], test_data=pairs[1], arch=found[1].folder, save=f"{tmp_path}/t/", **size
+    )
+    assert trained.result["preprocessing"]["dataset"] == "arrays"
+    model = darts_hpc.create_model(trained.folder, weights=True)
+    mean, std = (torch.tensor(trained.result["preprocessing"][name])[:, None, None] for name in ("mean", "std"))
+    hits = model((digits.test.images / 255 - mean) / std).argmax(1) == digits.test.labels
+    assert 100 * hits.float().mean().item() == pytest.approx(trained.accuracy, abs=1e-3)
+    with pytest.raises(ValueError, match=r"another configuration \(data_digest"):  # these may be mirrored
+        darts_hpc.search_cell(data=pairs[0], save=f"{tmp_path}/arrays/", resume="auto", **size)
+
+
+def test_a_training_may_hold_images_out_instead_of_test_images(tmp_path):
+    digits = load_dataset("digits", Path(), image_size=8).train
+    size = {name: value for name, value in SMALL.items() if name not in ("dataset", "image_size", "memory_check")}
+    run = darts_hpc.train_cell(
+        data=(digits.images[:480], digits.labels[:480]), held_out=0.5, arch="DARTS_V1", save=f"{tmp_path}/run/", **size
+    )
+    assert "valid/accuracy" in run.result["final"]

@@ -2,13 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image
 
 from darts_hpc.data.rgb import to_rgb
-from darts_hpc.data.sets.image_set import DataSet, ImageSet, channel_statistics
+from darts_hpc.data.sets.image_set import DataSet, ImageSet, measured_data_set
 from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
 
@@ -25,13 +26,7 @@ def load(root: Path, image_size: int | None, world: World | None) -> DataSet:
         raise ValueError("--dataset folder needs --image_size, the side in pixels that images are resized to")
     train_folder, test_folder, classes = _parts(root)
     train, test = (_read(folder, classes, image_size) for folder in (train_folder, test_folder))
-    if torch.equal(train.images.amin(0), train.images.amax(0)):
-        raise ValueError(f"--data {root}: all {len(train)} training images are equal; expected images that differ")
-    mean, std = channel_statistics(train.images, world)
-    padding = max(1, image_size // 8)
-    return DataSet(
-        name="folder", classes=classes, train=train, test=test, mean=mean, std=std, crop_padding=padding, flip=True
-    )
+    return measured_data_set("folder", f"--data {root}", classes, train, test, world=world)
 
 
 def count(root: Path, image_size: int | None) -> DatasetFacts:
@@ -70,7 +65,7 @@ def _read(folder: Path, classes: tuple[str, ...], size: int) -> ImageSet:
         files += found
         labels += [label] * len(found)
     with ThreadPoolExecutor() as pool:
-        images = np.stack(list(pool.map(lambda path: _decode(path, size), files)))  # (N, H, W, 3)
+        images = np.stack(list(pool.map(lambda path: decode(path, path, size), files)))  # (N, H, W, 3)
     return ImageSet(torch.from_numpy(images).permute(0, 3, 1, 2), torch.tensor(labels))
 
 
@@ -81,9 +76,13 @@ def _files(folder: Path) -> list[Path]:
     return found
 
 
-def _decode(path: Path, size: int) -> np.ndarray:
+def decode(file: Path | BinaryIO, name: object, size: int) -> np.ndarray:
+    """Return an image as (size, size, 3) uint8: its shorter side resized to size, and the centre of it.
+
+    Raises ValueError with its name where it can't be read.
+    """
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             image = to_rgb(image)
             scale = size / min(image.size)
             width, height = (max(size, round(side * scale)) for side in image.size)
@@ -91,4 +90,4 @@ def _decode(path: Path, size: int) -> np.ndarray:
             left, top = (width - size) // 2, (height - size) // 2
             return np.asarray(image.crop((left, top, left + size, top + size)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} can't be read as an image ({error}); repair or remove it") from None
+        raise ValueError(f"{name} can't be read as an image ({error}); repair or remove it") from None

@@ -2,11 +2,13 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
 
 log = logging.getLogger(__name__)
@@ -62,12 +64,18 @@ class DataSet:
         """Return the data set with its images on a device."""
         return replace(self, train=self.train.to(device), test=self.test.to(device))
 
+    def facts(self) -> DatasetFacts:
+        """Return how large it is."""
+        return DatasetFacts(len(self.train), len(self.test), self.image_size, self.num_classes)
+
     def fingerprint(self) -> str:
-        """Return a digest of every training and test pixel and label."""
+        """Return a digest of every training and test pixel and label, and for arrays of how they may be changed."""
         digest = hashlib.sha256()
         for part in (self.train, self.test):
             for tensor in (part.images, part.labels):
                 digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        if self.name == "arrays":  # every other name stands for one way
+            digest.update(f"{self.crop_padding} {self.flip}".encode())
         return digest.hexdigest()[:16]
 
 
@@ -82,3 +90,33 @@ def channel_statistics(images: Tensor, world: World | None = None) -> tuple[tupl
     if uniform and (world is None or world.is_main):
         log.warning("the training images have no spread in %s, which is not scaled (std 1)", " and ".join(uniform))
     return tuple(mean), tuple(1.0 if spread < ONE_LEVEL else spread for spread in std)
+
+
+def measured_data_set(
+    name: str,
+    source: str,
+    classes: Sequence[str],
+    train: ImageSet,
+    test: ImageSet,
+    *,
+    flip: bool = True,
+    crop_padding: int | None = None,
+    world: World | None = None,
+) -> DataSet:
+    """Return a data set of a user's own, with the statistics of its training images.
+
+    `source` names it in an error; random crops shift by an eighth of the side where crop_padding is None.
+
+    Raises ValueError where a class has no training image, or all training images are equal.
+    """
+    counts = train.labels.bincount(minlength=len(classes))
+    if (absent := counts == 0).any():
+        missing = classes[int(absent.int().argmax())]
+        raise ValueError(f"{source}: class {missing!r} has no training image; expected some of each class")
+    if torch.equal(train.images.amin(0), train.images.amax(0)):
+        raise ValueError(f"{source}: all {len(train)} training images are equal; expected images that differ")
+    mean, std = channel_statistics(train.images, world)
+    padding = max(1, train.images.shape[-1] // 8) if crop_padding is None else crop_padding
+    return DataSet(
+        name=name, classes=tuple(classes), train=train, test=test, mean=mean, std=std, crop_padding=padding, flip=flip
+    )

@@ -26,6 +26,8 @@ DATASETS = {
     "svhn": DatasetFacts(73_257, 26_032, 32, 10),
     "digits": DatasetFacts(1_437, 360, 16, 10),
     "folder": DatasetFacts(0, 0, 0, 0),
+    "webdataset": DatasetFacts(0, 0, 0, 0),
+    "arrays": DatasetFacts(0, 0, 0, 0),
     "imagenet": DatasetFacts(1_281_167, 50_000, 224, 1000, in_memory=False),
 }
 IN_MEMORY = tuple(name for name, facts in DATASETS.items() if facts.in_memory)
