@@ -81,14 +81,14 @@ class Classifier(DerivedNetwork):
             self.reset_classifier(num_classes, global_pool)
         kept = [layer - 1 for layer in self.cells.reductions] + [layers - 1]  # the last cell of each resolution
         whole = 8 if STEMS[stem].reduces else 1
-        self.feature_info: list[dict[str, Any]] = [
+        info: list[dict[str, Any]] = [
             {"num_chs": self.cells.channels[cell], "reduction": whole * 2**level, "module": f"cells.{cell}"}
             for level, cell in enumerate(kept)
         ]
-        self.feature_cells = kept
         if STEMS[stem].reduces:
-            self.feature_info.insert(0, {"num_chs": init_channels, "reduction": 4, "module": "stem0"})
-            self.feature_cells = [-1, *kept]
+            info.insert(0, {"num_chs": init_channels, "reduction": 4, "module": "stem0"})
+            kept.insert(0, -1)
+        self.feature_info, self.feature_cells = info, kept
         self.to(device=device, dtype=dtype)
 
     def forward(self, images: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -13,6 +13,7 @@ from darts_hpc.models.layout import place_cells, reduction_layers
 from darts_hpc.models.recompute import recompute
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, Noise, ReLUConvBN, place_noise
+from darts_hpc.space.recording import is_scripting
 
 
 class Cell(nn.Module):
@@ -52,7 +53,7 @@ class Cell(nn.Module):
         path, node = self.first_path, states[0]
         for index, op in enumerate(self._ops):
             state = states[self.inputs[index]]
-            if keys is not None and not torch.jit.is_scripting():
+            if keys is not None and not is_scripting():
                 end = op(state, keys) if isinstance(op, Noise) else op(state)
             else:
                 end = op(state)
@@ -97,7 +98,7 @@ class CellStack(nn.ModuleList):
         """Return the outputs of the wanted cells, in order, for the first cell's inputs."""
         outputs: list[Tensor] = []
         for index, cell in enumerate(self):
-            if self.checkpoint_cells and not torch.jit.is_scripting():
+            if self.checkpoint_cells and not is_scripting():
                 s0, s1 = s1, recompute(cell, s0, s1, keep, keys)
             else:
                 s0, s1 = s1, cell(s0, s1, keep, keys)

@@ -12,12 +12,12 @@ from darts_hpc.space.phases import (
     depthwise,
     device_type,
     even_pixels,
-    is_computed,
     is_plain,
     merge_phases,
     phases_pay,
     split_phases,
 )
+from darts_hpc.space.recording import is_computed, is_exported, is_scripting
 
 
 class ReLUConvBN(nn.Module):
@@ -79,7 +79,7 @@ class DilatedConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        if not torch.jit.is_scripting() and self.phases_pay(x):
+        if not is_scripting() and self.phases_pay(x):
             rectified = self.op[0](x)
             if self.stride == 2:
                 return self.op[-1](self.pre_norm_phases(even_pixels(rectified)))
@@ -131,10 +131,10 @@ class FactorizedReduce(nn.Module):
         """Return what lies between the ReLU and the BatchNorm."""
         height, width = rectified.shape[-2:]
         end = (0, width % 2, 0, height % 2)
-        if not torch.jit.is_scripting() and _is_exported():
+        if not is_scripting() and is_exported():
             end = (0, 1, 0, 1)  # the same for any side: of an even one, the stride leaves out what is added
         shifted = F.pad(rectified, end)[:, :, 1:, 1:]
-        if not torch.jit.is_scripting() and self._strides_are_unsafe(rectified):
+        if not is_scripting() and self._strides_are_unsafe(rectified):
             parts = (rectified, self.conv_1), (shifted, self.conv_2)
             return torch.cat([F.conv2d(part[:, :, ::2, ::2], conv.weight) for part, conv in parts], dim=1)
         return torch.cat([self.conv_1(rectified), self.conv_2(shifted)], dim=1)
@@ -148,11 +148,6 @@ class FactorizedReduce(nn.Module):
         """
         few = is_computed(x) and x.device.type == "cpu" and x.shape[1] < 8
         return few and is_plain(self.conv_1) and is_plain(self.conv_2)
-
-
-@torch.jit.unused
-def _is_exported() -> bool:
-    return torch.compiler.is_exporting()
 
 
 class Zero(nn.Module):

@@ -13,17 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_hpc.space.recording import is_computed
+
 _meta_stands_for: ContextVar[str] = ContextVar("_meta_stands_for", default="meta")
 
 
 def phases_pay(x: Tensor) -> bool:
     """Return whether a dilated convolution of x is faster in phases: on the CPU, if there will be a backward."""
     return is_computed(x) and device_type(x) == "cpu" and torch.is_grad_enabled()
-
-
-def is_computed(x: object) -> bool:
-    """Return whether x is a tensor of now, not one by which torch.jit, torch.fx or torch.export records a program."""
-    return isinstance(x, Tensor) and not torch.jit.is_tracing() and not torch.compiler.is_exporting()
 
 
 def is_plain(convolution: nn.Module) -> bool:

@@ -97,7 +97,8 @@ def _images(what: str, images: object) -> Tensor:
     """Return images as (N, 3, H, W) uint8."""
     if not isinstance(images, np.ndarray | Tensor):
         raise ValueError(f"{what}: images are a {type(images).__name__}; expected {LAYOUTS}")
-    shape, is_numpy = tuple(images.shape), isinstance(images, np.ndarray)
+    shape: tuple[int, ...] = tuple(images.shape)
+    is_numpy = isinstance(images, np.ndarray)
     if images.dtype not in (np.dtype("uint8"), torch.uint8):
         raise ValueError(
             f"{what}: images are {str(images.dtype).removeprefix('torch.')}; expected uint8, from 0 for black to 255"
@@ -109,8 +110,10 @@ def _images(what: str, images: object) -> Tensor:
         turned = len(shape) == 4 and shape[other] in (1, 3)
         hint = "images.transpose(0, 2, 3, 1)" if is_numpy else "images.permute(0, 3, 1, 2)"
         raise ValueError(f"{what}: images are {shape}; expected {LAYOUTS}" + (f": {hint}" if turned else ""))
-    tensor = torch.from_numpy(np.array(images, order="C")) if is_numpy else images.detach().cpu().clone()
-    tensor = tensor.reshape(shape).permute(0, 3, 1, 2) if is_numpy else tensor.reshape(shape)
+    if isinstance(images, np.ndarray):
+        tensor = torch.from_numpy(np.array(images, order="C")).reshape(shape).permute(0, 3, 1, 2)
+    else:
+        tensor = images.detach().cpu().clone().reshape(shape)
     height, width = tensor.shape[-2:]
     if height != width or height < SMALLEST_SIDE:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def convolutions(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]
 def test_a_traced_network_takes_other_sizes_with_and_without_gradients(grad):
     model = small()
     with torch.set_grad_enabled(grad):
-        traced = torch.jit.trace(model, IMAGES)
+        traced: Any = torch.jit.trace(model, IMAGES)
     for sides in ((32, 32), (16, 24), (7, 9)):
         images = torch.randn(3, 3, *sides)
         torch.testing.assert_close(traced(images), model(images))
@@ -46,9 +47,8 @@ class LowRank(nn.Module):
     def __init__(self, base: nn.Conv2d, rank: int = 2):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.down = nn.Conv2d(
-            base.in_channels, rank, base.kernel_size, base.stride, base.padding, base.dilation, bias=False
-        )  # pyright: ignore[reportArgumentType]
+        shape: Any = base.kernel_size, base.stride, base.padding, base.dilation
+        self.down = nn.Conv2d(base.in_channels, rank, *shape, bias=False)
         self.up = nn.Conv2d(rank, base.out_channels, 1, bias=False)
         nn.init.zeros_(self.up.weight)
 

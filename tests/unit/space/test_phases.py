@@ -57,13 +57,13 @@ def test_a_dilated_convolution_goes_in_phases_wherever_it_can_and_a_backward_com
 
 
 def hooked(convolution: nn.Conv2d) -> nn.Module:
-    convolution.register_forward_hook(lambda module, inputs, output: 2 * output)
+    convolution.register_forward_hook(lambda *arguments: 2 * arguments[-1])
     return convolution
 
 
 def patched(convolution: nn.Conv2d) -> nn.Module:
     forward = convolution.forward
-    convolution.forward = lambda x: 2 * forward(x)
+    convolution.forward = lambda input: 2 * forward(input)
     return convolution
 
 
