@@ -1,5 +1,6 @@
 """Every flag of a config: its name, its type, what its value looks like and what it affects."""
 
+import json
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
@@ -93,3 +94,8 @@ def flat(cfg: Any) -> dict[str, Any]:
         else:
             values[item.name] = str(value) if isinstance(value, Path) else value
     return values
+
+
+def spell(value: object) -> str:
+    """Spell a flag's value as config.yaml does: true, null, [0, 1]."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from darts_hpc.config.flags import flags_of
+from darts_hpc.config.flags import flags_of, spell
 from darts_hpc.config.presets import ENTRIES
 from darts_hpc.run.reader import RecordedRun
 
@@ -67,11 +67,6 @@ def group_runs(runs: Sequence[RecordedRun]) -> list[Group]:
         groups.setdefault(_configuration(run), []).append(run)
     titles = _titles([members[0] for members in groups.values()])
     return [Group(title, members) for title, members in zip(titles, groups.values(), strict=True)]
-
-
-def spell(value: object) -> str:
-    """Spell a flag's value as config.yaml does: true, null, [0, 1]."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _configuration(run: RecordedRun) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from darts_hpc.config.flags import spell
 from darts_hpc.pictures.alphas import edge_names, edge_operations, kept_edges
 from darts_hpc.pictures.cells import CELLS, INSTALL_HINT, cell_svgs, describe_cell
 from darts_hpc.pictures.heat_map import FULL
 from darts_hpc.pictures.theme import DASHED, PALETTE, operation_color
 from darts_hpc.pictures.typeset import html
 from darts_hpc.reporting.charts import Chart, Curve, Evolution, edge_chart, evolution_figure, line_chart
-from darts_hpc.reporting.groups import Group, spell
+from darts_hpc.reporting.groups import Group
 from darts_hpc.reporting.summary import BEFORE_FIRST_EPOCH, BEST, BEST_NOTE, FINAL, group_table, run_table
 from darts_hpc.run.reader import RecordedRun
 from darts_hpc.space.genotypes import Genotype

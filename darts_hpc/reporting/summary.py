@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from darts_hpc import strict_json
-from darts_hpc.reporting.groups import Group, Statistic, spell
+from darts_hpc.config.flags import spell
+from darts_hpc.reporting.groups import Group, Statistic
 from darts_hpc.reporting.table_formats import comma_separated, latex, markdown
 from darts_hpc.run.reader import RecordedRun
 from darts_hpc.units import readable_bytes, readable_duration

@@ -81,7 +81,7 @@ class Recorder:
             if cfg.tensorboard:
                 tensorboard = TensorBoard(folder, 0 if newest is None else newest.step, space)
                 stack.callback(tensorboard.close)
-                tensorboard.describe(read_config(folder)[1], (folder / "command.txt").read_text(encoding="utf-8"))
+                tensorboard.describe(*read_config(folder), (folder / "command.txt").read_text(encoding="utf-8"))
                 if (last := records["metrics"].last()) is not None:
                     tensorboard.skip(last)
             yield cls(cfg, world, records, tensorboard)

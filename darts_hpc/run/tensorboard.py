@@ -1,6 +1,5 @@
 """TensorBoard events of a run: the numbers of its records, its alphas and cells, its flags and its final accuracy."""
 
-import json
 import logging
 import math
 import threading
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from darts_hpc.config.flags import flags_of, flat, spell
+from darts_hpc.config.presets import ENTRIES
 from darts_hpc.pictures.alphas import edge_names, edge_operations
 from darts_hpc.pictures.cells import CELLS, cell_image, describe_cell
 from darts_hpc.pictures.figures import to_pixels
@@ -52,7 +53,7 @@ class TensorBoard:
         self._hook, threading.excepthook = threading.excepthook, self._on_thread_error
         self._drawn: Genotype | None = None
         self._written: dict[str, int] = {}  # scalar -> the last step it has a point at
-        self._config: Mapping[str, Any] = {}
+        self._end: Any = None
         self._operations: dict[str, Any] = {}  # operation -> its writer
         self._charted = False
         self._painter = ThreadPoolExecutor(1, "tensorboard-pictures")
@@ -63,19 +64,20 @@ class TensorBoard:
             self._open = lambda path: SummaryWriter(str(path), purge_step=first_hidden, flush_secs=20)
             self._folder, self._writer = folder, self._open(folder)
 
-    def describe(self, config: Mapping[str, Any], command: str) -> None:
+    def describe(self, entry: str, config: Mapping[str, Any], command: str) -> None:
         """Add a run's flags, as text and for the HParams tab, and its command."""
-        self._config = config
-        lines = "\n".join(f"{name}: {json.dumps(value, default=str)}" for name, value in config.items())
-        self._add("add_text", "config", _code(lines), 0)
-        self._add("add_text", "command", _code(command), 0)
-        self._add_summaries(_session(config)[:2])
+        *begun, self._end = _session(entry, config)
+        self._add(
+            "add_text", "config", _code("\n".join(f"{name}: {spell(value)}" for name, value in config.items())), 0
+        )
+        self._add("add_text", "command", _code(command.replace(" --", " \\\n    --")), 0)
+        self._add_summaries(begun)
 
     def finish(self, accuracy: float | None, step: int) -> None:
         """Add the accuracy in percent that the run ended with, beside its flags in the HParams tab."""
         if accuracy is not None:
             self._add("add_scalar", FINAL_ACCURACY, accuracy, step)
-            self._add_summaries(_session(self._config)[2:])
+            self._add_summaries([self._end])
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a record of metrics.jsonl or performance.jsonl: numbers as scalars, alphas as pictures and means."""
@@ -194,12 +196,26 @@ class TensorBoard:
             self._failed = True
 
 
-def _session(config: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    """Return the summaries of HParams: the columns, the run's flags, and its end."""
+def _session(entry: str, config: Mapping[str, Any]) -> list[Any]:
+    """Return what the HParams tab is made of: its columns, the flags of this run, and its end.
+
+    Flags that change no number are left out; those that are not at their default come first.
+    """
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
     from torch.utils.tensorboard.summary import hparams
 
-    flags = {n: v if type(v) in (int, float, str) else json.dumps(v, default=str) for n, v in config.items()}
-    return hparams(flags, {FINAL_ACCURACY: None})
+    flags, defaults = flags_of(ENTRIES[entry]), flat(ENTRIES[entry]())
+    values = {
+        n: value for n, value in config.items() if n in flags and flags[n].affects not in ("nothing", "last_bits")
+    }
+    plain = {n: value if type(value) in (int, float, str) else spell(value) for n, value in values.items()}
+    columns, begun, end = hparams(plain, {FINAL_ACCURACY: None})
+    packed = columns.value[0].metadata.plugin_data
+    data = HParamsPluginData.FromString(packed.content)
+    for column in data.experiment.hparam_infos:
+        column.differs = values[column.name] != defaults[column.name]
+    packed.content = data.SerializeToString()
+    return [columns, begun, end]
 
 
 def _code(text: str) -> str:

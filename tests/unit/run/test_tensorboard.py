@@ -10,6 +10,9 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
+from darts_hpc.config.flags import flat
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.run.tensorboard import TensorBoard
 from darts_hpc.space.genotypes import GENOTYPES, PRIMITIVES
 
@@ -27,6 +30,11 @@ def events_of(folder: Path) -> EventAccumulator:
 
 def text_of(events: EventAccumulator, tag: str, index: int = 0) -> str:
     return events.Tensors(f"{tag}/text_summary")[index].tensor_proto.string_val[0].decode()
+
+
+def plugin_data(events: EventAccumulator, name: str):
+    content = events.summary_metadata[f"_hparams_/{name}"].plugin_data.content
+    return plugin_data_pb2.HParamsPluginData.FromString(content)
 
 
 def written(folder: Path, *records: dict) -> EventAccumulator:
@@ -111,30 +119,27 @@ def test_a_search_has_some_thirty_scalar_tags_over_all(tmp_path: Path):
 
 def test_flags_stand_beside_the_final_accuracy_and_as_text(tmp_path: Path):
     board = TensorBoard(tmp_path)
-    config = {"learning_rate": 0.025, "unrolled": False, "epochs": 3, "drop": None, "name": "a|b", "classes": ["x"]}
-    board.describe(config, "python -m darts_hpc.train_search --epochs 3\n")
+    config = flat(SearchConfig()) | {"learning_rate": 0.5, "seed": 7, "save": "elsewhere/"}
+    board.describe("train_search", config, "python -m darts_hpc.train_search --seed 7 --save elsewhere/\n")
     board.finish(91.5, 40)
     board.close()
     events = events_of(tmp_path)
-    plugin = events.summary_metadata
-    begun, ended = (
-        plugin_data_pb2.HParamsPluginData.FromString(plugin[f"_hparams_/session_{end}_info"].plugin_data.content)
-        for end in ("start", "end")
-    )
-    flags = {name: value.number_value or value.string_value for name, value in begun.session_start_info.hparams.items()}
-    assert flags == {
-        "learning_rate": 0.025, "unrolled": "false", "epochs": 3.0, "drop": "null", "name": "a|b", "classes": '["x"]'
-    }  # fmt: skip
-    experiment = plugin_data_pb2.HParamsPluginData.FromString(plugin["_hparams_/experiment"].plugin_data.content)
-    assert [metric.name.tag for metric in experiment.experiment.metric_infos] == ["final/accuracy"]
-    assert ended.session_end_info.status == api_pb2.STATUS_SUCCESS
+    columns = {info.name: info.differs for info in plugin_data(events, "experiment").experiment.hparam_infos}
+    values = plugin_data(events, "session_start_info").session_start_info.hparams
+    assert {name for name, differs in columns.items() if differs} == {"learning_rate", "seed"}
+    assert set(columns) == set(values) and not {"save", "report_freq", "tensorboard"} & set(values)
+    assert (values["learning_rate"].number_value, values["seed"].number_value) == (0.5, 7)
+    assert values["unrolled"].string_value == "false" and values["dataset"].string_value == "cifar10"
+    metrics = plugin_data(events, "experiment").experiment.metric_infos
+    assert [metric.name.tag for metric in metrics] == ["final/accuracy"]
+    assert plugin_data(events, "session_end_info").session_end_info.status == api_pb2.STATUS_SUCCESS
     assert [(point.step, point.value) for point in events.Scalars("final/accuracy")] == [(40, 91.5)]
-    assert "    learning_rate: 0.025" in text_of(events, "config") and "--epochs 3" in text_of(events, "command")
+    assert "    learning_rate: 0.5" in text_of(events, "config") and "--seed 7" in text_of(events, "command")
 
 
 def test_a_run_that_has_not_ended_has_no_final_accuracy(tmp_path: Path):
     board = TensorBoard(tmp_path)
-    board.describe({"epochs": 3}, "command")
+    board.describe("train", flat(TrainConfig()), "command")
     board.close()
     events = events_of(tmp_path)
     assert "final/accuracy" not in events.Tags()["scalars"]
