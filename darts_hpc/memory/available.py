@@ -1,4 +1,4 @@
-"""How much memory this process may still take: of the GPU, or of what a CPU process runs into first."""
+"""Free memory of this process: on the GPU, or on the CPU by the tightest of several limits."""
 
 import importlib
 import math
@@ -10,24 +10,24 @@ from typing import NamedTuple
 import torch
 
 MARGIN_SHARE, MARGIN_BYTES = 0.05, 256 * 2**20
-"""Kept free, the larger of both: kernels' workspaces, fragments, and what Python and the libraries still load."""
+"""Safety margin, the larger of both: kernels' workspaces, fragmentation, and what Python and libraries load later."""
 ADDRESS_MARGIN_BYTES = 512 * 2**20
-"""Kept free of the address space instead, in which each thread reserves more than it uses."""
+"""Safety margin of the address space, where each thread reserves more than it uses."""
 
 
 class FreeMemory(NamedTuple):
-    """Bytes, less the margin, and where the limit comes from."""
+    """Free bytes after the safety margin, and where the limit comes from."""
 
     num_bytes: float
     source: str
 
 
 def free_memory(device: torch.device, processes: int = 1) -> FreeMemory:
-    """Return what is free on the device; `processes` of one machine share its main memory."""
+    """Return the free memory of one process on the device; `processes` of this machine share its main memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return _less_margin(free, f"{device} has free")
-    # The first optimizer loads it, which takes 350 MiB of address space: better before what is left is counted.
+    # Imported before measuring: the first optimizer would, and it takes 350 MiB of address space.
     importlib.import_module("torch._dynamo")
     shared = [("the machine has available", _available_bytes()), *_cgroup_limits()]
     limits = [_less_margin(free / processes, source) for source, free in shared]
@@ -73,14 +73,14 @@ def _cgroup_limits(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
             for name in names:
                 limit = _number(group / name)
                 if limit < math.inf and used < math.inf:
-                    # File pages that were not used lately are given up before anybody is killed.
-                    used_for_good = used - min(_statistic(group / "memory.stat", stat), used)
-                    limits.append((f"the cgroup's {name} leaves", max(limit - used_for_good, 0)))
+                    # The kernel reclaims inactive file pages before it kills a process.
+                    not_reclaimable = used - min(_statistic(group / "memory.stat", stat), used)
+                    limits.append((f"the cgroup's {name} leaves", max(limit - not_reclaimable, 0)))
     return limits
 
 
 def _up_to(base: Path, path: str) -> Iterator[Path]:
-    """Yield the group and its ancestors. In a container the path may be the host's: then only the base is there."""
+    """Yield the group and its ancestors. In a container the path may be the host's: then only the base exists."""
     group = base / path.strip("/")
     while group != base:
         yield group

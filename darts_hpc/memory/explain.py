@@ -1,4 +1,4 @@
-"""What is said where memory is short: a table of the forms of the step, before it runs or once it ran out."""
+"""Explain a lack of memory by a table of the step's forms, before the step runs or after it ran out of memory."""
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -26,9 +26,9 @@ def choose_form(plan: MemoryPlan, check: str, world: World) -> tuple[Step, str]:
 def table(
     plan: MemoryPlan, methods: Iterable[str | None] | None = None, report: Callable[[Step], object] = lambda form: None
 ) -> str:
-    """Return the forms of the plan's step as a table; those of several gradients where `methods` names them.
+    """Return a table of the forms of the plan's step, for its own gradient method or for each of `methods`.
 
-    `report` is called with each form before it is looked at, which takes a second or more.
+    `report` is called with each form before its memory is predicted, which takes a second or more.
     """
     methods = [plan.step.unrolled_method] if methods is None else methods
     rows = [("plan", "needs", "free", "fits", "largest batch_size", "largest init_channels")]

@@ -15,17 +15,17 @@ RESIZING = (
 """In-place operations that change a tensor's shape or storage: these are always run."""
 
 BATCH_SIZE, HALF_INIT_CHANNELS = 65_537, 1_048_583
-"""Primes that a step is traced with: what a tensor's size owes to the batch and to the channels can be read off it."""
+"""Primes that a step is traced with: as factors of a tensor's size they show how it grows with batch and channels."""
 
-MOST_POWERS = 3
-"""Powers of the channels in a size, 0 to 2: the weights of pointwise convolutions have the second."""
+NUM_POWERS = 3
+"""Number of powers of the channels that a size may have: 0 to 2, as the weights of pointwise convolutions."""
 
 
 class LiveBytes(TorchDispatchMode):
-    """While open: `bytes` are those of every live storage that an operation made since, `peak` their largest sum.
+    """While open, count the bytes of the storages that operations make: `bytes` are live now, `peak` is their maximum.
 
-    A storage counts from the operation that makes it until the last tensor that uses it is gone, so what autograd keeps
-    for backward counts, and views do not. What a kernel takes for itself and gives back is out of sight.
+    A storage counts from the operation that makes it until the last tensor that uses it is gone: what autograd saves
+    for backward counts, views do not. A kernel's temporary workspace is not seen.
     """
 
     def __init__(self) -> None:
@@ -73,13 +73,13 @@ class LiveBytes(TorchDispatchMode):
 class Footprint:
     """The live bytes of one search step for any batch size and number of channels, from one trace of it.
 
-    The trace ran at BATCH_SIZE and 2 * HALF_INIT_CHANNELS. A size that BATCH_SIZE divides grows with the batch, and
-    with the channels as often as HALF_INIT_CHANNELS divides it. Any other is a polynomial of the channels, as that of
-    all weights together, whose coefficients are its digits to the base HALF_INIT_CHANNELS, the last one the rest.
+    The trace ran with BATCH_SIZE images and 2 * HALF_INIT_CHANNELS channels. A size that BATCH_SIZE divides grows with
+    the batch, and with that power of the channels that HALF_INIT_CHANNELS has in it. Any other size, such as that of
+    all weights together, is a polynomial in the channels, whose coefficients are its digits in base HALF_INIT_CHANNELS.
 
     Args:
-        events: of a LiveBytes.
-        scales_with_channels: False for a trace that ran at the channels of interest, and holds for these alone.
+        events: those of a LiveBytes.
+        scales_with_channels: False for a trace that ran with the channels of interest, and holds for these alone.
     """
 
     def __init__(self, events: list[int], scales_with_channels: bool = True):
@@ -92,8 +92,8 @@ class Footprint:
         self._signs = torch.tensor([1 if event > 0 else -1 for event in events])
 
     def peak(self, batch_size: int, init_channels: int, block: int = 1) -> int:
-        """Return the most bytes that live at once; an allocator gives whole blocks of so many bytes."""
-        powers = torch.tensor([(init_channels // 2) ** power for power in range(MOST_POWERS)])
+        """Return the peak of live bytes, each storage rounded up to whole blocks of `block` bytes."""
+        powers = torch.tensor([(init_channels // 2) ** power for power in range(NUM_POWERS)])
         sizes = (self._coefficients * powers).sum(1) * torch.where(self._with_batch, batch_size, 1)
         sizes = (sizes + block - 1) // block * block
         return int((sizes[self._kinds] * self._signs).cumsum(0).max())
@@ -104,7 +104,7 @@ def _decode(size: int, base: int | None) -> tuple[bool, list[int]]:
     with_batch = size > 0 and size % BATCH_SIZE == 0
     if with_batch:
         size //= BATCH_SIZE
-    coefficients = [0] * MOST_POWERS
+    coefficients = [0] * NUM_POWERS
     if base is None:
         coefficients[0] = size
     elif with_batch:  # one term, whose factor may be larger than the base
@@ -113,9 +113,9 @@ def _decode(size: int, base: int | None) -> tuple[bool, list[int]]:
             size, power = size // base, power + 1
         coefficients[power] = size
     else:
-        for power in range(MOST_POWERS - 1):
+        for power in range(NUM_POWERS - 1):
             size, coefficients[power] = divmod(size, base)
-        coefficients[-1] = size  # whatever it is: stacked weights in float64 have more than the base
+        coefficients[-1] = size  # the rest, which may exceed the base: stacked weights in float64 do
     return with_batch, coefficients
 
 
@@ -123,7 +123,7 @@ class MetaLiveBytes(LiveBytes):
     """Count a computation on meta or fake tensors, a few times faster than torch runs it there.
 
     A supernet repeats a few hundred operations tens of thousands of times. What an operation makes depends on the
-    shapes, strides and types of its arguments alone, so that each is asked once and remembered.
+    shapes, strides and types of its arguments alone, so each runs once and its result is cached.
     """
 
     def __init__(self) -> None:
@@ -132,13 +132,13 @@ class MetaLiveBytes(LiveBytes):
         self._kinds: dict[Any, str] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """Run the operation, or make what it made the last time; count that."""
+        """Run the operation, or recreate its cached result; count that."""
         kind = self._kinds.get(func)
         if kind is None:
             kind = self._kinds[func] = _kind(func)
         if kind == "other":
             return super().__torch_dispatch__(func, types, args, kwargs)
-        key = (func, _describe(args), _describe(kwargs) if kwargs else None)
+        key = (func, _cache_key(args), _cache_key(kwargs) if kwargs else None)
         recipe = self._recipes.get(key)
         if recipe is None:
             result = func(*args, **(kwargs or {}))
@@ -150,7 +150,7 @@ class MetaLiveBytes(LiveBytes):
 
 
 def _kind(func: Any) -> str:
-    """Tell operations that make new tensors, operations that only write to their first argument, and all others."""
+    """Return "new" for an operation that makes new tensors, "in place" for one that only writes to its first."""
     if func.namespace != "aten":
         return "other"
     schema = func._schema
@@ -162,14 +162,14 @@ def _kind(func: Any) -> str:
     return "in place" if in_place and not schema.name.startswith(RESIZING) else "other"
 
 
-def _describe(value: Any) -> Any:
-    """Spell arguments as something hashable that holds all that the result's shape depends on."""
+def _cache_key(value: Any) -> Any:
+    """Return a hashable key of everything that the result's shape depends on."""
     if isinstance(value, Tensor):
         return value.shape, value.stride(), value.dtype, value.device.type
     if isinstance(value, tuple | list):
-        return tuple([_describe(item) for item in value])
+        return tuple([_cache_key(item) for item in value])
     if isinstance(value, dict):
-        return tuple([(name, _describe(item)) for name, item in value.items()])
+        return tuple([(name, _cache_key(item)) for name, item in value.items()])
     return value, type(value)  # 1 == 1.0 == True, but they promote differently
 
 
@@ -178,7 +178,7 @@ def _first_argument(args: tuple) -> Any:
 
 
 def _recipe(result: Any) -> Callable[[tuple], Any]:
-    """Return what makes such a result again, in storages of its own."""
+    """Return a function that makes such a result again, in new storages."""
     leaves, tree = tree_flatten(result)
     makers = [_maker(leaf) for leaf in leaves]
     if isinstance(result, Tensor):

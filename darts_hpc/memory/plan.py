@@ -1,4 +1,4 @@
-"""Whether a search step fits into memory, known before it runs, and which of its forms to take."""
+"""Predict whether a search step fits into memory, and choose the form of the step to run."""
 
 import platform
 from collections.abc import Callable
@@ -20,21 +20,21 @@ from darts_hpc.units import parse_bytes, readable_bytes
 
 METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
 MOST = 2**20
-"""Batches and channels above this are not looked for."""
+"""Largest batch size and number of channels that are looked for."""
 
 
 class MemoryPlan:
-    """What a step takes in each of its forms, and what is free.
+    """The memory that each form of a step needs, and what is free.
 
-    All forms of one gradient are the same computation: only the recomputing of cells is taken without being asked for.
-    Another gradient, or a smaller batch, would be another search.
+    All forms with the same gradient method compute the same, so cells may be recomputed without a flag that asks for
+    it. Another gradient method, or a smaller batch, would be another search.
 
     Args:
-        step: as the flags ask for it.
+        step: the step as the flags set it.
         batch_size, init_channels: of the run.
-        free: what a step may take.
+        free: the memory that a step may use.
         block: bytes that the allocator rounds a tensor up to.
-        fallback: why the supernet is of another form than was meant.
+        fallback: why the supernet has another form than asked for, if so.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class MemoryPlan:
         self.batch_size, self.init_channels, self.block = batch_size, init_channels, block
 
     def needed_bytes(self, step: Step) -> int:
-        """Return what a form of the step takes."""
+        """Return the bytes that a form of the step needs."""
         return step.needed_bytes(self.batch_size, self.init_channels, self.block)
 
     def fits(self, step: Step) -> bool:
-        """Whether a form of the step finds its memory."""
+        """Whether a form of the step fits into the free memory."""
         return self.needed_bytes(step) <= self.free.num_bytes
 
     def forms(self) -> list[Step]:
@@ -87,12 +87,12 @@ class MemoryPlan:
         return None, f"{short}; {self.way_out()}"
 
     def way_out(self) -> str:
-        """Say what would fit."""
+        """Return the flags that would fit, in words."""
         form = self.forms()[-1]
         batch_size, init_channels = self.largest(form)
         while init_channels and form.needed_bytes(self.batch_size, init_channels, self.block) > self.free.num_bytes:
             fewer = init_channels - form.channel_multiple
-            init_channels = min(self._share(form, init_channels), fewer)  # an estimate was too large
+            init_channels = min(self._scale_channels(form, init_channels), fewer)  # an estimate was too large
         ways = [f"--batch_size {batch_size}"] * (batch_size > 0) + [f"--init_channels {init_channels}"] * (
             init_channels > 0
         )
@@ -101,18 +101,18 @@ class MemoryPlan:
     def largest(self, step: Step) -> tuple[int, int]:
         """Return the largest batch size and even number of channels that fit, all else equal; 0 for none.
 
-        The channels are an estimate where each number of them would take a trace of its own.
+        The channels are an estimate where each number of them would need a trace of its own.
         """
         batch_size = _largest(
             lambda size: step.needed_bytes(size, self.init_channels, self.block) <= self.free.num_bytes
         )
         if not step.scales_with_channels:
-            return batch_size, self._share(step, self.init_channels)
+            return batch_size, self._scale_channels(step, self.init_channels)
         pairs = _largest(lambda half: step.needed_bytes(self.batch_size, 2 * half, self.block) <= self.free.num_bytes)
         return batch_size, 2 * pairs
 
-    def _share(self, step: Step, init_channels: int) -> int:
-        """Return the number of channels that fits if what is needed grows like them, as nearly all of it does."""
+    def _scale_channels(self, step: Step, init_channels: int) -> int:
+        """Return the number of channels that fits if memory grows linearly with them, as nearly all of it does."""
         needed = step.needed_bytes(self.batch_size, init_channels, self.block)
         most = MOST_CHANNELS // 4 if step.supernet == "fused" else MOST
         return (
@@ -123,14 +123,14 @@ class MemoryPlan:
 
 
 def plan_search(cfg: SearchConfig, facts: DatasetFacts, world: World, space: SearchSpace | None = None) -> MemoryPlan:
-    """Return the plan of a search in a space, --space by default; every rank asks for it."""
+    """Return the plan of a search in a space, --space by default. Every rank calls it."""
     space = SPACES[cfg.model.space] if space is None else space
     sync_bn = cfg.runtime.sync_bn and world.size > 1
     torch_only = None
     if sync_bn:
-        torch_only = "know no BatchNorm over several processes"
+        torch_only = "do not support BatchNorm over several processes"
     elif cfg.runtime.compile:
-        torch_only = "are no operations of torch, which --compile compiles"
+        torch_only = "are not operations of torch, which --compile needs"
     chosen = choose_supernet(
         cfg.model.supernet,
         world.device,
@@ -175,20 +175,20 @@ def plan_search(cfg: SearchConfig, facts: DatasetFacts, world: World, space: Sea
 
 
 def why_plain(cfg: SearchConfig) -> str | None:
-    """Return why only the plain supernet serves a search, as "serves only ...", or None where others may too."""
+    """Return why a search needs the plain supernet, as "does not support ...", or None."""
     if cfg.model.partial_channels > 1:
-        return "serves only candidates of all channels, not --partial_channels"
+        return "does not support --partial_channels"
     if cfg.model.auxiliary_skip != "none":
-        return "serves only candidates, not --auxiliary_skip"
+        return "does not support --auxiliary_skip"
     if cfg.model.search_drop_path:
-        return "serves only whole nodes, not --search_drop_path"
+        return "does not support --search_drop_path"
     if cfg.arch_optim.relaxation == "gumbel":
-        return "serves only mixtures, not --relaxation gumbel, of whose operations one runs"
+        return "does not support --relaxation gumbel, which runs one operation per edge"
     return None
 
 
 def memory_to_use(cfg: MemoryConfig, world: World) -> FreeMemory:
-    """Return what a step of any rank may take: --memory_limit, or what is free where the least is."""
+    """Return the memory that a step may use: --memory_limit, or what is free on the rank with the least."""
     if cfg.memory_limit is not None:
         return FreeMemory(parse_bytes(cfg.memory_limit), "--memory_limit allows")
     machine = platform.node()

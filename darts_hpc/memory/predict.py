@@ -1,4 +1,4 @@
-"""What one search step takes: the step itself, run on meta tensors, which have shapes and no memory."""
+"""Predict the memory of a search step by running it on meta tensors, which have shapes and no memory."""
 
 import math
 from collections.abc import Callable
@@ -31,11 +31,11 @@ from darts_hpc.training.search_step import search_step
 
 CUDA_BLOCK = 512
 """Bytes that torch's CUDA allocator rounds a tensor up to."""
-CPU_ON_TOP = {("plain", False): 0.2, ("plain", True): 0.45, ("stacked", False): 0.6, ("stacked", True): 1.0}
-"""(form, recomputed cells) -> what a CPU's convolutions take for themselves, and what its allocator can't use again, as
-a share of the live tensors: address space measured with torch 2.15, at 16 channels, 4 cells and 8 to 120 images."""
-CUDA_ON_TOP = {("stacked", False): 0.25}
-"""The same for cuDNN, on an H200 with torch 2.11, at 16 channels, 5 cells and 16 images; elsewhere nothing was seen."""
+CPU_OVERHEAD = {("plain", False): 0.2, ("plain", True): 0.45, ("stacked", False): 0.6, ("stacked", True): 1.0}
+"""(form, recomputed cells) -> a CPU's convolution workspaces and allocator fragmentation, as a fraction of the live
+tensors: address space measured with torch 2.15, at 16 channels, 4 cells and 8 to 120 images."""
+CUDA_OVERHEAD = {("stacked", False): 0.25}
+"""The same for cuDNN, on an H200 with torch 2.11, at 16 channels, 5 cells and 16 images; other forms showed none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class Step:
     """Type of the device it runs on."""
     optim: SgdConfig = field(default_factory=SgdConfig)
     cuda_graph: bool = False
-    """Whether the step's memory stays its own, so that validation needs more."""
+    """Whether the step keeps its memory as a CUDA graph, so that validation needs memory besides."""
 
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once: model, optimizers, data set, step and temporaries."""
@@ -94,12 +94,12 @@ class Step:
         return alike._peak(_validate, batch_size, init_channels, block)
 
     def needed_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
-        """Return what has to be free for it: more than its tensors, see CPU_ON_TOP and CUDA_ON_TOP."""
-        # a gradient that is differentiated again goes by torch's operations
+        """Return the bytes that have to be free: its tensors, and CPU_OVERHEAD or CUDA_OVERHEAD."""
+        # a gradient that is differentiated again runs by torch's operations instead of the kernels
         form = "stacked" if self.supernet == "fused" and self.unrolled_method == "exact" else self.supernet
-        on_top = (CPU_ON_TOP if self.device == "cpu" else CUDA_ON_TOP).get((form, self.checkpoint_cells), 0)
+        overhead = (CPU_OVERHEAD if self.device == "cpu" else CUDA_OVERHEAD).get((form, self.checkpoint_cells), 0)
         beside = self.validation_bytes(batch_size, init_channels, block) if self.cuda_graph else 0
-        return int((1 + on_top) * self.peak_bytes(batch_size, init_channels, block)) + beside
+        return int((1 + overhead) * self.peak_bytes(batch_size, init_channels, block)) + beside
 
     def _peak(self, work: "Work", batch_size: int, init_channels: int, block: int) -> int:
         traced_at = 2 * HALF_INIT_CHANNELS if self.scales_with_channels else init_channels
@@ -117,12 +117,12 @@ class Step:
 
     @property
     def channel_multiple(self) -> int:
-        """What divides the number of channels."""
+        """The number of channels is a multiple of this."""
         return math.lcm(2, self.partial_channels)
 
 
 Work = Callable[[Step, int, int, torch.device], None]
-"""(step, channels, batch size, device): something to do on tensors without memory."""
+"""(step, channels, batch size, device): work to trace on tensors without memory."""
 
 
 @lru_cache
@@ -132,27 +132,27 @@ def _footprint(step: Step, work: Work, init_channels: int) -> Footprint:
 
 
 def _trace(step: Step, work: Work, init_channels: int, batch_size: int) -> MetaLiveBytes:
-    """Run work on tensors without memory, and return what lived when."""
+    """Run work on tensors without memory; return the trace of live bytes."""
     if step.precision == "fp32":
         with meta_stands_for(step.device), MetaLiveBytes() as live:
             work(step, init_channels, batch_size, torch.device("meta"))
-    else:  # autocast knows no meta tensors; fake ones say that they are on the device, and take longer
+    else:  # autocast does not support meta tensors; fake ones claim to be on the device, and are slower
         with FakeTensorMode(), MetaLiveBytes() as live:
             work(step, init_channels, batch_size, torch.device(step.device))
     return live
 
 
 def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
-    """Do a step that finds momentum in its optimizers, as every step but the first does."""
+    """Run a step whose optimizers hold momentum, as in every step but the first."""
     world = World(device)
     with device:
         supernet = _supernet(step, init_channels)
     if step.sync_bn:
         synchronise_batch_norm(supernet, World(device, rank=0, size=2))
-    if device.type == "meta":  # fake weights can't be converted, and need not: float32, as many bytes in any layout
+    if device.type == "meta":  # fake weights can't be converted, and need not be: a layout changes no sizes
         supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
     optimizer = build_sgd(supernet.weights(), step.optim)
-    architecture = _architecture(step, supernet)
+    architecture = _LargestDraw(step, supernet)
     architect = Architect(
         supernet,
         learning_rate=1.0,
@@ -180,7 +180,7 @@ def _measure(step: Step, init_channels: int, batch_size: int, device: torch.devi
     """Measure the curvature, as between two epochs."""
     with device:
         supernet = _supernet(step, init_channels).to(step.dtype)
-    architecture = _architecture(step, supernet)
+    architecture = _LargestDraw(step, supernet)
     held = [torch.empty_like(weight) for weight in supernet.weights()]  # the optimizer's momentum
     product = alpha_hessian_product(
         supernet, architecture, _batch(step, batch_size, device), _conditions(step, device), weight_decay=1.0,
@@ -195,11 +195,11 @@ def _validate(step: Step, init_channels: int, batch_size: int, device: torch.dev
         supernet = _supernet(step, init_channels).eval()
     images, *_ = _batch(step, batch_size, device)
     with torch.no_grad():
-        supernet.to(step.dtype)(images, _architecture(step, supernet).mix_expected(_conditions(step, device)))
+        supernet.to(step.dtype)(images, _LargestDraw(step, supernet).mix_expected(_conditions(step, device)))
 
 
 class _LargestDraw(Architecture):
-    """Where one operation of each edge runs, the one with the most weights does."""
+    """Where one operation per edge runs, it is the one with the most weights."""
 
     def __init__(self, step: Step, supernet: RelaxedNetwork):
         super().__init__(
@@ -211,10 +211,6 @@ class _LargestDraw(Architecture):
         size = {name: sum(w.numel() for w in OPERATIONS[name](8, 1, False).parameters()) for name in OPERATIONS}
         rows = self._space.normal  # reduction cells of the named spaces have no larger ones
         return None if self._runs_all else tuple((max(range(len(row)), key=lambda i: size[row[i]]),) for row in rows)
-
-
-def _architecture(step: Step, supernet: RelaxedNetwork) -> Architecture:
-    return _LargestDraw(step, supernet)
 
 
 def _conditions(step: Step, device: torch.device) -> Conditions | None:
@@ -237,6 +233,6 @@ def _supernet(step: Step, init_channels: int) -> RelaxedNetwork:
 
 def _batch(step: Step, batch_size: int, device: torch.device) -> LabelledImages:
     images = torch.empty(batch_size, 3, step.image_size, step.image_size, dtype=step.dtype, device=device)
-    labels = torch.zeros(batch_size, dtype=torch.int64, device=device)  # on a real device, classes that exist
+    labels = torch.zeros(batch_size, dtype=torch.int64, device=device)  # valid classes, where the device is a real one
     keys = [torch.zeros_like(labels)] if step.drop_path or step.space.has("noise") else []
     return images.contiguous(memory_format=torch.channels_last), labels, *keys

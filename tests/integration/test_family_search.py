@@ -233,7 +233,7 @@ def test_the_fast_supernet_steps_as_the_plain_one_where_it_serves(name, more):
     [
         ([], None),
         (["--edge_norm", "--perturb", "random"], None),
-        (["--space", "s2"], "serves only the 8 default primitives"),
+        (["--space", "s2"], "supports only the 8 default primitives"),
         (["--partial_channels", "4"], "--partial_channels"),
         (["--auxiliary_skip", "linear"], "--auxiliary_skip"),
         (["--relaxation", "gumbel"], "--relaxation gumbel"),

@@ -11,7 +11,7 @@ from darts_hpc.models.supernet.fast.stacked import StackedSuperNet, why_not_stac
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 
-# form of the supernet -> its class; fast is fused, or stacked where its kernels do not serve
+# form of the supernet -> its class; --supernet fast is fused, or stacked where the kernels can't be used
 SUPERNETS: dict[str, Callable[..., RelaxedNetwork]] = {
     "plain": SuperNet,
     "stacked": StackedSuperNet,
@@ -33,7 +33,7 @@ def build_supernet(
 ) -> RelaxedNetwork:
     """Return a new supernet of a form in SUPERNETS, all of which compute the same function.
 
-    `plain_only`: space, partial_channels, auxiliary_skip, which the plain form alone serves.
+    `plain_only`: space, partial_channels, auxiliary_skip, which only the plain form supports.
     """
     return SUPERNETS[kind](
         init_channels, layers, num_classes, num_nodes, primitives, checkpoint_cells, edge_norm=edge_norm, **plain_only
@@ -50,18 +50,18 @@ def choose_supernet(
     torch_only: str | None = None,
     plain_only: str | None = None,
 ) -> tuple[str, str | None]:
-    """Return the form that --supernet `kind` means on a device, and a line that says why it is another than was meant.
+    """Return the form that --supernet `kind` selects on a device, and a line that says why, where it is a fallback.
 
-    auto: a GPU waits for launches and starves on small kernels. The stacked form has a tenth of the launches, and the
-    fused one runs it by kernels of our own, several times faster again. A CPU spends its time in the convolutions:
-    there the plain form's depthwise ones in channels_last beat the stacked form's dense ones, and its 5-D views would
-    have to be copied. The plain form serves every search space.
+    auto: a GPU is bound by the launches of small kernels. The stacked form has a tenth of the launches, and the fused
+    form, with Triton kernels, is several times faster again. A CPU is bound by the convolutions: there the plain form's
+    depthwise ones in channels_last beat the stacked form's dense ones, whose 5-D views would have to be copied. The
+    plain form supports every search space.
 
     Args:
         kind: auto, plain or fast.
         primitives: of every edge; None where edges differ.
-        plain_only: why the fast supernet can't serve the search, if so: "serves only ...".
-        torch_only: why nothing but torch's operations will do, if so: "the kernels ...".
+        plain_only: why the fast supernet can't be used, if so: "does not support ...".
+        torch_only: why the fast supernet's kernels can't be used, if so: "do not support ...".
     """
     if kind == "plain" or (kind == "auto" and device.type != "cuda"):
         return "plain", None

@@ -80,7 +80,7 @@ def why_not_kernels(device: torch.device, init_channels: int) -> str | None:
     """Return why the kernels can't be used on a GPU, as "need ...", or None where they can: one is compiled and run."""
     most = 4 * init_channels  # two reductions double them
     if most > MOST_CHANNELS:
-        return f"serve at most {MOST_CHANNELS // 4} init_channels"
+        return f"support at most {MOST_CHANNELS // 4} init_channels"
     try:
         probe(device, most)
     except Exception as error:  # Triton is missing, or its C compiler, or the GPU is too old or too small for it

@@ -160,7 +160,7 @@ def _convolve(x: Tensor, kernel: Tensor, groups: int, stride: int = 1, dilation:
 
 
 class StackedSuperNet(RelaxedNetwork):
-    """The network of the search, all of whose weights are one vector. It serves the default primitives and four nodes.
+    """The network of the search with all weights in one vector, for the default primitives and four nodes only.
 
     Its state dict is the original's, as is supernet.SuperNet's: either loads the other's. It starts from the same
     weights as SuperNet does for the same seed. Arguments as for SuperNet.
@@ -305,9 +305,9 @@ class StackedSuperNet(RelaxedNetwork):
 
 
 def why_not_stacked(num_nodes: int, primitives: tuple[str, ...] | None) -> str | None:
-    """Return why the stacked form can't serve a search space, as "serves only ...", or None where it can."""
+    """Return why the stacked form can't be used for a search space, as "supports only ...", or None where it can."""
     if num_nodes != NUM_NODES or tuple(primitives or ()) != tuple(PRIMITIVES):
-        return f"serves only the {len(PRIMITIVES)} default primitives and {NUM_NODES} nodes"
+        return f"supports only the {len(PRIMITIVES)} default primitives and {NUM_NODES} nodes"
     return None
 
 

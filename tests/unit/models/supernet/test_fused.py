@@ -374,7 +374,7 @@ def test_every_kernel_compiles_for_a_gpu_in_tf32_and_in_bfloat16(autocast):
     ("device", "channels", "torch_only", "why"),
     [
         ("cpu", 16, None, None),  # as --help says
-        ("cuda", 34, None, "the fast supernet's kernels serve at most 32 init_channels: taking its stacked form"),
+        ("cuda", 34, None, "the fast supernet's kernels support at most 32 init_channels: taking its stacked form"),
         ("cuda", 16, "do not", "the fast supernet's kernels do not: taking its stacked form"),
     ],
 )

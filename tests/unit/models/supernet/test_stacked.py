@@ -111,7 +111,7 @@ def test_a_state_of_another_network_is_refused():
 
 
 def test_another_search_space_is_refused():
-    with pytest.raises(ValueError, match="serves only the 8 default primitives and 4 nodes"):
+    with pytest.raises(ValueError, match="supports only the 8 default primitives and 4 nodes"):
         build_supernet("stacked", 4, 3, 5, num_nodes=3)
 
 
