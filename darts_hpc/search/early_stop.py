@@ -44,8 +44,8 @@ class EarlyStop:
         """Whether an epoch's eigenvalue is asked for."""
         return self.needs_eigenvalues and (epoch % self.cfg.eigenvalue_every == 0 or epoch == self.epochs - 1)
 
-    def see(self, epoch: int, genotype: Genotype, parameters: Mapping[str, Tensor], eigenvalue: float | None) -> None:
-        """Record an epoch, and decide."""
+    def add(self, epoch: int, genotype: Genotype, parameters: Mapping[str, Tensor], eigenvalue: float | None) -> None:
+        """Add an epoch, 0-based, to the history, and decide."""
         if self.cfg.early_stop == "none":
             return
         self.skips.append(genotype.num_skip_connects)

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-GRAPHS_OF_A_MODULE = 8
-"""Sets of gradients and modes that a module is run for: those of alphas, of weights, of both, of none."""
+GRAPHS_PER_MODULE = 8
+"""Most graphs that one module compiles to: in each mode, for gradients of alphas, of weights, of both, of none."""
 
 
 def compile_modules(modules: Iterable[nn.Module], device: torch.device, backend: str = "inductor") -> bool:
@@ -19,7 +19,7 @@ def compile_modules(modules: Iterable[nn.Module], device: torch.device, backend:
         return False
     modules = list(modules)
     # Modules of a class share their code, and torch runs it uncompiled beyond a number of graphs.
-    limit = GRAPHS_OF_A_MODULE * len(modules)
+    limit = GRAPHS_PER_MODULE * len(modules)
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, limit)
     for module in modules:
         module.compile(backend=backend)
@@ -27,7 +27,7 @@ def compile_modules(modules: Iterable[nn.Module], device: torch.device, backend:
 
 
 def why_not_compile(device: torch.device, backend: str = "inductor") -> str | None:
-    """Return why torch.compile does not work here, such as a missing C++ compiler, or None: by compiling a line."""
+    """Return why torch.compile does not work here, such as a missing C++ compiler, or None. Compiles one line."""
 
     def line(x: Tensor) -> Tensor:
         return x.sin() + 1

@@ -36,7 +36,7 @@ def build_search_step(
     """Return the search's step in the number formats of `cfg`, as a CUDA graph where that is asked for and possible.
 
     `perturb` is --perturb; where alphas are held, or edges decided, steps run eagerly. Compiles the cells where `cfg`
-    says so. A step that runs out of memory is taken back (Rollback). Sets torch's TF32 switches, and moves the
+    says so. A step that runs out of memory is rolled back. Sets torch's TF32 switches, and moves the
     optimizer's learning rate to the device for a graph.
     """
     precision, layout = choose_precision(cfg.precision, world.device), memory_format(cfg.channels_last)
@@ -67,12 +67,12 @@ def build_search_step(
 
     rollback, decay = Rollback(supernet, architect, optimizer), optimizer.param_groups[0]["weight_decay"]
 
-    def whole(
+    def run_or_roll_back(
         train: LabelledImages, valid: LabelledImages, conditions: Conditions | None = None, with_alphas: bool = True
     ) -> StepNumbers:
         nonlocal run, decay
         if isinstance(run, GraphedStep) and optimizer.param_groups[0]["weight_decay"] != decay:
-            run, decay = GraphedStep(step), optimizer.param_groups[0]["weight_decay"]  # it is a constant in a graph
+            run, decay = GraphedStep(step), optimizer.param_groups[0]["weight_decay"]  # a constant in the graph
         with rollback:
             train, valid = laid_out(train), laid_out(valid)
             # a graph replays the architecture as it was captured: without decisions, and with steps of the alphas
@@ -80,7 +80,7 @@ def build_search_step(
                 return run(train, valid, conditions)
             return step(train, valid, conditions, with_alphas)
 
-    return whole
+    return run_or_roll_back
 
 
 def why_not_graph(world: World) -> str | None:
@@ -107,7 +107,7 @@ class GraphedStep:
         self._stream = torch.cuda.Stream()
         self._steps_done = 0
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._failed = self._told_shape = False
+        self._failed = self._warned_of_shape = False
 
     def __call__(
         self, train: LabelledImages, valid: LabelledImages, conditions: Conditions | None = None
@@ -122,9 +122,9 @@ class GraphedStep:
             return self._eager(train, valid, conditions)
         inputs = _tensors(train, valid, conditions)
         if [tensor.shape for tensor in inputs] != [tensor.shape for tensor in self._inputs]:
-            if not self._told_shape:
+            if not self._warned_of_shape:
                 log.warning("a batch of another size: this step runs without the CUDA graph")
-                self._told_shape = True
+                self._warned_of_shape = True
             return self._eager(train, valid, conditions)
         for static, tensor in zip(self._inputs, inputs, strict=True):
             static.copy_(tensor)
@@ -153,7 +153,7 @@ class GraphedStep:
                 self._outputs = self._eager(static_train, static_valid, static_conditions)
         except RuntimeError as error:
             self._failed = True
-            torch.cuda.set_stream(stream)  # torch 2.11 leaves that of the capture
+            torch.cuda.set_stream(stream)  # torch 2.11 leaves the capture's stream current
             cause = error.__context__ or error  # ending a capture that broke fails too
             log.warning("no CUDA graph (%s): steps run eagerly", str(cause).splitlines()[0])
             return False

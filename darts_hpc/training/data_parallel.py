@@ -26,10 +26,10 @@ def data_parallel(network: nn.Module, example: Batch, precision: Precision, worl
         device_ids=[world.device] if world.device.type == "cuda" else None,
         gradient_as_bucket_view=True,
         static_graph=True,
-        init_sync=False,  # done above, tensor by tensor: DDP's own trips over a 1x1 kernel, channels last, alone
+        init_sync=False,  # done above, tensor by tensor: DDP's fails on a lone 1x1 kernel in channels_last
         **_own_buffers(),
     )
-    _settle(parallel, example, precision)
+    _rebuild_buckets(parallel, example, precision)
     return parallel
 
 
@@ -43,13 +43,12 @@ def _own_buffers() -> dict[str, Any]:
     return {"forward_sync_buffers" if new else "broadcast_buffers": False}
 
 
-def _settle(network: nn.Module, example: Batch, precision: Precision) -> None:
-    """Take two steps forward and backward, and leave no trace of them but in DDP.
+def _rebuild_buckets(network: nn.Module, example: Batch, precision: Precision) -> None:
+    """Run two throw-away forward and backward passes, after which DDP has its final buckets. Buffers are restored.
 
-    DDP sorts its buckets anew after its first steps (of a static graph, the first two), in the order in which gradients
-    came. That changes the order in which three or more ranks' gradients are added, and with it the last bits: so it is
-    done before the training starts, and before it goes on, instead of a step into either. And a static graph has to be
-    seen in a backward with averaging before one without.
+    DDP sorts its buckets by the arrival of gradients in its first backward (of a static graph, the first two), which
+    changes the order of addition over three or more ranks, and so the last bits. Done before the first step, a new run
+    and a resumed one add in the same order. A static graph also needs a backward with averaging before one without.
     """
     network.train()
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}

@@ -50,7 +50,7 @@ def search_epoch(
         conditions: of the step with this global number, where the search draws or schedules anything.
         with_keys: hand the images' keys on, where the space draws by them.
         with_alphas: False while the alphas are held.
-        last_step: takes what the last step measured beside loss and accuracy (0-d, on the device).
+        last_step: filled with what the last step measured besides loss and accuracy (0-d, on the device).
     """
     parts = 3 if with_keys else 2
     supernet.train()
@@ -111,7 +111,7 @@ def train_epoch(
         loss, norm = train_step(network, optimizer, batches, recipe, precision, list(weights.values()), run.meter)
         numbers = {"grad_norm/weights": norm, **precision.numbers()}
         num_images = recipe.batch_size * recipe.accumulate
-        run.report_step(optimizer, numbers, num_images, finite=precision.is_sound(loss, norm))
+        run.report_step(optimizer, numbers, num_images, finite=precision.can_continue(loss, norm))
         if replica_check and (step + 1) % replica_check == 0:
             check_replicas(weights, run.world)
     return run.meter
@@ -183,8 +183,10 @@ def score_batches(
     world: World,
     memory_format: torch.memory_format = torch.channels_last,
 ) -> Score:
-    """Return accuracy and mean loss over all ranks' batches, by the batches' own BatchNorm statistics, as DARTS-PT has
-    it. The running ones stand still, so that the supernet is left as it was."""
+    """Return accuracy and mean loss over all ranks' batches, with BatchNorm by batch statistics, as in DARTS-PT.
+
+    Running statistics are frozen, so that the supernet does not change.
+    """
     supernet.train()
     meter = Meter(world.device)
     with frozen_running_statistics(supernet):

@@ -1,4 +1,4 @@
-"""SGD as the original uses it, in each of its implementations, and what a checkpoint keeps of it."""
+"""SGD as the original uses it, in several implementations, and its state in a checkpoint."""
 
 import importlib
 from collections.abc import Iterable, Mapping
@@ -66,7 +66,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 class MomentumByName:
-    """What SGD remembers, by the original's weight names: so that any form of the supernet can go on from it.
+    """SGD's momentum by the original's weight names, so that any form of the supernet can resume from it.
 
     The rate and the other settings are not kept: they follow from the configuration and the epoch.
     """
@@ -85,7 +85,7 @@ class MomentumByName:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the momentum buffers. They go into those that are there: a CUDA graph may hold them."""
+        """Restore the momentum buffers. Existing buffers are filled in place: a CUDA graph may hold them."""
         saved = state["momentum_buffer"]
         weights = self.supernet.named_weights()
         if not saved:

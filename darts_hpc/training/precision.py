@@ -11,7 +11,7 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 LEAST_SCALE = 1.0
-"""Of a loss in fp16: below it, gradients that were scaled up to fit are scaled down."""
+"""Smallest loss scale in fp16: a lower one would shrink gradients, which scaling is to enlarge."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -39,8 +39,8 @@ class Precision:
     """Autocast, loss scaling and the optimizer's step in one number format.
 
     `skipped` counts, on the device, the steps whose gradient was not finite. In fp16 the scaler leaves such a step out:
-    weights and momentum stay, and the scale is halved. Every rank does so alike, as gradients are averaged before.
-    Learning rates are functions of the epoch, and so don't know of it. In other formats such a step ends the run.
+    weights and momentum stay, and the scale is halved. All ranks skip the same steps, as gradients are averaged before.
+    Learning rates depend on the epoch alone, not on skipped steps. In other formats such a step ends the run.
     """
 
     def __init__(self, name: str, device: torch.device, reports_skipped: bool = True):
@@ -49,7 +49,7 @@ class Precision:
         self.skipped = torch.zeros((), dtype=torch.int64, device=device)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Compute what gains from it in the format; weights, losses and BatchNorm's statistics stay float32."""
+        """Return torch's autocast to the format; weights, losses and BatchNorm's statistics stay float32."""
         return torch.autocast(self.device.type, DTYPES[self.name], enabled=self.name != "fp32")
 
     def backward(self, loss: Tensor) -> None:
@@ -69,13 +69,13 @@ class Precision:
         return norm
 
     def numbers(self) -> dict[str, Tensor]:
-        """Return what a run reports of it: the steps skipped so far, unless it was built to keep quiet."""
+        """Return what a run reports of it: the steps skipped so far, or nothing without `reports_skipped`."""
         return {"skipped_steps": self.skipped} if self.reports_skipped else {}
 
-    def is_sound(self, loss: Tensor, norm: Tensor) -> Tensor:
-        """Return whether a run can go on from a step of this loss and gradient norm (0-d), as a bool on the device.
+    def can_continue(self, loss: Tensor, norm: Tensor) -> Tensor:
+        """Return whether a run can continue after a step of this loss and gradient norm (0-d), as a bool on the device.
 
-        Both have to be finite; in fp16, where an overflow is business as usual, a scale has to be left that fits.
+        Both have to be finite. In fp16, where overflows are normal, the scale has to be at least LEAST_SCALE instead.
         """
         if self.name == "fp16":
             scale = self.scaler._get_scale_async()  # get_scale waits for the device

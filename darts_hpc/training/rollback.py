@@ -1,4 +1,4 @@
-"""Out of memory, a search is as it was after its last step, so that it can be saved."""
+"""Roll back a search step that runs out of memory, so that the search can be saved as it was before the step."""
 
 import traceback
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from darts_hpc.search.architect import Architect
 
 @contextmanager
 def between_steps() -> Iterator[None]:
-    """Raise RolledBack where work that changes nothing of the run runs out of memory."""
+    """Raise RolledBack where work that does not change the run's state runs out of memory."""
     try:
         yield
     except Exception as error:
@@ -30,7 +30,7 @@ class Rollback:
 
     Until the weights' optimizer steps, that is the alphas, their optimizer and the buffers, all small: their copies
     cost next to nothing. The weights come last, when the activations are gone; if memory runs out even there, the step
-    can't be taken back, and the error goes on as it is.
+    can't be rolled back, and the error is passed on.
     """
 
     def __init__(self, supernet: nn.Module, architect: Architect, optimizer: torch.optim.Optimizer):

@@ -13,7 +13,7 @@ def cosine_learning_rate(epoch: int, epochs: int, maximum: float, minimum: float
 def imagenet_learning_rate(epoch: int, epochs: int, cfg: ImageNetOptimConfig) -> float:
     """Return the rate of an epoch (0-based): the schedule's, times (epoch + 1) / warmup_epochs while that is below 1.
 
-    The warm-up is PC-DARTS': it scales the rate that is already on its way down.
+    The warm-up is PC-DARTS': it scales the rate of a schedule that already decays.
     """
     rates = {
         "step": step_learning_rate(epoch, cfg.learning_rate, cfg.gamma, cfg.decay_period),
@@ -29,7 +29,7 @@ def step_learning_rate(epoch: int, first: float, gamma: float, decay_period: int
 
 
 def linear_learning_rate(epoch: int, epochs: int, first: float, tail: int = 5) -> float:
-    """Return PC-DARTS' rate: a line that would end `tail` epochs early, whose last step is shared out over these.
+    """Return PC-DARTS' rate: linear to zero at epochs - tail, but with its last step spread over `tail` more.
 
     A run of no more than `tail` epochs gets a plain line to zero.
     """

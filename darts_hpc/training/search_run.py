@@ -1,4 +1,4 @@
-"""The epochs of a search: its schedules, its records, and when and how its cell is settled."""
+"""The epochs of a search: its schedules, its records, and when and how its cell is decided."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -38,7 +38,7 @@ from darts_hpc.training.snapshots import drop_all_snapshots, drop_snapshots, loa
 log = logging.getLogger(__name__)
 
 TUNING_RATE = 0.1
-"""Share of --learning_rate at which DARTS-PT tunes, from first to last: the reference never steps its cosine."""
+"""DARTS-PT tunes at this constant fraction of --learning_rate: the reference never steps its cosine schedule."""
 SIGMOID_BETAS = (0.9, 0.999)
 """Adam's for FairDARTS' gates."""
 
@@ -58,7 +58,7 @@ def build_search_supernet(
 def build_architect(
     cfg: SearchConfig, supernet: RelaxedNetwork, world: World, relaxation: Relaxation | None = None
 ) -> Architect:
-    """Return what steps the alphas, which start at 0 for gates (FairDARTS). `relaxation` is one of a user's own."""
+    """Return the alphas' optimizer. FairDARTS' gates start at alpha 0. relaxation: a user's own, not --relaxation's."""
     arch = cfg.arch_optim
     if arch.relaxation == "sigmoid":
         with torch.no_grad():
@@ -91,7 +91,7 @@ def build_selection(cfg: SearchConfig, architecture: Architecture, space: Search
 
 @dataclass(frozen=True)
 class Search:
-    """A search that is set up, and what its epochs do."""
+    """A search that is set up, and what one of its epochs does."""
 
     cfg: SearchConfig
     world: World
@@ -104,7 +104,7 @@ class Search:
     selection: PerturbationSelection | None
     step: SearchStep
     sources: tuple[BatchSource, BatchSource, BatchSource]
-    """Batches of the weights, of the alphas, and the latter's images unchanged."""
+    """Batches for the weights, for the alphas, and for validation: the alphas' images without augmentation."""
 
     @property
     def architecture(self) -> Architecture:
@@ -117,11 +117,11 @@ class Search:
         return self.selection is not None and self.selection.first_epoch is not None
 
     def genotype(self) -> Genotype:
-        """The cell by the magnitude rule, of what is decided and of the alphas."""
+        """The cell by the magnitude rule, from the decided edges and the alphas."""
         return derive_genotype(self.architecture.strengths(), self.space)
 
     def run_epoch(self, epoch: int, state: dict[str, Any]) -> None:
-        """Train for an epoch, validate, record, and see whether the search is over. `state`: what checkpoints keep."""
+        """Train an epoch, validate, record, and check whether the search is over. `state`: what checkpoints keep."""
         cfg, run = self.cfg, self.run
         if cfg.early_stop.early_stop == "adaptive" and self.early_stop.stop is not None:
             self._roll_back(state)
@@ -145,7 +145,7 @@ class Search:
         average_running_statistics_(self.supernet, self.world)
         valid = evaluate(self.supernet, valid_source, run, memory_format=self._layout, mixing=mixing)
         validated = prefixed("valid", valid.compute(self.world))
-        if cfg.early_stop.early_stop != "none":  # before it decides by numbers that mean nothing
+        if cfg.early_stop.early_stop != "none":  # a stop rule must not decide by NaN
             run.check_finite(validated)
         eigenvalue = self._eigenvalue(epoch, conditions)
         genotype = self.genotype()
@@ -160,7 +160,7 @@ class Search:
             **{name: value.item() for name, value in last_step.items()},
         }
         if not self.is_tuning:
-            self._see(epoch, genotype, eigenvalue, state)
+            self._apply_stop_rule(epoch, genotype, eigenvalue, state)
         run.finish_epoch(numbers, genotype)
 
     def begin_selection(self, searched: Checkpoint, state: Mapping[str, Any]) -> None:
@@ -173,7 +173,7 @@ class Search:
         self.run.num_epochs = self.run.epoch + self.selection.num_epochs
 
     def result(self) -> tuple[Genotype, dict[str, Tensor]]:
-        """Return the cell, and the architecture's parameters that it was read off."""
+        """Return the cell, and the architecture's parameters that it was derived from."""
         parameters = {name: tensor.detach().cpu() for name, tensor in self.architecture.named().items()}
         drop_all_snapshots(self.run.folder, self.world.rank)
         if self.selection is None and self.early_stop.stop is not None:
@@ -203,7 +203,7 @@ class Search:
         return cosine_learning_rate(epoch, self.cfg.run.epochs, optim.learning_rate, optim.learning_rate_min)
 
     def _scheduled(self, epoch: int) -> dict[str, float]:
-        """Return the numbers of the epoch's schedules that this search has."""
+        """Return the values of the schedules that this search uses, by name."""
         cfg, numbers = self.cfg, schedules(self.cfg, epoch)
         used = {
             "tau": cfg.arch_optim.relaxation == "gumbel",
@@ -215,7 +215,7 @@ class Search:
         return {f"schedule/{name}": numbers[name] for name, is_used in used.items() if is_used}
 
     def _eigenvalue(self, epoch: int, conditions: Any) -> float | None:
-        """Return the curvature on the alphas' last batch of the epoch, where it is asked for."""
+        """Return the largest eigenvalue on the epoch's last batch of the alphas; None where it is not due."""
         if self.is_tuning or not self.early_stop.is_due(epoch):
             return None
         source = self.sources[1]
@@ -229,9 +229,9 @@ class Search:
         )  # fmt: skip
         return value.item()
 
-    def _see(self, epoch: int, genotype: Genotype, eigenvalue: float | None, state: dict[str, Any]) -> None:
-        """Let the stop rule see the epoch; end the search, or begin the selection, where it is over."""
-        self.early_stop.see(epoch, genotype, self.architecture.named(), eigenvalue)
+    def _apply_stop_rule(self, epoch: int, genotype: Genotype, eigenvalue: float | None, state: dict[str, Any]) -> None:
+        """Record the epoch for the stop rule; end the search, or begin the selection, where it is over."""
+        self.early_stop.add(epoch, genotype, self.architecture.named(), eigenvalue)
         if keep := self.early_stop.epochs_to_keep:
             save_snapshot(self.run.folder, epoch, state, self.world.rank)
             drop_snapshots(self.run.folder, epoch - keep, self.world.rank)
@@ -244,7 +244,7 @@ class Search:
             self.run.num_epochs += self.selection.num_epochs
 
     def _roll_back(self, state: dict[str, Any]) -> None:
-        """Go back to the epoch before the rise, and on from there with more weight decay (DARTS-ADA)."""
+        """Go back to the epoch before the rise, and continue with more weight decay (DARTS-ADA)."""
         stop = self.early_stop.stop
         assert stop is not None
         history = {name: part for name, part in state.items() if name not in ("early_stop", "selection")}
@@ -279,7 +279,7 @@ class Search:
             )  # fmt: skip
 
     def _scored_batches(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the validation batches that a decision looks at."""
+        """Yield the validation batches that a decision is scored on."""
         source, asked = self.sources[2], self.cfg.selection.pt_batches
         steps = source.steps_per_epoch
         if self.world.size > 1:  # a rank may have none of the last batch, and all have to take part in BatchNorm
@@ -291,7 +291,7 @@ class Search:
 
 
 def alpha_numbers(architecture: Architecture) -> dict[str, Any]:
-    """Return what the alphas are like: their softmax, its mean entropy per edge in nats, and the edges' weights."""
+    """Return the alphas' softmax, its mean entropy per edge in nats, and the edges' weights, by name."""
     numbers: dict[str, Any] = {}
     for kind, alpha in zip(KINDS, architecture.alphas(), strict=True):
         shares = alpha.detach().double().softmax(-1)

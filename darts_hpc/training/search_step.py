@@ -30,7 +30,7 @@ class StepNumbers(NamedTuple):
     """The same at the perturbed ones."""
 
     def perturbation(self) -> dict[str, Tensor]:
-        """Return both, by the names of records, where there are any."""
+        """Return both losses by their names in records, if there are any."""
         losses = {"perturbation/loss_before": self.loss_before, "perturbation/loss_after": self.loss_after}
         return {name: loss for name, loss in losses.items() if loss is not None}
 
@@ -103,7 +103,7 @@ def weight_step(
     alphas = {name: alpha.detach() for name, alpha in supernet.named_alphas().items()}
     logits = torch.func.functional_call(supernet, alphas, (images, mixing, *keys))
     loss = F.cross_entropy(logits, labels)
-    # autograd.grad passes by DDP's hooks: the average over ranks is taken here.
+    # autograd.grad bypasses DDP's hooks: average over ranks here.
     found = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=not keep_unused)
     used = [(weight, gradient) for weight, gradient in zip(weights, found, strict=True) if gradient is not None]
     for (weight, _), gradient in zip(used, world.mean([gradient for _, gradient in used]), strict=True):

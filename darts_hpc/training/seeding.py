@@ -1,4 +1,4 @@
-"""Random numbers and algorithms: fast, or the same to the last bit; and torch's settings, put back after a run."""
+"""Seeds, the choice between fast and deterministic algorithms, and torch's global settings restored after a run."""
 
 import importlib
 import os
@@ -25,11 +25,11 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 @contextmanager
 def settings_restored() -> Iterator[None]:
-    """On leaving, put back what a run sets for the whole process, so that the next one in it starts alike.
+    """On exit, restore what a run sets for the whole process, so that the next run in it starts from the same settings.
 
-    That is cuDNN's choice of algorithms, deterministic algorithms, TF32, and the number of graphs torch.compile keeps.
+    These are cuDNN's benchmark mode, deterministic algorithms, TF32, and the number of graphs that torch.compile keeps.
     """
-    dynamo = importlib.import_module("torch._dynamo").config  # seconds, which the first step would take otherwise
+    dynamo = importlib.import_module("torch._dynamo").config  # takes seconds, here instead of in the first step
     backends, workspace, graphs = torch.backends, os.environ.get(WORKSPACE), dynamo.recompile_limit
     benchmark, cudnn_tf32, tf32 = backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
     deterministic = torch.are_deterministic_algorithms_enabled()

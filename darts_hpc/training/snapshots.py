@@ -38,12 +38,12 @@ def load_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], world:
 
 
 def drop_snapshots(run_folder: Path, epoch: int, rank: int) -> None:
-    """Remove an epoch's, where it is there."""
+    """Remove a rank's snapshot of an epoch, if there is one."""
     _path(run_folder, epoch, rank).unlink(missing_ok=True)
 
 
 def drop_all_snapshots(run_folder: Path, rank: int) -> None:
-    """Remove a rank's, and the folder with the last rank's: a finished search goes back to none."""
+    """Remove all snapshots of a rank, and the folder once it is empty: a finished search needs none."""
     folder = run_folder / FOLDER
     for path in folder.glob(f"epoch-*-rank{rank}.pt"):
         path.unlink(missing_ok=True)

@@ -31,20 +31,20 @@ log = logging.getLogger("darts_hpc")
 
 
 class TrainingData(NamedTuple):
-    """The images of a training."""
+    """The data of a training."""
 
     train: Loader
     eval: Loader
     eval_name: str
-    """What the images are that the network is evaluated on: test or valid."""
+    """Which images the network is evaluated on: test or valid."""
     stem: str
-    """Of the network that fits them, a name in models.derived.STEMS."""
+    """Stem of the network, a key of models.derived.STEMS."""
     image_size: int
     classes: tuple[str, ...]
     digest: str
-    """A checkpoint must agree with it."""
+    """Digest of the data, which a checkpoint must match."""
     preprocessing: Mapping[str, object]
-    """What has to be done to an image before the network sees it, beside its size; for result.json."""
+    """How an image is prepared for the network, besides its size; for result.json."""
     quarantine: Quarantine | None = None
     """Where damaged images are counted, if there may be some."""
 
@@ -62,10 +62,10 @@ def train_network(
         entry: name of the entry point.
         config_yaml: `cfg`, as the run folder keeps it.
         open_data: called on every rank, once flags and run folder are known to be good.
-        learning_rate: of an epoch, 0-based.
+        learning_rate: epoch (0-based) -> rate.
 
     Raises:
-        ValueError: a user's mistake, one line. Diverged, which is one, when numbers are no longer finite.
+        ValueError: a user's mistake, in one line; Diverged, a subclass, where numbers are no longer finite.
     """
     with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored():
         genotype = load_genotype(cfg.model.arch)
@@ -160,7 +160,7 @@ def blank_batch(recipe: StepConfig, image_size: int, world: World) -> Batch:
 
 
 def describe(chosen: Mapping[str, Any], recipe: StepConfig, world: World) -> str:
-    """Return what the run does with its machines, in words."""
+    """Return the number format, optimizer and batch size of a run, in words."""
     return (
         f"{chosen['precision']}, {chosen['optimizer_impl']} SGD, {chosen['global_batch_size']} images per step: "
         f"{world.size} processes x {recipe.batch_size} images x {recipe.accumulate}"

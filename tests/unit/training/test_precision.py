@@ -58,7 +58,7 @@ def test_an_overflow_is_counted_and_moves_neither_weights_nor_momentum():
     step(precision, weight, optimizer, float("inf"))
     assert weight.item() == before[0] and optimizer.state[weight]["momentum_buffer"].equal(before[1])
     assert precision.skipped == 1 and precision.scaler.get_scale() == 32768 and weight.grad is None
-    assert precision.is_sound(NAN, NAN)  # in fp16 that is business as usual
+    assert precision.can_continue(NAN, NAN)  # in fp16 overflows are normal
     restored = Precision("fp16", CPU)
     restored.load_state_dict(precision.state_dict())
     assert restored.skipped == 1 and restored.scaler.get_scale() == 32768
@@ -67,19 +67,19 @@ def test_an_overflow_is_counted_and_moves_neither_weights_nor_momentum():
 @pytest.mark.parametrize("name", ["fp32", "bf16"])
 def test_without_scaling_neither_loss_nor_gradient_may_be_other_than_finite(name):
     precision = Precision(name, CPU)
-    assert precision.is_sound(ONE, ONE)
+    assert precision.can_continue(ONE, ONE)
     for bad in (NAN, torch.tensor(float("inf"))):
-        assert not precision.is_sound(bad, ONE) and not precision.is_sound(ONE, bad)
+        assert not precision.can_continue(bad, ONE) and not precision.can_continue(ONE, bad)
 
 
-def test_in_fp16_a_gradient_that_fits_at_no_scale_is_not_sound():
+def test_in_fp16_a_gradient_that_fits_at_no_scale_ends_the_run():
     weight = nn.Parameter(torch.ones(1))
     precision, optimizer = scaled(weight)
     for _ in range(16):
         step(precision, weight, optimizer, float("nan"))
-    assert precision.is_sound(NAN, NAN)
+    assert precision.can_continue(NAN, NAN)
     step(precision, weight, optimizer, float("nan"))
-    assert not precision.is_sound(NAN, NAN)
+    assert not precision.can_continue(NAN, NAN)
 
 
 def test_autocast_computes_in_the_format_and_keeps_losses_in_float32():
