@@ -1,7 +1,7 @@
-"""Which folder a run has: a new one of its own, the one it was restarted in, or the one that --resume means.
+"""Choose the folder of a run: a new one, that of the launch before its restart, or the one that --resume selects.
 
-A folder's launch.json says which launch runs there, by identity, and what it computes. Order is by the UTC time kept
-there: names have local time, and file times are a file server's.
+launch.json in a run folder holds the identity of the launch that runs there, and what it computes. Folders are ordered
+by the UTC time in it: their names have local time, and file times come from the file server's clock.
 """
 
 import json
@@ -27,8 +27,8 @@ LAUNCH = "launch.json"
 class Launch:
     """What launch.json holds.
 
-    created: when the run began, UTC. launchers: what its launch is known by after a restart. process: the process that
-    wrote this, so that a run of its own is not one it was restarted in. fingerprint: what it computes.
+    created: when the run began, UTC. launchers: identities of the launch, which a restart of it keeps. process: that of
+    the process that wrote this, whose next run is no restart of this one. fingerprint: what the run computes.
     """
 
     created: str
@@ -38,11 +38,11 @@ class Launch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asker:
+class FolderRequest:
     """The launch that needs a folder.
 
-    launchers, earlier: what it is known by, and was before it was restarted, if it was: of all its processes.
-    process: the one that writes. job: what its folder's name calls it.
+    launchers: identities of the launch, from all its processes. earlier: those that it already had before a restart.
+    process: identity of the process that writes. job: the last part of a new folder's name.
     """
 
     fingerprint: Fingerprint
@@ -52,36 +52,38 @@ class Asker:
     job: str = ""
 
 
-def choose_run_folder(entry: str, save: str, resume: str, asker: Asker, runs: Path = RUNS) -> tuple[Path, bool]:
-    """Return the run folder that --save and --resume ask for, and whether to go on from its checkpoint if it has one.
+def choose_run_folder(
+    entry: str, save: str, resume: str, request: FolderRequest, runs: Path = RUNS
+) -> tuple[Path, bool]:
+    """Return the run folder for --save and --resume, and whether to resume from its checkpoint if it has one.
 
     A name gives a new folder runs/<entry>-<name>-<time>-<job>/, made here; with a path separator in it, `save` is the
-    folder, which may not exist yet. resume: "none", "auto" (the newest run of that name with a checkpoint and the same
-    seed, rather one of the same configuration; a new one without) or a run folder. A launch that was restarted goes on
-    with its own run of the same configuration, whether that was asked for or not.
+    folder, which may not exist yet. resume: "none", "auto" (the newest run of that name and seed with a checkpoint,
+    one of the same configuration first; else a new run) or a run folder. A launch that was restarted resumes its own
+    run of the same configuration in any case.
 
     Raises ValueError when a run is in the way, there is nothing to resume, or no folder can be made.
     """
-    own_names = asker.earlier if os.sep in save and _is_own(Path(save), asker) else []
+    own_names = request.earlier if os.sep in save and _is_own(Path(save), request) else []
     given = given_folder(save, resume, own_names)
     if given is not None:
         return given, resume != "none" or bool(own_names)
     name = re.compile(rf"{re.escape(entry)}-{re.escape(save)}-\d{{8}}-\d{{6}}-[^-]+")
     earlier = [path for path in runs.glob("*") if name.fullmatch(path.name)]
-    own = [path for path in earlier if _is_own(path, asker)]
+    own = [path for path in earlier if _is_own(path, request)]
     if own:
         return max(own, key=lambda path: (not is_locked(path), not is_finished(path), _created(path))), True
     if resume == "auto":
-        free = [path for path in earlier if has_checkpoint(path) and _same_seed(path, asker) and not is_locked(path)]
+        free = [path for path in earlier if has_checkpoint(path) and _same_seed(path, request) and not is_locked(path)]
         if free:
-            return max(free, key=lambda path: (_same(path, asker), _created(path))), True
-    return _make_folder(runs / f"{entry}-{save}-{time.strftime('%Y%m%d-%H%M%S')}-{asker.job}"), False
+            return max(free, key=lambda path: (_same(path, request), _created(path))), True
+    return _make_folder(runs / f"{entry}-{save}-{time.strftime('%Y%m%d-%H%M%S')}-{request.job}"), False
 
 
 def given_folder(save: str, resume: str, launchers: Sequence[str] = ()) -> Path | None:
-    """Return the folder that --save or --resume names as such, None where they name none.
+    """Return the folder where --save or --resume gives a path, else None.
 
-    Raises ValueError when there is nothing to resume, or a run is in the way that is none of these launches'.
+    Raises ValueError when there is nothing to resume, or the folder holds a run of none of these launches.
     """
     if resume not in ("none", "auto"):
         if not has_checkpoint(Path(resume)):
@@ -111,15 +113,15 @@ def is_finished(folder: Path) -> bool:
     return (folder / "result.json").exists()
 
 
-def sign(folder: Path, asker: Asker) -> None:
-    """Write launch.json: from now on the run is this launch's. The time at which the run began stays."""
+def write_launch(folder: Path, request: FolderRequest) -> None:
+    """Write launch.json, by which the run belongs to this launch; the time at which the run began is kept."""
     before = _read_launch(folder)
     now = datetime.now(UTC).isoformat(timespec="microseconds")
     launch = Launch(
         created=before.created if before is not None else now,
-        launchers=sorted(set(asker.launchers)),
-        process=asker.process,
-        fingerprint=asker.fingerprint.values,
+        launchers=sorted(set(request.launchers)),
+        process=request.process,
+        fingerprint=request.fingerprint.values,
     )
     write_text_atomically(folder / LAUNCH, strict_json.dumps(asdict(launch), indent=1) + "\n")
 
@@ -144,21 +146,21 @@ def _not_writable(folder: Path, reason: str | None) -> ValueError:
     return ValueError(f"can't write to the run folder {folder}: {reason}; choose another with --save")
 
 
-def _is_own(folder: Path, asker: Asker) -> bool:
-    """Whether an earlier start of this launch began, or went on with, what this one is to compute."""
-    launch = _read_launch(folder) if asker.earlier else None
-    if launch is None or launch.process == asker.process:
+def _is_own(folder: Path, request: FolderRequest) -> bool:
+    """Whether the folder's run is of this launch, before its restart, and of the same configuration."""
+    launch = _read_launch(folder) if request.earlier else None
+    if launch is None or launch.process == request.process:
         return False
-    return not set(launch.launchers).isdisjoint(asker.earlier) and _same(folder, asker)
+    return not set(launch.launchers).isdisjoint(request.earlier) and _same(folder, request)
 
 
-def _same(folder: Path, asker: Asker) -> bool:
-    return same_configuration(_fingerprint(folder), asker.fingerprint)
+def _same(folder: Path, request: FolderRequest) -> bool:
+    return same_configuration(_fingerprint(folder), request.fingerprint)
 
 
-def _same_seed(folder: Path, asker: Asker) -> bool:
-    """Whether the folder's run is not another one of several that differ in their seeds."""
-    seed = asker.fingerprint.values.get("seed")
+def _same_seed(folder: Path, request: FolderRequest) -> bool:
+    """Whether the folder's run has the seed of this one, where its seed is known."""
+    seed = request.fingerprint.values.get("seed")
     return _fingerprint(folder).get("seed", seed) == seed
 
 
@@ -170,7 +172,7 @@ def _fingerprint(folder: Path) -> dict:
         try:
             return json.loads(manifest.read_bytes())["fingerprint"]
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: the checkpoint before it may say
+            continue  # damaged: look at the checkpoint before it
     return {}
 
 

@@ -19,15 +19,10 @@ from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import Diverged, RolledBack, Stopped
 from darts_hpc.locks import lock_run_folder
-from darts_hpc.run.checkpoint import (
-    Checkpoint,
-    CheckpointStore,
-    save_atomically,
-    write_text_atomically,
-)
-from darts_hpc.run.choose_folder import RUNS, Asker, choose_run_folder, given_folder, sign
+from darts_hpc.run.checkpoint import Checkpoint, CheckpointStore, save_atomically, write_text_atomically
+from darts_hpc.run.choose_folder import RUNS, FolderRequest, choose_run_folder, given_folder, write_launch
 from darts_hpc.run.fingerprint import Fingerprint, check_fingerprint
-from darts_hpc.run.finite import FirstUnsound, first_not_finite, first_number_not_finite
+from darts_hpc.run.finite import FirstBadStep, first_not_finite, first_number_not_finite
 from darts_hpc.run.folder import check_files, described, logging_to, write_description
 from darts_hpc.run.heartbeat import Heartbeat
 from darts_hpc.run.interrupt import Interrupt, name_of
@@ -35,7 +30,7 @@ from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import peak_memory_bytes
 from darts_hpc.run.rank_state import load_rank_state, rank_state, saved_rank_state
 from darts_hpc.run.recorder import ESTIMATE_AFTER, Recorder
-from darts_hpc.run.requeue import ask_for_requeue
+from darts_hpc.run.requeue import request_requeue
 from darts_hpc.space.genotypes import Genotype
 
 log = logging.getLogger(__name__)
@@ -43,7 +38,7 @@ log = logging.getLogger(__name__)
 POSITION = ("epoch", "step", "global_step", "steps_taken_back", "num_epochs")
 """What a checkpoint keeps of where the run is."""
 LOWER = {"search": "--learning_rate or --arch_learning_rate", "training": "--learning_rate"}
-"""What helps against divergence."""
+"""Flags to lower against divergence."""
 
 
 class Run:
@@ -56,15 +51,15 @@ class Run:
         fingerprint: what a checkpoint must agree with to be continued here.
         world: the processes of the run.
         newest: the checkpoint to go on from.
-        recorder: what writes down and says what happens.
-        interrupt: what takes the signals that ask for a stop.
+        recorder: of records, log lines and the progress bar.
+        interrupt: of the signals that ask for a stop.
         description: what the run is, by file name; written again at the end where that is gone.
 
     Attributes:
         epoch: the epoch under way, 0-based.
-        num_epochs: after which the run ends; a search may end before, and go on after, the epochs of its flags.
-        step: steps of it that are done.
-        global_step: steps of the whole run that are done.
+        num_epochs: of the run; a search may end before the epochs of its flags, or go on after them.
+        step: steps done in this epoch.
+        global_step: steps done in the whole run.
         meter: training numbers of this epoch so far.
     """
 
@@ -84,7 +79,7 @@ class Run:
         self.epoch = self.step = self.global_step = self.steps_taken_back = 0
         self.num_epochs = cfg.epochs
         self.meter = Meter(world.device)
-        self._first_unsound = FirstUnsound(world.device)
+        self._first_bad_step = FirstBadStep(world.device)
         self.recorder, self.window = recorder, recorder.window
         self._newest, self._checkpoints = newest, CheckpointStore(folder / "checkpoints")
         self._interrupt, self._consensus = interrupt, StopConsensus(world)
@@ -118,8 +113,8 @@ class Run:
         machine = {"world_size": world.size, "torch": torch.__version__, "device_type": world.device.type}
         fingerprint = replace(fingerprint, values={**fingerprint.values, **machine})
         with ExitStack() as stack:
-            asker = _asker(fingerprint, world)
-            chosen = choose_run_folder(entry, cfg.save, cfg.resume, asker) if world.is_main else (Path(), False)
+            request = _folder_request(fingerprint, world)
+            chosen = choose_run_folder(entry, cfg.save, cfg.resume, request) if world.is_main else (Path(), False)
             folder, goes_on = world.broadcast_object(chosen)
             if world.is_main:
                 stack.enter_context(lock_run_folder(folder))
@@ -132,7 +127,7 @@ class Run:
             description = described(config_yaml, str(world.device), world.size, space) if world.is_main else {}
             try:
                 if world.is_main:
-                    sign(folder, asker)
+                    write_launch(folder, request)
                     write_description(folder, description)
                 recorder = stack.enter_context(Recorder.open(folder, cfg, world, newest, space))
             except OSError as error:
@@ -169,7 +164,7 @@ class Run:
             yield self.epoch
 
     def go_back(self, epoch: int, steps_per_epoch: int) -> None:
-        """Go on with an epoch that is done already. Steps are counted on: records and checkpoints stay in order."""
+        """Go on with an earlier epoch. The global step counts on, so that records and checkpoints stay in order."""
         self.steps_taken_back += (self.epoch - epoch) * steps_per_epoch
         self.epoch, self.step = epoch, 0
 
@@ -209,7 +204,7 @@ class Run:
         report, where it can't.
         """
         self.window.add(num_images)
-        self._first_unsound.add(self.step + 1, finite)
+        self._first_bad_step.add(self.step + 1, finite)
         if (self.step + 1) % self.cfg.report_freq:
             return
         self.check_steps()
@@ -232,7 +227,7 @@ class Run:
         self.save()
 
     def record(self, event: str, numbers: Mapping[str, Any]) -> None:
-        """Append a line to metrics.jsonl on something that happened."""
+        """Append an event to metrics.jsonl."""
         self.recorder.event(event, self.epoch, self.global_step, numbers)
 
     def record_genotype(self, when: str, genotype: Genotype) -> None:
@@ -249,7 +244,8 @@ class Run:
             self._consensus.wait()
             saved = self.save()
             if self.world.is_main:
-                ask_for_requeue(self.folder, self.global_step, self._first_step, saved)
+                done = self.global_step - self._first_step
+                request_requeue(self.folder, self.global_step, steps_done=done, saved=saved)
             outcome = "saved" if saved else "NOT saved, the last checkpoint stands"
             line = f"stopped by {name_of(asked)} in epoch {self.epoch + 1} after {self.step} steps, {outcome}"
             raise Stopped(asked, self.folder, line)
@@ -263,7 +259,7 @@ class Run:
 
     def check_steps(self) -> None:
         """Raise Diverged if a step of this epoch was not finite. Every rank calls it; waits for the device."""
-        if first := self._first_unsound.read(self.world):
+        if first := self._first_bad_step.read(self.world):
             raise self._diverged(f"the loss or a gradient is not finite in step {first}")
 
     def _finite_objects(self) -> dict[str, Any]:
@@ -363,13 +359,13 @@ class Run:
         load_rank_state(own, self._state, self.world)
         for name, value in state["position"].items():
             setattr(self, name, value)
-        if self.world.is_main:  # the sum over ranks, which one of them carries on
+        if self.world.is_main:  # the sum over ranks, so one of them has it all
             self.meter.totals.copy_(state["meter"])
         self.recorder.load_state_dict(state)
         log.info("going on in epoch %d after step %d, from %s", self.epoch + 1, self.step, newest.path)
 
     def _explain(self, error: BaseException) -> None:
-        """Log what ends the run, and how to go on; an entry prints a user's mistake itself."""
+        """Log what ends the run, and how to resume it; a user's mistake is printed by the entry."""
         if isinstance(error, Stopped):
             log.info("%s; go on with: %s", error, self._resume_hint())
         elif isinstance(error, RolledBack):
@@ -386,9 +382,9 @@ class Run:
 
 
 def check_run_folder(cfg: RunConfig, world: World) -> None:
-    """Raise ValueError, on rank 0, where a Run would for the folder it is given: before the data is read.
+    """Check, before the data is read, that Run.open can use the run folder. Writes nothing.
 
-    Writes nothing.
+    Raises ValueError on rank 0 where it can't.
     """
     if not world.is_main:
         return
@@ -399,13 +395,13 @@ def check_run_folder(cfg: RunConfig, world: World) -> None:
             return
     there = next(parent for parent in folder.absolute().parents if parent.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise ValueError(f"can't write to the run folder {folder}: {there} takes no new folder; choose another --save")
+        raise ValueError(f"can't write to the run folder {folder}: {there} is not writable; choose another --save")
 
 
-def _asker(fingerprint: Fingerprint, world: World) -> Asker:
-    """Return this launch as all its processes know it: torchrun counts a restart only where a process died."""
+def _folder_request(fingerprint: Fingerprint, world: World) -> FolderRequest:
+    """Return this launch's request, with all ranks' identities: torchrun counts a restart only where a process died."""
     known = world.gather_objects((identities(), earlier_identities()))
-    return Asker(
+    return FolderRequest(
         fingerprint=fingerprint,
         process=process_identity(os.getpid()),
         launchers=[name for names, _ in known for name in names],

@@ -1,30 +1,30 @@
-"""What is found not to be finite, by name; and which step was the first."""
+"""Tensors and numbers that are not finite are found by name, and the first bad step by number."""
 
 import pytest
 import torch
 from ranks import on_ranks
 
 from darts_hpc.distributed.world import World
-from darts_hpc.run.finite import FirstUnsound, first_not_finite, first_number_not_finite
+from darts_hpc.run.finite import FirstBadStep, first_not_finite, first_number_not_finite
 
 CPU = torch.device("cpu")
 GOOD, BAD = torch.tensor(True), torch.tensor(False)
 
 
-def test_the_first_unsound_step_is_kept_however_many_follow():
-    first = FirstUnsound(CPU)
-    for step, sound in ((1, GOOD), (2, GOOD)):
-        first.add(step, sound)
+def test_the_first_bad_step_is_kept_however_many_follow():
+    first = FirstBadStep(CPU)
+    for step, is_good in ((1, GOOD), (2, GOOD)):
+        first.add(step, is_good)
     assert first.read(World(CPU)) is None
-    for step, sound in ((3, BAD), (4, GOOD), (5, BAD)):
-        first.add(step, sound)
+    for step, is_good in ((3, BAD), (4, GOOD), (5, BAD)):
+        first.add(step, is_good)
     assert first.read(World(CPU)) == 3
 
 
-def test_every_rank_learns_of_a_step_that_was_unsound_on_one():
+def test_every_rank_learns_of_a_step_that_was_bad_on_one():
     def on_rank() -> int | None:
         with World.open("cpu") as world:
-            first = FirstUnsound(CPU)
+            first = FirstBadStep(CPU)
             first.add(1, GOOD)
             first.add(2, BAD if world.rank == 1 else GOOD)
             return first.read(world)
