@@ -68,7 +68,7 @@ class CheckpointStore:
             write_durably(temporary / MANIFEST, strict_json.dumps(signed, indent=1).encode())
             fsync_folder(temporary)
             failpoint("before_rename")
-            if final.exists():  # the same step, saved again further on, as after a stop in validation
+            if final.exists():  # the same step was saved before, as after a stop in validation
                 final.rename(replaced)
                 failpoint("between_renames")
             temporary.rename(final)
@@ -79,7 +79,7 @@ class CheckpointStore:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         failpoint("after_pointer")
-        later = [path for path in self._steps() if path > final]  # damaged, as the run went back behind them
+        later = [path for path in self._steps() if path > final]  # damaged: the run resumed from one before them
         for stale in (*later, *[path for path in self._steps() if path <= final][self.keep :]):
             shutil.rmtree(stale, ignore_errors=True)
         return final
@@ -87,7 +87,7 @@ class CheckpointStore:
     def load_newest(self) -> Checkpoint | None:
         """Return the newest checkpoint whose every byte is as written, None if there never was one.
 
-        Damaged ones are named in a warning and passed over. Raises ValueError when all are damaged.
+        Damaged ones are skipped with a warning. Raises ValueError when all are damaged.
         """
         candidates = self._steps()
         for path in candidates:
@@ -118,7 +118,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{MANIFEST}: {type(error).__name__}") from None
     if not intact:
-        raise ValueError(f"{MANIFEST}: its digest does not fit it")
+        raise ValueError(f"{MANIFEST}: its digest does not match")
     files = {}
     for name, digest in manifest["files"].items():
         try:

@@ -1,4 +1,4 @@
-"""What two processes must agree on for one to continue the other's run."""
+"""What a run and a checkpoint must have in common for the run to resume from it."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -10,16 +10,16 @@ from darts_hpc.config.flags import affecting, flat
 log = logging.getLogger(__name__)
 
 MACHINE = frozenset({"world_size", "torch", "device_type"})
-"""What a run adds to its fingerprint: how it is computed, and not what."""
+"""What a run adds about its machine: how it is computed, not what."""
 ROUNDING = frozenset({"torch", "device_type"})
-"""Those that change the last bits alone."""
+"""Those of MACHINE that change only the last bits."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What a checkpoint must agree with: values by name, and the default of each flag among them.
+    """What a checkpoint must match: values by name, and the default of each flag among them.
 
-    A flag that a checkpoint does not know is younger than it, and counts as having its default.
+    A flag that a checkpoint does not have is newer than the checkpoint, and counts as having its default.
     """
 
     values: dict[str, object]
@@ -27,10 +27,10 @@ class Fingerprint:
     may_differ: Collection[str] = ROUNDING
     """Names whose difference only warns."""
     ignored: Collection[str] = ()
-    """Names of a checkpoint's that are not compared: an older version kept more of them."""
+    """Names in a checkpoint that are not compared: older versions kept more."""
 
     def differences(self, saved: Mapping[str, object]) -> dict[str, str]:
-        """Return, by name, in words, where a checkpoint's values are others than these."""
+        """Return, by name and in words, how a checkpoint's values differ from these."""
         theirs = {**self.defaults, **saved}
         names = [name for name in {**saved, **self.values} if theirs.get(name) != self.values.get(name)]
         names = [name for name in names if name not in self.ignored]
@@ -40,30 +40,30 @@ class Fingerprint:
 def fingerprint(cfg: Any, data_digest: str, **replaced: object) -> Fingerprint:
     """Return the configuration by flag name, and the digest of the data.
 
-    `replaced` gives flags by value instead, such as the genotype that --arch named.
+    `replaced`: resolved values of flags, such as the genotype that --arch names.
     """
     not_compared = affecting(type(cfg), "nothing")
     flags, defaults = (
         {name: value for name, value in flat(config).items() if name not in not_compared}
         for config in (cfg, type(cfg)())
     )
-    # what a default means was not written down by an older run: here and now it means the same
+    # older runs did not record what a default resolves to: assume that it resolves as it does now
     defaults |= {name: value for name, value in replaced.items() if name in defaults and flags[name] == defaults[name]}
     return Fingerprint({**flags, **replaced, "data_digest": data_digest}, defaults, may_differ(cfg), not_compared)
 
 
 def may_differ(cfg: Any) -> frozenset[str]:
-    """Return the parts of a fingerprint that only warn: the data and the maths stay, though not to the last bit.
+    """Return the names whose difference only warns, as data and maths stay the same, though not to the last bit.
 
-    Where the global batch decides, and not how processes share it, their number may differ too: BatchNorm then sees
-    other parts of it.
+    Where the configuration sets a global batch, its split over batches and processes may differ too, though BatchNorm
+    then sees other parts of it.
     """
-    shares = affecting(type(cfg), "batches")
-    return ROUNDING | affecting(type(cfg), "last_bits") | shares | ({"world_size"} if shares else set())
+    batches = affecting(type(cfg), "batches")
+    return ROUNDING | affecting(type(cfg), "last_bits") | batches | ({"world_size"} if batches else set())
 
 
 def same_configuration(saved: Mapping[str, object], now: Fingerprint) -> bool:
-    """Whether a run with those values computes the same, on whichever machine."""
+    """Whether a run with those values computes the same, on any machine."""
     return not now.differences(saved).keys() - MACHINE - set(now.may_differ)
 
 

@@ -1,4 +1,4 @@
-"""The folder of a run: its log and what it says about where it ran."""
+"""The log in a run folder, and the environment and command that it records."""
 
 import importlib.metadata
 import logging
@@ -128,7 +128,7 @@ class LogFile(WatchedFileHandler):
             super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Let go."""
+        """Drop the line."""
 
     def close(self) -> None:
         """Close, and let go of what is still buffered and does not fit: it must not hide what ended the run."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and the signals of schedulers as a wish to stop, which the loop grants after its step."""
+"""Ctrl-C and the signals of schedulers as a request to stop, which the loop serves after its step."""
 
 import logging
 import os
@@ -22,7 +22,7 @@ DEADLINE_S = 240.0
 class Interrupt:
     """While open: the first signal sets `requested` to its number. A later one, or the deadline, ends the process.
 
-    A thread sees to the latter two, because the main thread may be stuck in a collective whose peers are gone, where
+    A thread does the latter two, because the main thread may be stuck in a collective whose peers are gone, where
     no Python handler runs.
     """
 
@@ -58,7 +58,7 @@ class Interrupt:
             log.info("%s: finishing this step and saving, then stopping (again to stop at once)", name_of(number))
 
     def _in_child(self) -> None:
-        """Leave a loader's worker alone: schedulers signal every process, and a run can't stop well without it."""
+        """Ignore the signals in a loader's worker: schedulers signal every process, and the run still needs it."""
         if self._before:
             signal.set_wakeup_fd(-1)  # it is the parent's
             for number in SIGNALS:

@@ -1,4 +1,4 @@
-"""What a run measures: sums that stay on the device, and files of one JSON object a line."""
+"""What a run measures: sums that stay on the device, and files of one JSON object per line."""
 
 import json
 import logging
@@ -51,7 +51,7 @@ class Meter:
 
 
 class JsonLines:
-    """A file of one JSON object a line, appended to.
+    """A file of one JSON object per line, appended to.
 
     When the disk is full the lines wait in memory for the next write, and the file never ends in half a line. One that
     somebody cuts or removes goes on from what is left of it.

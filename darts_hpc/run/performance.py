@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class DataWait:
-    """Time a device has nothing to do because the next batch is not there, since the last reading.
+    """Time that the device waits for the next batch, since the last reading.
 
     On a GPU that is the time between the end of a step's work and the start of the next one's, by events in its
     stream: a host that waits while the GPU still computes costs nothing, and does not count.
@@ -61,7 +61,7 @@ class DataWait:
 
 
 class Window:
-    """The steps between two reports: their images, their time and what of it went by waiting for data."""
+    """The steps between two reports: their images, their time, and the part of it spent waiting for data."""
 
     def __init__(self, device: torch.device, size: int):
         self.device, self.size = device, size
@@ -98,7 +98,7 @@ class Window:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Return the most memory used so far: of the device on CUDA, of the process otherwise."""
+    """Return the peak memory so far in bytes: of the device on CUDA, of the process otherwise."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource
@@ -107,7 +107,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def gpu_utilisation(device: torch.device) -> float | None:
-    """Return the percentage of the last moments in which the GPU ran a kernel, as NVIDIA's management library has it.
+    """Return the GPU's utilisation in percent: how much of the last moments it ran a kernel, by NVIDIA's library NVML.
 
     None without a GPU, or without the library: darts_hpc[gpu].
     """
@@ -118,8 +118,8 @@ def gpu_utilisation(device: torch.device) -> float | None:
         return None
     try:
         return float(library.nvmlDeviceGetUtilizationRates(_handle(library, device)).gpu)
-    except library.NVMLError as error:  # a MIG slice has no such number, for one
-        _say_once(f"no GPU utilisation in the metrics: {error}")
+    except library.NVMLError as error:  # such as on a MIG slice
+        _log_once(f"no GPU utilisation in the metrics: {error}")
         return None
 
 
@@ -128,12 +128,12 @@ def _open_library() -> Any:
     try:
         import pynvml
     except ImportError:
-        _say_once("no GPU utilisation in the metrics without nvidia-ml-py: pip install 'darts_hpc[gpu]'")
+        _log_once("no GPU utilisation in the metrics without nvidia-ml-py: pip install 'darts_hpc[gpu]'")
         return None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        _say_once(f"no GPU utilisation in the metrics: {error}")
+        _log_once(f"no GPU utilisation in the metrics: {error}")
         return None
     return pynvml
 
@@ -145,5 +145,5 @@ def _handle(library: Any, device: torch.device) -> Any:
 
 
 @functools.cache
-def _say_once(text: str) -> None:
+def _log_once(text: str) -> None:
     log.info(text)

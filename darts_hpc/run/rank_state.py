@@ -1,6 +1,6 @@
-"""What each rank of a run has its own of: BatchNorm's running statistics and the states of random generators.
+"""The state that each rank has of its own: BatchNorm's running statistics and the states of random generators.
 
-`state` names everything that is saved, as Run.epochs takes it. Rank 0's statistics are in what all ranks share.
+`state` names everything that is saved, as Run.epochs takes it. Rank 0's statistics are part of the shared state.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ def saved_rank_state(
 ) -> dict[str, Any]:
     """Return this rank's own part of a checkpoint; with another number of ranks, the mean of their statistics.
 
-    `objects` is what all ranks share of it.
+    `objects`: the checkpoint's shared state.
     """
     saved = checkpoint.fingerprint["world_size"]
     assert isinstance(saved, int)
@@ -49,7 +49,7 @@ def saved_rank_state(
 
 
 def load_rank_state(own: Mapping[str, Any], state: Mapping[str, Any], world: World) -> None:
-    """Restore this rank's own part, after what all ranks share."""
+    """Restore this rank's own part, after the shared state."""
     for name, buffers in own["buffers"].items():
         state[name].load_state_dict(buffers, strict=False)
     torch.set_rng_state(own["rng"])

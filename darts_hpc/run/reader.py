@@ -1,4 +1,4 @@
-"""A run folder as its run left it, finished or not: the one place that reads it. It imports no torch."""
+"""Read run folders, finished or not; only this module does. It imports no torch."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from darts_hpc.config.presets import read_written
 from darts_hpc.space.genotypes import PRIMITIVES, Genotype, load_genotype, parse_genotype
 
 ACCURACIES = ("test/accuracy", "valid/accuracy")
-"""Accuracies that a run may be known by, the first one that it has: on test images, else on those held out of the
-training, a search's second half or ImageNet's validation images."""
+"""A run's accuracy is the first of these that it has: on test images, else on validation images (held out of a
+training, a search's second half, or ImageNet's)."""
 COSTS = ("parameters", "parameters_with_auxiliary", "multiply_adds", "seconds", "peak_memory_bytes")
 POSITION = ("epoch", "step", "num_epochs")
 """What a record has beside its numbers; num_epochs where the run has another number of epochs than its flags say."""
 MEASURED = ("step", "epoch", "performance")
-"""Events whose numbers may be null, as which one that is not finite is written; elsewhere null means none."""
+"""Events in which null stands for a number that is not finite; elsewhere it means none."""
 TAIL_BYTES = 1 << 16
 
 
@@ -30,12 +30,12 @@ class RecordedRun:
     config: dict[str, Any]
     """Flag -> value."""
     epochs: list[dict[str, Any]]
-    """One record of metrics.jsonl per epoch, without those that a search took back."""
+    """One record of metrics.jsonl per epoch, without those that a search rolled back."""
     decisions: list[dict[str, Any]]
     """One record of metrics.jsonl per decision of --selection perturbation."""
     genotypes: list[Genotype]
     num_derived: int
-    """How many of the genotypes are of an epoch's end; the others were written before the first epoch."""
+    """How many of the genotypes were derived at an epoch's end; the others were written before the first epoch."""
     space: dict[str, Any]
     """Operations in the order of alpha's columns: "primitives" of every edge, or a list per edge of each cell."""
     performance: list[dict[str, Any]]
@@ -106,7 +106,7 @@ class RecordedRun:
 
     @property
     def accuracy_name(self) -> str | None:
-        """Name of the accuracy it is known by; None before its first epoch's end."""
+        """Which of ACCURACIES it has; None before its first epoch's end."""
         return accuracy_name(self.last_epoch)
 
     @property
@@ -116,7 +116,7 @@ class RecordedRun:
 
     @property
     def best(self) -> float | None:
-        """Highest accuracy of any epoch: for curiosity only, because the images that evaluate it also chose it."""
+        """Highest accuracy of any epoch. Biased: the images that measure it also selected it."""
         return max((value for value in map(accuracy_of, self.epochs) if value is not None), default=None)
 
 
@@ -142,23 +142,23 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """What is left at the pace so far; None before the first epoch."""
+        """Seconds left at the speed so far; None before the end of the first epoch."""
         return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch else None
 
 
 def accuracy_name(numbers: Mapping[str, Any]) -> str | None:
-    """Return the name of the accuracy that a run with these numbers is known by; None without one."""
+    """Return which of ACCURACIES a run with these numbers has; else None."""
     return next((name for name in ACCURACIES if name in numbers), None)
 
 
 def accuracy_of(numbers: Mapping[str, Any]) -> float | None:
-    """Return the accuracy in percent that a run with these numbers is known by; None without one that is finite."""
+    """Return the accuracy, in percent, of a run with these numbers; None without one that is finite."""
     value = numbers.get(accuracy_name(numbers) or "", math.nan)
     return value if _is_number(value) and math.isfinite(value) else None
 
 
 def read_run(folder: Path) -> RecordedRun:
-    """Read a run folder. Raises ValueError naming the file and line when it is none, or damaged."""
+    """Read a run folder. Raises ValueError naming the file and line when it is no run folder, or damaged."""
     entry, config = read_config(folder)
     metrics = list(_read_lines(folder / "metrics.jsonl", ("epoch", "step")))
     history = list(_read_lines(folder / "genotypes.jsonl", ("genotype",)))
@@ -167,7 +167,7 @@ def read_run(folder: Path) -> RecordedRun:
         folder=folder,
         entry=entry,
         config=config,
-        epochs=_standing_epochs(metrics),
+        epochs=_last_record_per_epoch(metrics),
         decisions=[record for record in metrics if record.get("event") == "selection"],
         genotypes=[_genotype(folder / "genotypes.jsonl", line, record) for line, record in enumerate(history, start=1)],
         num_derived=sum(record.get("when") == "epoch_end" for record in history),
@@ -243,8 +243,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _standing_epochs(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the records of epochs; a search that rolled back has done some over again."""
+def _last_record_per_epoch(metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the last record of each epoch: a search that rolled back has done some again."""
     epochs: list[dict[str, Any]] = []
     for record in metrics:
         if record.get("event") == "roll_back":
@@ -311,7 +311,7 @@ def _last_records(path: Path) -> list[dict[str, Any]]:
 
 
 def _with_nan(value: Any) -> Any:
-    """Return the value with NaN for null, as which a number that is not finite is written."""
+    """Return the value with NaN for null: a number that is not finite is written as null."""
     if isinstance(value, dict):
         return {key: _with_nan(item) for key, item in value.items()}
     if isinstance(value, list):

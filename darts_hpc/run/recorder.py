@@ -1,4 +1,4 @@
-"""What a run writes down and says: files of records, TensorBoard, log lines and a progress bar."""
+"""What a run records and shows: files of records, TensorBoard, log lines and a progress bar."""
 
 import logging
 import time
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 RECORDS = ("metrics", "genotypes", "performance")
 ESTIMATE_AFTER = 5
-"""Steps after which a run on the CPU says how long it will take."""
+"""Steps after which a run on the CPU logs how long it will take."""
 
 
 class Recorder:
@@ -168,7 +168,7 @@ class Recorder:
         log.info("epoch %d of %d: %s", epoch + 1, num_epochs, shown)
 
     def event(self, event: str, epoch: int, step: int, numbers: Mapping[str, Any]) -> None:
-        """Append a line to metrics.jsonl on something that happened."""
+        """Append an event to metrics.jsonl."""
         self._record("metrics", event, epoch, step, numbers)
 
     def genotype(self, epoch: int, step: int, when: str, genotype: Genotype) -> None:

@@ -71,10 +71,10 @@ def library(monkeypatch):
         nvmlDeviceGetUtilizationRates=lambda handle: SimpleNamespace(gpu=used[handle]),
     )
     monkeypatch.setitem(sys.modules, "pynvml", module)
-    for cached in (performance._open_library, performance._handle, performance._say_once):
+    for cached in (performance._open_library, performance._handle, performance._log_once):
         cached.cache_clear()
     yield module
-    for cached in (performance._open_library, performance._handle, performance._say_once):
+    for cached in (performance._open_library, performance._handle, performance._log_once):
         cached.cache_clear()
 
 
