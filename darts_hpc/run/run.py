@@ -395,7 +395,9 @@ def check_run_folder(cfg: RunConfig, world: World) -> None:
             return
     there = next(parent for parent in folder.absolute().parents if parent.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise ValueError(f"can't write to the run folder {folder}: {there} is not writable; choose another --save")
+        raise ValueError(
+            f"can't write to the run folder {folder}: {there} is no writable folder; choose another --save"
+        )
 
 
 def _folder_request(fingerprint: Fingerprint, world: World) -> FolderRequest:

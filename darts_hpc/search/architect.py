@@ -25,9 +25,9 @@ class Architect:
         learning_rate, weight_decay: of Adam, whose decay is coupled (an L2 term), as in the paper.
         unrolled_method: None for first order, or a key of UNROLLED_GRADIENTS.
         criterion: loss of a batch.
-        world: gradients are averaged over its ranks before use; rank 0's alphas become everybody's.
+        world: gradients are averaged over its ranks before use; rank 0's alphas are broadcast to all.
         architecture: how alphas are relaxed; softmax by default.
-        regulariser: of the alphas, added to their loss, times the weight that the step's conditions give.
+        regulariser: a key of REGULARISERS, or none: added to the alphas' loss with the weight in the step's conditions.
         betas: of Adam.
     """
 
@@ -95,18 +95,18 @@ class Architect:
         if self.regulariser is None or conditions is None:
             return gradients
         alphas = self.architecture.alphas()
-        pushes = torch.autograd.grad(self.regulariser(alphas), alphas)  # no weights in it: exact in second order too
+        # it does not depend on the weights: exact in second order too
+        own = torch.autograd.grad(self.regulariser(alphas), alphas)
         weight = conditions.regulariser_weight
-        return [gradient + weight * push for gradient, push in zip(gradients, pushes, strict=False)] + gradients[
-            len(alphas) :
-        ]
+        regularised = [gradient + weight * part for gradient, part in zip(gradients, own, strict=False)]
+        return regularised + gradients[len(alphas) :]
 
     def state_dict(self) -> dict:
         """Adam's state. The alphas themselves are in the supernet's."""
         return self.optimizer.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Restore Adam's state. Its settings stay: those of a checkpoint may be of another kind of device."""
+        """Restore Adam's state. Its settings are kept: a checkpoint's may be for another type of device."""
         settings = [{**group} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state)
         for group, own in zip(self.optimizer.param_groups, settings, strict=True):

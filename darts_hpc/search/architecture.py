@@ -1,4 +1,4 @@
-"""The architecture of a search: its parameters by name, and how they become what the supernet mixes by."""
+"""The architecture of a search: its parameters by name, and how the supernet's mixing follows from them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ class Architecture:
 
     Args:
         supernet: which holds the parameters.
-        relaxation: a key of RELAXATIONS, or one of a user's own.
+        relaxation: a key of RELAXATIONS, or a user's own function.
         auxiliary_skip: whether the supernet has auxiliary skips, whose share Conditions give.
         drop_path: whether edges are dropped in training, by the chance that Conditions give.
     """
@@ -53,19 +53,19 @@ class Architecture:
 
     @property
     def has_decisions(self) -> bool:
-        """Whether something is decided about some edge."""
+        """Whether any edge is decided."""
         return not all(projection.is_empty for projection in self.projections.values())
 
     def mix_for_alphas(self, conditions: Conditions | None, held: Mapping[str, Tensor] | None = None) -> Mixing:
-        """Return the weights in every pass of an alpha step. `held` are tensors to take instead of the parameters."""
+        """Return the mixing of an alpha step, the same in all passes. held: tensors by name, not the parameters."""
         return self._mix(conditions, None if conditions is None else conditions.alpha_key, held)
 
     def mix_for_weights(self, conditions: Conditions | None) -> Mixing:
-        """Return the weights of a weight step, from which no gradient reaches the parameters."""
+        """Return the mixing of a weight step, which passes no gradient to the parameters."""
         return self._mix(conditions, None if conditions is None else conditions.weight_key, self._held())
 
     def mix_expected(self, conditions: Conditions | None) -> Mixing:
-        """Return the weights of an evaluation: nothing is drawn."""
+        """Return the mixing of an evaluation, where nothing is drawn."""
         return self._mix(conditions, None, self._held())
 
     def strengths(self) -> dict[str, Tensor]:
@@ -86,16 +86,16 @@ class Architecture:
         return {kind: edge_softmax(self._named[f"betas_{kind}"].detach()) for kind in KINDS}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was decided about edges; the parameters are in the supernet's."""
+        """Return the decisions about edges; the parameters are in the supernet's state dict."""
         return {kind: projection.state_dict() for kind, projection in self.projections.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what was decided."""
+        """Restore the decisions."""
         for kind, projection in self.projections.items():
             projection.load_state_dict(state[kind])
 
     def columns_drawn(self, m: Tensor) -> Columns:
-        """Return the one operation of each edge that runs. On a GPU all run, because asking would wait for it."""
+        """Return the one operation of each edge that runs. On a GPU all run: reading it would wait for the device."""
         return tuple((column,) for column in m.argmax(-1).tolist()) if m.device.type == "cpu" else None
 
     def _held(self) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The share of the auxiliary skip, which takes the residual connection's part away from the candidate (DARTS-)."""
+"""The share of the auxiliary skip, which is the residual connection that a skip_connect candidate would be (DARTS-)."""
 
 import math
 from collections.abc import Callable

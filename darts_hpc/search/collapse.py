@@ -1,4 +1,4 @@
-"""Whether a cell looks collapsed, as searches that favour operations without weights do (Zela et al., 2020)."""
+"""Detect a collapsed cell, in which operations without weights prevail (Zela et al., 2020)."""
 
 from darts_hpc.space.genotypes import Genotype
 

@@ -13,7 +13,7 @@ from darts_hpc import counter_rng
 
 ALPHA_PASS, WEIGHT_PASS = 0, 1
 KIND = 1 << 20
-"""Positions of a kind of cell start at a multiple of it."""
+"""The random numbers of each kind of cell start at a multiple of this position."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Conditions:
         return Draw(key, kind)
 
     def tensors(self) -> list[Tensor]:
-        """All of them, in a fixed order."""
+        """Return all tensors, in a fixed order."""
         return [getattr(self, item.name) for item in fields(self)]
 
     def with_tensors(self, tensors: list[Tensor]) -> "Conditions":

@@ -28,7 +28,7 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], start: Tensor, num_p
         start: any vector (N,) that is not orthogonal to the eigenvector, such as a random one.
     """
     basis: list[Tensor] = []
-    diagonal, beside = [], []
+    diagonal, off_diagonal = [], []
     vector = start / start.norm()
     for _ in range(min(num_products, len(start))):
         basis.append(vector)
@@ -41,12 +41,12 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], start: Tensor, num_p
         scale = torch.stack([entry.abs() for entry in diagonal]).max()
         if norm <= 1e-12 * scale.clamp_min(1e-30):  # the space is exhausted: the eigenvalues are exact
             break
-        beside.append(norm)
+        off_diagonal.append(norm)
         vector = image / norm
     size = len(diagonal)
     matrix = torch.diag(torch.stack(diagonal))
     if size > 1:
-        off = torch.stack(beside[: size - 1])
+        off = torch.stack(off_diagonal[: size - 1])
         matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
     return torch.linalg.eigvalsh(matrix)[-1]
 
@@ -81,7 +81,7 @@ def alpha_hessian_product(
     """Return the product of a vector (2 * E * O,) with d2 L / d alpha2 + weight_decay * I on one validation batch.
 
     At the current weights, with BatchNorm as in training; the Hessian of the mean loss over ranks. It is over the
-    alphas alone, without betas, so that searches with and without them compare.
+    alphas alone, without betas, so that searches with and without them can be compared.
     """
     images, labels, *keys = batch
     alphas = architecture.alphas()

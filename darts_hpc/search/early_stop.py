@@ -1,4 +1,4 @@
-"""When a search ends before its last epoch: what its epochs have shown so far, and the rule that reads it."""
+"""When a search ends before its last epoch: the history of its epochs, and the rule that decides on it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,16 +32,16 @@ class EarlyStop:
 
     @property
     def needs_eigenvalues(self) -> bool:
-        """Whether the rule is about the curvature."""
+        """Whether the rule needs the eigenvalues of epochs."""
         return self.cfg.early_stop in ("eigenvalue", "adaptive")
 
     @property
     def epochs_to_keep(self) -> int:
-        """Latest epochs that adaptive may go back to."""
+        """Number of latest epochs that adaptive may roll back to; 0 for other rules."""
         return self.cfg.eigenvalue_every * (WINDOW // 2 + DELTA) + 1 if self.cfg.early_stop == "adaptive" else 0
 
     def is_due(self, epoch: int) -> bool:
-        """Whether an epoch's eigenvalue is asked for."""
+        """Whether the eigenvalue is computed after an epoch."""
         return self.needs_eigenvalues and (epoch % self.cfg.eigenvalue_every == 0 or epoch == self.epochs - 1)
 
     def add(self, epoch: int, genotype: Genotype, parameters: Mapping[str, Tensor], eigenvalue: float | None) -> None:
@@ -81,7 +81,7 @@ class EarlyStop:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore them."""
+        """Restore the history and the decision."""
         self.skips, self.eigenvalues = list(state["skips"]), list(state["eigenvalues"])
         self.parameters = [{name: t.cpu() for name, t in epoch.items()} for epoch in state["parameters"]]
         self.stop = None if state["stop"] is None else Stop(*state["stop"])

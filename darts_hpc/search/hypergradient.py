@@ -1,7 +1,7 @@
 """The gradient of the validation loss with respect to the alphas (paper, equations 5 to 8).
 
-Weights are only ever replaced functionally: the live weights are not touched, and BatchNorm's running statistics stand
-still, so that a gradient leaves the supernet exactly as it found it.
+Weights are only ever replaced functionally: the live weights are not touched, and BatchNorm's running statistics are
+frozen, so that computing a gradient does not change the supernet.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +52,7 @@ def finite_difference_gradient(
         w_gradient = _weight_gradient(supernet, weights, train, criterion, world, mix)
         direct, v = _gradients_at_unrolled(supernet, weights, w_gradient, valid, optimizer, criterion, world, mix)
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(part) for part in v.values()]))
-        # |v| = 0: the product is zero, and any finite step shows it.
+        # |v| = 0: the product is zero with any finite step.
         r = torch.where(norm > 0, EPSILON / norm, torch.ones_like(norm))
         with full_float32():
             up, down = (
@@ -86,8 +86,8 @@ def exact_gradient(
         w_gradient = dict(zip(live, averaged, strict=True))
         direct, v = _gradients_at_unrolled(supernet, weights, w_gradient, valid, optimizer, criterion, world, mix)
         with supernet.differentiable_twice():  # recomputed cells run here once more
-            moving = [(part, v[name]) for name, part in zip(live, gradient, strict=True) if part.requires_grad]
-            parts, vectors = zip(*moving, strict=True)  # the gradient of a weight that took no part is a constant 0
+            used = [(part, v[name]) for name, part in zip(live, gradient, strict=True) if part.requires_grad]
+            parts, vectors = zip(*used, strict=True)  # the gradient of an unused weight is a constant 0
             products = world.mean(torch.autograd.grad(parts, supernet.alphas(), vectors))
     return _subtract(direct, products, _step_size(optimizer))
 
@@ -184,7 +184,7 @@ def _gradients_at_unrolled(
 
 
 def _step_size(optimizer: torch.optim.SGD) -> float:
-    # Read from the optimizer: a scheduler's get_lr() is another number between its steps.
+    # From the optimizer: a scheduler's get_lr() returns another number between its steps.
     return optimizer.param_groups[0]["lr"]
 
 

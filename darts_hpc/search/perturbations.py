@@ -1,4 +1,4 @@
-"""Weights of operations m that are perturbed in the weight step, which smooths the loss in alpha (SmoothDARTS)."""
+"""Perturb the operations' weights m in the weight step, which smooths the loss in alpha (SmoothDARTS)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ NUM_ASCENTS = 7
 
 
 class PerturbedMixing(NamedTuple):
-    """What the weight step mixes by, and the losses (0-d) before and after an adversary moved it."""
+    """The mixing of the weight step, and the losses (0-d) before and after an adversary changed it."""
 
     mixing: Mixing
     before: Tensor | None = None
@@ -46,7 +46,7 @@ def to_simplex(m: Tensor) -> Tensor:
 def random(
     supernet: RelaxedNetwork, mixing: Mixing, train: LabelledImages, conditions: Conditions, world: World
 ) -> PerturbedMixing:
-    """Add uniform noise of at most epsilon to m, and return to the simplex (SDARTS-RS, equation 5)."""
+    """Add uniform noise of at most epsilon to m, and project it to the simplex (SDARTS-RS, equation 5)."""
     return PerturbedMixing(_with(mixing, _near(mixing, conditions)))
 
 
@@ -56,7 +56,7 @@ def adversarial(
     """Move m to where the training loss is larger, by at most epsilon (SDARTS-ADV, equation 6).
 
     Projected gradient ascent by signs, NUM_ASCENTS steps from a random start, with BatchNorm's running statistics.
-    Where it ends at a smaller loss than it began with, m stays.
+    Where the loss at its end is smaller than that at m, m stays.
     """
     images, labels, *keys = train
     held = {name: tensor.detach() for name, tensor in supernet.named_parameters()}

@@ -1,4 +1,4 @@
-"""What is decided about the edges of one kind of cell while their operations are selected one by one (DARTS-PT)."""
+"""The decisions about the edges of one kind of cell, whose operations are selected one by one (DARTS-PT)."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -53,7 +53,7 @@ class Projection:
         return {"chosen": list(self.chosen), "dropped": list(self.dropped)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore it."""
+        """Restore the decisions."""
         self.chosen, self.dropped = list(state["chosen"]), list(state["dropped"])
 
     def _is_decided(self, edge: int) -> bool:

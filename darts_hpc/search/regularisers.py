@@ -1,4 +1,4 @@
-"""What is added to the alphas' loss, and how much of it in which epoch."""
+"""Regularisers, which are added to the alphas' loss, and their weight in each epoch."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ def zero_one(alphas: Sequence[Tensor]) -> Tensor:
 # name of --alpha_regulariser -> term(alphas of each cell kind) -> 0-d
 REGULARISERS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {"beta": beta, "kl": kl, "zero_one": zero_one}
 
-# name -> weight where the flag leaves it open
+# name -> weight where --alpha_regulariser_weight is not given
 DEFAULT_WEIGHTS = {"beta": 50.0, "kl": 1e-3, "zero_one": 10.0}
 
 

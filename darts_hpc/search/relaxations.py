@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from darts_hpc.search.conditions import Draw
 
 Relaxation = Callable[[Tensor, Draw | None, Tensor | float], Tensor]
-"""(alphas (E, O), random numbers or None, temperature) -> m (E, O). Without random numbers, what is to be expected."""
+"""(alphas (E, O), random numbers or None, temperature) -> m (E, O). Without random numbers, the mean or the mode."""
 
 
 def softmax(alphas: Tensor, draw: Draw | None = None, tau: Tensor | float = 1.0) -> Tensor:
@@ -50,7 +50,7 @@ class _DirichletSample(torch.autograd.Function):
 
 
 def _dirichlet_gradient(sample: Tensor, concentration: Tensor) -> Tensor:
-    if sample.is_meta or isinstance(sample, FakeTensor):  # where memory is planned; torch has no such form of it
+    if sample.is_meta or isinstance(sample, FakeTensor):  # memory is predicted: torch has no meta kernel for it
         return torch.empty_like(sample)
     total = concentration.sum(-1, keepdim=True).expand_as(concentration)
     return torch._dirichlet_grad(sample, concentration, total)  # pyright: ignore[reportPrivateImportUsage]

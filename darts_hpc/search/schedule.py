@@ -41,7 +41,7 @@ def epoch_conditions(
 
 
 def schedules(cfg: SearchConfig, epoch: int) -> dict[str, float]:
-    """Return the numbers that an epoch's conditions hold, by their names there. An epoch after the last is as it."""
+    """Return an epoch's values by the fields of Conditions. Epochs after the last, of tuning, have the last one's."""
     epoch = min(epoch, cfg.run.epochs - 1)
     return {name: schedule(cfg, epoch) for name, schedule in SCHEDULES.items()}
 

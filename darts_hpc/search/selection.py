@@ -1,7 +1,7 @@
-"""Select a cell by what the supernet misses most (DARTS-PT: Wang et al., "Rethinking architecture selection", 2021).
+"""Select a cell by perturbation (DARTS-PT: Wang et al., "Rethinking architecture selection", 2021).
 
-Operations are decided first, one edge of each kind of cell at a time, then which two edges enter each node; between two
-decisions the supernet is tuned.
+Each edge gets the operation whose removal hurts the supernet most, one edge of each kind of cell at a time; then
+two edges are kept per node. Between two decisions the supernet is tuned.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ EDGE_ORDER, NODE_ORDER = 0x5054, 0x5055
 
 
 class Score(NamedTuple):
-    """What the supernet does on the validation images, by some mixing."""
+    """How well the supernet does on the validation images with some mixing."""
 
     accuracy: float
     """Percent."""
@@ -29,7 +29,7 @@ class Score(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """One decision, and what it was taken on."""
+    """One decision, and the scores that it is based on."""
 
     kind: str
     edges: tuple[int, ...]
@@ -44,8 +44,8 @@ class PerturbationSelection:
     """The decisions so far, which a checkpoint keeps, and how the next one is taken.
 
     Args:
-        architecture: which the decisions are written to.
-        space: whose operations are chosen among; none never is.
+        architecture: holds the decisions.
+        space: the operations to choose from; 'none' is never chosen.
         cfg: the criterion, and how many epochs are tuned between two decisions.
         edge_orders, node_orders: for each kind, the edges 0 to E - 1, and the nodes that have more than two inputs, in
             the order of their decisions.
@@ -71,7 +71,7 @@ class PerturbationSelection:
 
     @property
     def num_epochs(self) -> int:
-        """Epochs of tuning, the first decision being before the first of them and the last before the last."""
+        """Epochs of tuning: the first decision is taken before the first of them, the last decision before the last."""
         return (self.num_decisions - 1) * self.cfg.pt_epochs_between + 1
 
     def is_due(self, epoch: int) -> bool:
@@ -82,7 +82,7 @@ class PerturbationSelection:
         return epoch - self.first_epoch == decided * self.cfg.pt_epochs_between
 
     def decide(self, score: Callable[[Mixing], Score], conditions: Conditions | None) -> Iterator[Decision]:
-        """Yield the next decision for each kind of cell, the reduction cell's at what was decided for the normal one.
+        """Yield the next decision for each kind of cell. The reduction cell's is taken with the normal cell's in force.
 
         A search that stops between the two goes on with the second. `score` leaves the supernet as it is.
         """
@@ -98,11 +98,11 @@ class PerturbationSelection:
             yield decision
 
     def state_dict(self) -> dict[str, Any]:
-        """Return how far the selection is; the decisions themselves are the architecture's."""
+        """Return how far the selection is; the decisions themselves are in the architecture's state."""
         return {"first_epoch": self.first_epoch, "num_decided": dict(self.num_decided)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore it."""
+        """Restore how far the selection is."""
         self.first_epoch, self.num_decided = state["first_epoch"], dict(state["num_decided"])
 
     def _choose_operation(

@@ -35,8 +35,8 @@ def too_many_skips(skips: Sequence[int], max_skips: int, first_epoch: int) -> St
 def local_averages(eigenvalues: Sequence[float], window: int = WINDOW, *, ended: bool = False) -> list[float]:
     """Return the averages over a sliding window, each centred on its evaluation and so known window // 2 later.
 
-    The first ones average what is there. `ended`: the last eigenvalue is of the search's last epoch, after which the
-    remaining averages are of what is left.
+    The first ones have shorter windows. `ended`: the last eigenvalue is that of the search's last epoch, so the
+    remaining averages, over shorter windows, are known too.
     """
     behind = math.ceil(window / 2)
     ends = range(behind, len(eigenvalues) + (0 if ended else 1))
@@ -57,13 +57,13 @@ def rising_eigenvalue(
     delta: int = DELTA,
 ) -> Stop | None:
     """Stop when the eigenvalue's local average is `factor` times what it was `delta` evaluations before, with the cell
-    of then (DARTS-ES: Zela et al. 2020, section 4.3). Only the newest eigenvalue is asked about.
+    of then (DARTS-ES: Zela et al. 2020, section 4.3). Only the newest average is checked.
 
-    An average that was not above 0 can't be compared, and stops nothing.
+    Averages can't be compared where the earlier one is not above 0.
 
     Args:
-        eigenvalues: of the epochs 0, every, 2 * every, ...; the last epoch of a search, where nothing is left to stop,
-            is not asked about.
+        eigenvalues: of the epochs 0, every, 2 * every, ...; not for the last epoch of a search, where nothing is
+            left to stop.
         first_epoch: the earliest epoch whose cell may be the result.
     """
     epoch = (len(eigenvalues) - 1) * every - every * (window // 2)  # that the newest average is centred on

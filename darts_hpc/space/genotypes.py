@@ -23,7 +23,7 @@ PRIMITIVES = (
 """Candidate operations of an edge in the search (paper, section 3.1), in the order of alpha's columns."""
 
 OPERATION_NAMES = [*PRIMITIVES, "sep_conv_7x7", "conv_7x1_1x7", "noise"]
-"""Every operation a genotype may name, each built by its namesake in operations.py: a user's own are appended to both.
+"""Every operation that a genotype may name; OPERATIONS in operations.py builds each. Add your own to both.
 
 NASNet and AmoebaNet need sep_conv_7x7 and conv_7x1_1x7; noise is a candidate of the space s4.
 """

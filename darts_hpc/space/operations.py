@@ -164,8 +164,8 @@ class Zero(nn.Module):
 class Noise(nn.Module):
     """Standard normal numbers of the input's shape, whatever the input: a candidate that should never win (space s4).
 
-    The numbers of an image are a pure function of its key and of `place`, which tells this one from all others of a
-    network; without keys they are a function of the image's position in the batch.
+    The numbers of an image are a pure function of its key and of `place`, its number among the network's noise
+    operations; without keys they are a function of the image's position in the batch.
     """
 
     def __init__(self, stride: int):
@@ -181,11 +181,11 @@ class Noise(nn.Module):
 
 
 def _normal_on_cpu(keys: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return what normal_images does, by torch's generator, seeded by each image's key: the faster on a CPU."""
+    """Return what normal_images does, from torch's generator, seeded by each image's key: faster on a CPU."""
     channels, height, width = shape
     dtype = dtype if dtype == torch.float64 else torch.float32
     numbers = torch.empty(len(keys), height, width, channels, dtype=dtype, device=keys.device)
-    if type(keys) is Tensor and keys.device.type == "cpu":  # else memory is planned, and there is nothing to fill in
+    if type(keys) is Tensor and keys.device.type == "cpu":  # else memory is predicted, on tensors without data
         generator = torch.Generator()
         for image, key in zip(numbers, keys.tolist(), strict=True):
             image.normal_(generator=generator.manual_seed(key))

@@ -1,7 +1,7 @@
 """The four phases of an image: its pixels by the parity of their row and column.
 
 A convolution of dilation 2 reads, for an output of one phase, inputs of that phase only: it is four ordinary
-convolutions, one a phase, and of stride 2 the one over the first phase. The same function; CPU libraries have no
+convolutions, one per phase, and of stride 2 the one over the first phase. The same function; CPU libraries have no
 fast backward for dilation (6 to 12 times slower in torch 2.15), so there it pays.
 """
 

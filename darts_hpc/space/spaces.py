@@ -54,7 +54,7 @@ class SearchSpace:
         return any(operation in edge for edge in (*self.normal, *self.reduce))
 
     def digest(self) -> str:
-        """Return a short text that another space has another of."""
+        """Return a short digest of the candidates, different for every space."""
         return hashlib.sha256(repr((self.normal, self.reduce)).encode()).hexdigest()[:12]
 
     def to_dict(self) -> dict[str, list]:
@@ -65,7 +65,7 @@ class SearchSpace:
 
     @property
     def column_labels(self) -> tuple[str, ...]:
-        """What alpha's columns are called: the operations, or their number where it is another on each edge."""
+        """Names of alpha's columns: the operations, or numbers where they differ between edges."""
         return self.primitives or tuple(f"operation {column}" for column in range(len(self.normal[0])))
 
 
