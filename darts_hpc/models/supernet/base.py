@@ -1,4 +1,4 @@
-"""What every form of the relaxed network has: alphas, apart from its weights."""
+"""The base of all forms of the relaxed network: alphas, apart from its weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from darts_hpc.models.supernet.mixing import CellMixing, Mixing
 
 
 class RelaxedNetwork(nn.Module):
-    """The network of the search; its forms differ in how they arrange the same sums.
+    """The network of the search; its forms compute the same function by other operations.
 
     It owns the alphas, softmax(alpha) being each edge's weights of the operations (paper, equation 2).
 
@@ -19,7 +19,7 @@ class RelaxedNetwork(nn.Module):
         primitives: the O candidate operations.
 
     Attributes:
-        cells: the modules that nearly all of the work is done in.
+        cells: the modules that do nearly all of the work.
     """
 
     cells: nn.ModuleList
@@ -62,9 +62,9 @@ class RelaxedNetwork(nn.Module):
 
     @contextmanager
     def differentiable_twice(self) -> Iterator[None]:
-        """Inside, a gradient can be differentiated once more, where a form is not always made so."""
+        """Inside, gradients can be differentiated again, which some forms can't do otherwise."""
         yield
 
     def original_layout(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return views of one tensor a weight (by our name), such as its momentum, by the original's names."""
+        """Return views by the original's names of one tensor per weight by our name, such as its momentum."""
         return dict(weights)

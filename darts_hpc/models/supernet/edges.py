@@ -13,7 +13,7 @@ from darts_hpc.space.phases import can_split, even_pixels, merge_phases, split_p
 
 
 class State:
-    """A state x (B, C, H, W) of a cell, and what the candidates of all its out-edges share, made once.
+    """A state x (B, C, H, W) of a cell, and what the candidates on its out-edges share, computed once.
 
     Args:
         keys: of its images (B,), for noise.
@@ -42,8 +42,8 @@ class State:
 
     @property
     def computed(self) -> "State":
-        """The part of it that candidates take."""
-        # Itself is not kept in itself: that would be a cycle, whose tensors wait for the garbage collector.
+        """The part of it that candidates compute on."""
+        # Not cached: a state that holds itself is a reference cycle, whose tensors wait for the garbage collector.
         return self if self.partial_channels == 1 else self._part
 
     @cached_property
@@ -52,14 +52,14 @@ class State:
         return State(part.contiguous(memory_format=torch.channels_last), self.keys)
 
     def bypass(self, stride: int) -> Tensor:
-        """The channels that pass by the candidates, at stride 2 through a 2x2 max pool."""
+        """The channels that bypass the candidates, at stride 2 through a 2x2 max pool."""
         if stride not in self._bypass:
             rest = self.x[:, self.x.shape[1] // self.partial_channels :]
             self._bypass[stride] = rest if stride == 1 else F.max_pool2d(rest, 2, stride, ceil_mode=True)
         return self._bypass[stride]
 
     def pooled(self, pool: nn.MaxPool2d | nn.AvgPool2d) -> Tensor:
-        """Its pool, the same for all edges of a stride."""
+        """The pooled state, shared by all edges of a stride."""
         key = type(pool).__name__, int(pool.stride)  # pyright: ignore[reportArgumentType]
         if key not in self._pools:
             self._pools[key] = pool(self.x)
@@ -67,9 +67,9 @@ class State:
 
 
 class NodeSum:
-    """A node in the making: what its edges have added.
+    """The sum of what a node's edges add.
 
-    Terms in phases are merged once, at the end, and channels that pass by are shuffled in once: both are linear.
+    Terms in phases are merged once, at the end, and bypassed channels are shuffled in once: both are linear.
     """
 
     def __init__(self, partial_channels: int = 1):
@@ -80,19 +80,19 @@ class NodeSum:
         self._whole: list[Tensor] = []
 
     def add(self, term: Tensor, in_phases: bool = False) -> None:
-        """Add what candidates made of the channels that they take."""
+        """Add a candidate's output, of the channels that it computes on."""
         (self._phases if in_phases else self._terms).append(term)
 
     def add_bypassed(self, term: Tensor) -> None:
-        """Add the channels that passed by the candidates."""
+        """Add the channels that bypassed the candidates."""
         self._bypassed.append(term)
 
     def add_whole(self, term: Tensor) -> None:
-        """Add a term of all channels, in the order of the node's."""
+        """Add a term of all channels, in the node's order."""
         self._whole.append(term)
 
     def complete(self, op: "MixedOp", state: State) -> None:
-        """Add zeros, of what an edge into this node makes of a state, where no candidate has added anything."""
+        """Add zeros in the shape of an edge's output where no candidate has added anything."""
         if not self._terms and not self._phases:
             self.add(Zero(op.stride)(state.computed.x))
 
@@ -124,8 +124,8 @@ class MixedOp(nn.Module):
     Args:
         channels: C of the states.
         primitives: its O candidates.
-        partial_channels: K; candidates take C / K channels, and the others pass by.
-        auxiliary_skip: whether a skip connection of its own is added, which is no candidate (DARTS-).
+        partial_channels: K; candidates compute on C / K channels, and the others bypass them.
+        auxiliary_skip: whether to add a skip connection besides the candidates (DARTS-).
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class MixedOp(nn.Module):
     def forward(self, state: State, weights: Tensor, node: NodeSum, columns: Iterable[int] | None = None) -> None:
         """Add a state's candidates, weighted by weights (O,), to a node. 'none' has a weight but nothing to add.
 
-        `columns`: those of the candidates that are run at all.
+        `columns`: the candidates that run; None for all.
         """
         mixing_weights = weights.unbind()
         for column in self._contributing if columns is None else columns:
@@ -153,7 +153,7 @@ class MixedOp(nn.Module):
                 _add_scaled(node, self._ops[column], state.computed, mixing_weights[column])
 
     def add_beside(self, state: State, edge_weight: Tensor | None, share: Tensor | None, node: NodeSum) -> None:
-        """Add what is not a candidate: the channels that pass by, and `share` (0-d) of the auxiliary skip.
+        """Add what is no candidate: the bypassed channels, and `share` (0-d) of the auxiliary skip.
 
         Both are weighted by edge_weight (0-d), 1 where it is None.
         """
@@ -167,8 +167,8 @@ class MixedOp(nn.Module):
 
 
 def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tensor) -> None:
-    """Add weight * candidate(state). Where the candidate ends with a BatchNorm, the weight is that one's scale: a pass
-    over the memory less, and its backward yields the weight's gradient."""
+    """Add weight * candidate(state). The weight is the scale of the candidate's last BatchNorm, where it has one: this
+    saves a pass over memory, and BatchNorm's backward yields the weight's gradient."""
     match candidate:
         case nn.Sequential() if isinstance(pool := candidate[0], nn.MaxPool2d | nn.AvgPool2d):
             node.add(_normalised(candidate[1], state.pooled(pool), weight))

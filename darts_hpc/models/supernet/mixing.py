@@ -1,11 +1,11 @@
-"""What a supernet mixes its candidates by: all that it knows of alphas."""
+"""The weights by which a supernet mixes its candidates: all that it knows of the alphas."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
 Columns = tuple[tuple[int, ...], ...] | None
-"""The candidates of each edge that are run at all; all where it is None."""
+"""The candidates that run on each edge; None for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class CellMixing:
     auxiliary: Tensor | None = None
     """Share (0-d) of the auxiliary skip, in a supernet that has one."""
     columns: Columns = None
-    """What is run; the weights of the others are 0."""
+    """The candidates that run; the weights of the others are 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,5 +35,5 @@ class Mixing:
     """Chance (0-d) to drop an edge's output for an image, by the images' keys."""
 
     def of(self, reduction: bool) -> CellMixing:
-        """The weights of a cell."""
+        """Return the weights of reduction or of normal cells."""
         return self.reduce if reduction else self.normal

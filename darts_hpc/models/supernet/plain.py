@@ -68,12 +68,12 @@ class Cell(nn.Module):
         for _ in range(self.num_nodes):
             node = NodeSum(self.partial_channels)
             for state in states:
-                op, end = self._edge(edge), node if keep is None else NodeSum(self.partial_channels)
-                op(state, rows[edge], end, columns[edge])
-                op.add_beside(state, edge_weights[edge], mixing.auxiliary, end)
+                op, target = self._edge(edge), node if keep is None else NodeSum(self.partial_channels)
+                op(state, rows[edge], target, columns[edge])
+                op.add_beside(state, edge_weights[edge], mixing.auxiliary, target)
                 if keep is not None:
-                    end.complete(op, state)
-                    node.add_whole(end.total() * keep[edge])
+                    target.complete(op, state)
+                    node.add_whole(target.total() * keep[edge])
                 edge += 1
             if keep is None:
                 node.complete(self._edge(edge - 1), states[-1])
@@ -98,7 +98,7 @@ class SuperNet(RelaxedNetwork):
         num_classes: outputs.
         num_nodes: nodes of a cell; E = num_nodes * (num_nodes + 3) / 2 edges.
         primitives: the O candidate operations of every edge, where `space` is None.
-        checkpoint_cells: keep only the cells' inputs for backward, which runs each cell once more.
+        checkpoint_cells: keep only the cells' inputs for backward, which recomputes each cell.
         space: the candidates of each edge.
         partial_channels: K; candidates take C / K of the channels (PC-DARTS).
         auxiliary_skip: whether every edge has a skip connection beside its candidates (DARTS-).

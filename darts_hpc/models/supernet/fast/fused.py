@@ -1,8 +1,8 @@
 """The stacked supernet by Triton kernels: depthwise and pointwise convolutions, fused with the BatchNorms around them.
 
 On a GPU the stacked form's dense convolutions cost ten times the arithmetic, and each BatchNorm, ReLU and sum a pass
-over memory; the kernels do without. A kernel is differentiable once: where a gradient is to be differentiated again, or
-nothing but torch's operations will do, a cell falls back to those.
+over memory, which the kernels avoid. A kernel is differentiable once: for a gradient that is differentiated again, or if
+BatchNorm uses other statistics than the batch's, a cell falls back to torch's operations.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ class FusedCell(StackedCell):
     differentiable_twice = False
 
     def stages(self, weights: CellWeights) -> RunStage:
-        """Return what runs a stage with the cell's weights."""
-        if not self._is_served():
+        """Return the function that runs a stage with the cell's weights."""
+        if not self._can_use_kernels():
             return super().stages(weights)
         taps = (depthwise.flatten(3).transpose(2, 3) for depthwise in (weights.depthwise3, weights.depthwise5))
         by_stage = [part.contiguous().split(STAGE_EDGES, 1) for part in (*taps, weights.pointwise)]
@@ -52,7 +52,7 @@ class FusedCell(StackedCell):
 
         return run
 
-    def _is_served(self) -> bool:
+    def _can_use_kernels(self) -> bool:
         norms_own_batch = all(type(norm) is nn.BatchNorm2d for norm in self.norms)  # not one over several ranks
         of_batch_or_no_gradient = self.training or not torch.is_grad_enabled()
         return norms_own_batch and of_batch_or_no_gradient and not self.differentiable_twice
@@ -65,7 +65,7 @@ class FusedSuperNet(StackedSuperNet):
 
     @contextmanager
     def differentiable_twice(self) -> Iterator[None]:
-        """Inside, a gradient can be differentiated once more."""
+        """Inside, gradients can be differentiated again."""
         cells = [cell for cell in self.cells if isinstance(cell, FusedCell)]
         for cell in cells:
             cell.differentiable_twice = True
@@ -77,7 +77,7 @@ class FusedSuperNet(StackedSuperNet):
 
 
 def why_not_kernels(device: torch.device, init_channels: int) -> str | None:
-    """Return why the kernels can't be used on a GPU, as "need ...", or None where they can: one is compiled and run."""
+    """Return why the kernels can't be used on a GPU, as "need ...", or None where they can; compiles and runs one."""
     most = 4 * init_channels  # two reductions double them
     if most > MOST_CHANNELS:
         return f"support at most {MOST_CHANNELS // 4} init_channels"

@@ -85,7 +85,7 @@ def _factorized(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def original_norms(statistics: Sequence[Tensor], place: CellPlace) -> Iterator[tuple[str, Tensor]]:
-    """Yield (name of a BatchNorm in the original's cell, view of its channels), for one vector a stacked BatchNorm.
+    """Yield (name of a BatchNorm in the original's cell, view of its channels), for one vector per stacked BatchNorm.
 
     A pool is normalised once for all out-edges of its state, so their BatchNorms share a view.
     """

@@ -1,8 +1,8 @@
 """The supernet with few, large tensor operations: the same function as plain.py, arranged for a GPU.
 
 A cell goes through its states in four stages and runs all out-edges of a stage's states at once: every convolution of
-a kind, every BatchNorm, each pool once. A 3x3 kernel is padded to 5x5 and a depthwise convolution composed with its
-pointwise one, nothing being between them, so that one dense convolution serves both kinds of a whole stage. The last
+a kind, every BatchNorm, each pool once. A 3x3 kernel is padded to 5x5, and a depthwise convolution composed with the
+pointwise one that follows it directly, so that one dense convolution computes both kinds of a whole stage. The last
 BatchNorm's affine weight is softmax(alpha): its backward yields alpha's gradient.
 """
 
@@ -85,7 +85,7 @@ class StackedCell(nn.Module):
         return torch.cat(nodes, 1)
 
     def stages(self, weights: CellWeights) -> RunStage:
-        """Return what runs a stage with the cell's weights."""
+        """Return the function that runs a stage with the cell's weights."""
         kernels = _dense_kernels(weights)
 
         def run(stage: int, x: Tensor, scale: Tensor, mixing_weights: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ def _convolve(x: Tensor, kernel: Tensor, groups: int, stride: int = 1, dilation:
 class StackedSuperNet(RelaxedNetwork):
     """The network of the search with all weights in one vector, for the default primitives and four nodes only.
 
-    Its state dict is the original's, as is supernet.SuperNet's: either loads the other's. It starts from the same
+    Its state dict is the original's, as is plain.SuperNet's: either loads the other's. It starts from the same
     weights as SuperNet does for the same seed. Arguments as for SuperNet.
     """
 
@@ -196,7 +196,7 @@ class StackedSuperNet(RelaxedNetwork):
         self._shapes += [(num_classes, last), (num_classes,)]
         self.flat_weights = nn.Parameter(torch.zeros(sum(torch.Size(shape).numel() for shape in self._shapes)))
         num_norms = sum(1 for _ in self._original_norms())
-        self.register_buffer("num_batches_tracked", torch.zeros(num_norms, dtype=torch.int64))  # one each of theirs
+        self.register_buffer("num_batches_tracked", torch.zeros(num_norms, dtype=torch.int64))  # as the original's
         self._plans = {reduction: mixing_plan(reduction) for reduction in (False, True)}
         for reduction, plan in self._plans.items():
             self.register_buffer(f"mixing_positions_{int(reduction)}", plan.positions, persistent=False)
@@ -205,7 +205,7 @@ class StackedSuperNet(RelaxedNetwork):
         self._copy(plain.state_dict())
 
     def forward(self, images: Tensor, mixing: Mixing | None = None, keys: Tensor | None = None) -> Tensor:
-        """Return logits (B, num_classes) for images (B, 3, H, W); nothing here is drawn by their keys."""
+        """Return logits (B, num_classes) for images (B, 3, H, W), whose keys are not used."""
         mixing = self.softmax_mixing() if mixing is None else mixing
         stem, gamma, beta, *weights = self._unpacked(self.flat_weights)
         if self.training and self.stem_norm.track_running_stats:
@@ -226,7 +226,7 @@ class StackedSuperNet(RelaxedNetwork):
 
         Cells of a kind get them by expand and unbind, so that backward joins their gradients in one stack and sum.
         """
-        waiting = {}
+        rows = {}
         for reduction in (False, True):
             operations, edges = mixing.of(reduction).operations, mixing.of(reduction).edges
             operations = operations if edges is None else operations * edges[:, None]
@@ -234,15 +234,15 @@ class StackedSuperNet(RelaxedNetwork):
             gathered = with_one.index_select(0, getattr(self, f"mixing_positions_{int(reduction)}"))
             count = sum(place.reduction == reduction for place in self._places)
             sizes = self._plans[reduction].sizes
-            waiting[reduction] = iter([row.split(sizes) for row in gathered.expand(count, -1).unbind(0)])
-        return [next(waiting[place.reduction]) for place in self._places]
+            rows[reduction] = iter([row.split(sizes) for row in gathered.expand(count, -1).unbind(0)])
+        return [next(rows[place.reduction]) for place in self._places]
 
     def _unpacked(self, vector: Tensor) -> list[Tensor]:
         parts = vector.split([torch.Size(shape).numel() for shape in self._shapes])
         return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def original_layout(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return views of one tensor a weight (by our name), such as its momentum, by the original's names."""
+        """Return views by the original's names of one tensor per weight by our name, such as its momentum."""
         stem, gamma, beta, *rest = self._unpacked(weights["flat_weights"])
         named = {"stem.0.weight": stem, "stem.1.weight": gamma, "stem.1.bias": beta}
         for index, place in enumerate(self._places):

@@ -121,7 +121,7 @@ def finish_gradients(
     sum_ptr, product_ptr, mean_ptr, inv_std_ptr, scale_ptr, coefficients_ptr, scale_gradient_ptr,
     rows, channels, count, SCALED: tl.constexpr, ROWS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Join the tiles' sums to what BatchNorm's backward is, per channel: k0 * g + k1 * raw + k2.
+    """Join the tiles' sums to the coefficients of BatchNorm's backward, k0 * g + k1 * raw + k2, per channel.
 
     Also writes the gradient of the scale after it, where there is one. Grid: (channels / CHANNELS,).
     """

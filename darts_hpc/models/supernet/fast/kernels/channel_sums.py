@@ -1,4 +1,4 @@
-"""What a kernel sums of each channel while it writes, for the BatchNorm that follows."""
+"""The sums of each channel that a kernel takes while it writes, for the BatchNorm that follows."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from darts_hpc.models.supernet.fast.kernels.launching import FINISH, accumulator
 
 
 class ChannelSums:
-    """Partial sums of the channels of `raw` (B, C, H, W), a row for each tile; nothing where statistics stand still.
+    """Partial sums of the channels of `raw` (B, C, H, W), a row per tile; none where running statistics are used.
 
     partial: sums and squares (rows, C), which the kernel writes. mean, inv_std (C,): valid once finished.
     """

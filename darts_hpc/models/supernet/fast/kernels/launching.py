@@ -11,7 +11,7 @@ FINISH: dict[str, Any] = {"ROWS": 128, "CHANNELS": 16}
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
-    """Run a kernel, unless the tensors are there for their shapes only."""
+    """Launch a kernel; do nothing for meta and fake tensors."""
     if any(isinstance(arg, FakeTensor) or (isinstance(arg, Tensor) and arg.is_meta) for arg in args):
         return
     # Triton 3.10 stops joining products and sums unless it is asked to
@@ -19,19 +19,19 @@ def launch(kernel: Any, grid: tuple[int, ...], *args: Any, **meta: Any) -> None:
 
 
 def padded(channels: int) -> int:
-    """Return the channels of a tile."""
+    """Return the channels of a tile, a power of two."""
     return max(16, _power_of_two(channels))
 
 
 def tiling(batch: int, pixels: int, channels: int, elements: int = 2048) -> tuple[int, int, int]:
-    """Return a tile's pixels, an image's tiles, and all tiles, for tiles of so many elements."""
+    """Return pixels per tile, tiles per image, and tiles in all, for tiles of at most `elements`."""
     block = max(16, min(elements // padded(channels), _power_of_two(pixels)))
     tiles = ceil_div(pixels, block)
     return block, tiles, batch * tiles
 
 
 def accumulator(dtype: torch.dtype) -> tuple[torch.dtype, Any]:
-    """Return what sums of tensors of a type are kept in, as torch and as Triton name it."""
+    """Return the type that sums over a type's tensors are kept in: torch's and Triton's."""
     import triton.language as tl
 
     return (torch.float64, tl.float64) if dtype == torch.float64 else (torch.float32, tl.float32)

@@ -12,7 +12,7 @@ import triton.language as tl
 from darts_hpc.models.supernet.fast.kernels.tiles import COUNTS, image_tile, in_place
 
 UNALIGNED = ["mixing_ptr"]
-"""Mixing weights are a part of one vector, and may begin anywhere in it."""
+"""Mixing weights are a slice of one vector, and may begin anywhere in it."""
 LOWEST = tl.constexpr(float("-inf"))
 
 
@@ -22,7 +22,7 @@ def pool(
     C: tl.constexpr, H: tl.constexpr, W: tl.constexpr, OUT_H: tl.constexpr, OUT_W: tl.constexpr,
     STRIDE: tl.constexpr, STATISTICS: tl.constexpr, ACC: tl.constexpr, BC: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write the pools of each state, which pixel of a window is the first largest, and the sums of `convolve`.
+    """Write the pools of each state, which pixel of a window is the first largest, and the same sums as `convolve`.
 
     Grid: (B * tiles, states).
     """

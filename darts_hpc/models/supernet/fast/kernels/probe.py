@@ -1,4 +1,4 @@
-"""Whether the kernels run here: Triton, its C compiler, and the GPU's shared memory, which wide branches take."""
+"""Check that the kernels run here: Triton, its C compiler, and the GPU's shared memory, which wide branches need."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ PIXELS = 128
 
 
 def probe(device: torch.device, channels: int) -> None:
-    """Run the kernel that takes the most of a GPU, for branches of so many channels, and check what it wrote.
+    """Run the most demanding kernel, for branches of so many channels, and check its output.
 
     Raises whatever Triton raises, and RuntimeError for a wrong result.
     """

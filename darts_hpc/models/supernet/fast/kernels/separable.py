@@ -21,7 +21,7 @@ from darts_hpc.models.supernet.fast.kernels.tiles import COUNTS, image_tile, in_
 def _taps_inside(
     position, SIZE: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, KERNEL: tl.constexpr
 ):  # fmt: skip
-    """Return which taps of a kernel read inside of a side of the image, a bit each."""
+    """Return which taps of a kernel read inside of a side of the image, one bit each."""
     bits = tl.zeros(position.shape, tl.int32)
     for tap in tl.static_range(KERNEL):
         at = position * STRIDE + (tap - KERNEL // 2) * DILATION
@@ -33,7 +33,7 @@ def _taps_inside(
 def _taps_transposed(
     position, SIZE: tl.constexpr, STRIDE: tl.constexpr, DILATION: tl.constexpr, KERNEL: tl.constexpr
 ):  # fmt: skip
-    """Return which taps carry a pixel of the input to one of the output, of SIZE, a bit each."""
+    """Return which taps carry a pixel of the input to one of the output, of SIZE, one bit each."""
     bits = tl.zeros(position.shape, tl.int32)
     for tap in tl.static_range(KERNEL):
         at = position - (tap - KERNEL // 2) * DILATION
@@ -109,7 +109,7 @@ def _branch_depthwise(
 
 @triton.jit
 def _pointwise_weight(pointwise_ptr, branch, channel, own, C: tl.constexpr, ACC: tl.constexpr):
-    """Return a branch's (BC out, BC in)."""
+    """Return a branch's pointwise weight (BC out, BC in)."""
     at = pointwise_ptr + branch * C * C + channel[:, None] * C + channel[None, :]
     return tl.load(at, mask=own[:, None] & own[None, :], other=0.0).to(ACC)
 

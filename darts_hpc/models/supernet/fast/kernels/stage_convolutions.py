@@ -12,9 +12,9 @@ from darts_hpc.models.supernet.fast.kernels.launching import FINISH, accumulator
 from darts_hpc.models.supernet.fast.layout import DIL, SEP_A, SEP_B
 
 MOST_CHANNELS = 128
-"""Of a branch: a tile of more does not fit into the registers."""
+"""Most channels of a branch: a larger tile does not fit into the registers."""
 CHUNKS = 64
-"""Partial sums of a weight's gradient: at most so many programs work on one branch."""
+"""Most partial sums of a weight's gradient, that is, programs that work on one branch."""
 
 
 def stage_convolutions(
@@ -171,7 +171,7 @@ class _Stage:
         return _Input(self.x, self.states, self.height, self.width, self.stride, 2 if role == DIL else 1)
 
     def convolve(self, source: _Input, role: int, norm: Statistics) -> _Output:
-        """Run the branches of a role, and what their BatchNorms need."""
+        """Run the branches of a role, and sum what their BatchNorms need."""
         block, tiles, rows = tiling(self.batch, self.pixels, self.c, self._tile_of_taps())
         raw = self.x.new_empty(self.batch, self.channels, self.out_height, self.out_width)
         z = torch.empty_like(raw) if self.needs_weights else None
@@ -226,9 +226,9 @@ class _Stage:
         return dz
 
     def depthwise_backward(self, dz: Tensor, source: _Input, role: int, dx: Tensor, add: bool = False) -> Tensor:
-        """Write the gradient of what a role reads into dx, or add it; return the BatchNorm's before it, if any.
+        """Write the gradient of a role's input into dx, or add it.
 
-        That is its coefficients (3, branches * C).
+        Returns the coefficients (3, branches * C) of the backward of the BatchNorm before it, if there is one.
         """
         block, tiles, rows = tiling(self.batch, source.height * source.width, self.c, self._tile_of_taps())
         channels = source.groups * self.c

@@ -1,8 +1,8 @@
 """Which pixels a kernel's program works on.
 
-The compiler gives a thread four neighbouring pixels, to read them at once; where taps shift them, that would make four
-accesses of each read, and hints (`multiple_of`, `max_contiguous`, which decide about width and order alone) give
-neighbouring pixels to neighbouring threads.
+The compiler gives a thread four neighbouring pixels, to read them at once; where taps shift them, a read would become
+four accesses, so hints (`multiple_of`, `max_contiguous`, which decide about width and order alone) give neighbouring
+pixels to neighbouring threads.
 """
 
 # pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportOperatorIssue=false
@@ -14,7 +14,7 @@ COUNTS = [
     "tiles", "num_tiles", "rows", "channels", "count", "states", "edges", "groups", "branches", "branches_of_group",
     "gradients", "branches_of_gradient",
 ]  # fmt: skip
-"""Arguments that one compiled kernel serves all values of: compiling takes a second a kernel."""
+"""Arguments that kernels are not specialised on: compiling takes a second per kernel."""
 
 
 @triton.jit
