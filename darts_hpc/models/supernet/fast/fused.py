@@ -1,8 +1,8 @@
 """The stacked supernet by Triton kernels: depthwise and pointwise convolutions, fused with the BatchNorms around them.
 
 On a GPU the stacked form's dense convolutions cost ten times the arithmetic, and each BatchNorm, ReLU and sum a pass
-over memory, which the kernels avoid. A kernel is differentiable once: for a gradient that is differentiated again, or if
-BatchNorm uses other statistics than the batch's, a cell falls back to torch's operations.
+over memory, which the kernels avoid. A kernel is differentiable once: for a gradient that is differentiated again, or
+BatchNorm by other statistics than the batch's, a cell falls back to torch's operations.
 """
 
 from collections.abc import Iterator
