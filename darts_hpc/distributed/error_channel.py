@@ -1,4 +1,4 @@
-"""What ranks report to each other beside the collectives: a user's mistake, for all to exit and one to print."""
+"""Report a user's mistake from any rank to all, beside the collectives: every rank exits, and one prints it."""
 
 import datetime
 import os
@@ -21,7 +21,7 @@ SECONDS_TO_ARRIVE = 5.0
 class ErrorChannel:
     """The store of a run's processes, and a thread that looks after what no collective reports.
 
-    A mistake on any rank ends every rank with exit code 2, and rank 0 says it.
+    A mistake on any rank ends every rank with exit code 2, and rank 0 prints it.
     """
 
     def __init__(self, info: RankInfo, timeout_s: float):
@@ -38,20 +38,20 @@ class ErrorChannel:
                 f"port {info.port} of {info.address}, where the {info.size} processes meet, {reason}; "
                 f"start again{', with another port' if info.launcher == 'torchrun' else ''}"
             ) from None
-        # A restarted group may meet at the same store: an old mistake is none of its business.
+        # By restart: a restarted group may meet at the same store, and must not see an old mistake.
         self._looking = PrefixStore(f"darts_hpc/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", look)
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        threading.Thread(target=self._look_out, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def close(self) -> None:
-        """Look no longer."""
+        """Stop watching."""
         self._closed.set()
 
     def leave(self, mistake: str) -> None:
         """Report a mistake to every rank, and give it time to arrive. Returns on rank 0 only: the others end here.
 
-        They end after rank 0 had time to speak: a launcher that sees one gone kills the rest.
+        They end after rank 0 had time to print it: a launcher that sees one gone kills the rest.
         """
         self.close()
         with self._lock:
@@ -97,7 +97,7 @@ class ErrorChannel:
             except (dist.DistError, RuntimeError):
                 return None
 
-    def _look_out(self) -> None:
+    def _watch(self) -> None:
         while not self._closed.wait(SECONDS_BETWEEN_LOOKS):
             reported = self._reported()
             if reported is None or self._closed.wait(SECONDS_TO_LEAVE):  # the main thread may be on its way out

@@ -1,4 +1,4 @@
-"""What a launch is known by: the same in all its processes and after its restarts, and no other launch's."""
+"""The identity of a launch: unique, and the same in all its processes and after its restarts."""
 
 import os
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 
 
 def identities(env: Mapping[str, str] = os.environ) -> list[str]:
-    """Return what a restart of this process will know its launch by: torchrun's own process, and Slurm's job.
+    """Return the identities of this process's launch, which a restart keeps: torchrun's process, and Slurm's job.
 
-    A torchrun on each of several nodes gives each node's processes another one. Without a launcher: this process.
+    With a torchrun per node, each node's processes have their own. Without a launcher: this process.
     """
     own = [_torchrun_identity(env)] if RESTARTS in env else []
     own += [_slurm_identity(env)] if "SLURM_JOB_ID" in env else []
@@ -19,13 +19,13 @@ def identities(env: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def earlier_identities(env: Mapping[str, str] = os.environ) -> list[str]:
-    """Return by which launches this process was started before: those of `identities` that say it is a restart."""
+    """Return those of `identities` whose launcher has started this process again; none if it is no restart."""
     own = [_torchrun_identity(env)] if env.get(RESTARTS, "0") != "0" else []
     return own + ([_slurm_identity(env)] if env.get("SLURM_RESTART_COUNT", "0") != "0" else [])
 
 
 def process_identity(pid: int) -> str:
-    """Return what no other process ever has: a pid comes again, after a reboot even at the same time after boot."""
+    """Return a unique identity of a process: pids are reused, after a reboot even at the same time since boot."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     started = _status(pid)[19]  # clock ticks after boot
     return f"{boot} {Path('/proc/self/ns/pid').readlink()} {pid} {started}"

@@ -1,4 +1,4 @@
-"""Which process of how many this is, whole from one source: torchrun, then Slurm, then MPI, else it is alone."""
+"""Detect this process's rank and the number of processes: from torchrun, else Slurm, else MPI, else it is alone."""
 
 import os
 import re
@@ -40,9 +40,9 @@ class RankInfo:
 
 
 def detect_launcher(env: Mapping[str, str] = os.environ) -> RankInfo:
-    """Ask the innermost launcher. Under MPI every rank must call it, because the address is broadcast.
+    """Return what the innermost launcher says. Under MPI every rank must call it, because the address is broadcast.
 
-    Raises ValueError when a launcher says only half of it, or two contradict each other.
+    Raises ValueError when a launcher's variables are incomplete, or two launchers contradict each other.
     """
     if any(name in env for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")):
         return _torchrun(env)
@@ -55,7 +55,7 @@ def detect_launcher(env: Mapping[str, str] = os.environ) -> RankInfo:
 
 
 def job_name(env: Mapping[str, str] = os.environ) -> str:
-    """Return what a run folder's name calls this job: mostly, others started in the same second have another.
+    """Return this job's name in that of a run folder: mostly another than that of jobs started in the same second.
 
     Slurm's job and array task, or the run id that torchrun was given; the pid where there is neither.
     """
@@ -67,33 +67,33 @@ def job_name(env: Mapping[str, str] = os.environ) -> str:
 
 
 def end_with_launcher() -> None:
-    """From here on, end this process when its launcher is gone, as after kill -9."""
+    """From now on, end this process when its launcher is gone, as after kill -9."""
     launcher = os.getppid()
 
-    def look_out() -> None:
+    def watch() -> None:
         while os.getppid() == launcher:
             time.sleep(SECONDS_BETWEEN_LOOKS)
         os._exit(1)
 
-    threading.Thread(target=look_out, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def is_first_process(env: Mapping[str, str] = os.environ) -> bool:
-    """Guess, before the launcher is asked, whether this process is the one that speaks to the user."""
+    """Guess, before detect_launcher, whether this process is the one that prints to the user."""
     slurm = ("SLURM_PROCID",) if "SLURM_STEP_ID" in env else ()
     ranks = [env[name] for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", *slurm) if name in env]
     return not ranks or ranks[0] == "0"
 
 
 def stop_restarts(number: int = MISTAKE, env: Mapping[str, str] = os.environ) -> None:
-    """Tell torchrun, if it started this process and would again, to leave it at that: by a signal that it handles."""
+    """Signal torchrun, if it would start this process again, not to; by a signal that it handles."""
     if env.get("TORCHELASTIC_MAX_RESTARTS", "0") != "0":
         handled = env.get("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGHUP,SIGQUIT").split(",")
         os.kill(torchrun_agent(), number if signal.Signals(number).name in handled else signal.SIGTERM)
 
 
 def leave_stopped(number: int, env: Mapping[str, str] = os.environ) -> NoReturn:
-    """End this process, which a signal has stopped in good order, as a shell counts a death by that signal."""
+    """End this process, which a signal has stopped cleanly, with the exit code of a death by that signal."""
     signal.signal(number, signal.SIG_IGN)  # torchrun passes it on to its workers
     if env.get("LOCAL_RANK") == "0":  # one process for each node's torchrun
         stop_restarts(number, env)

@@ -6,7 +6,7 @@ from threading import Thread
 from darts_hpc.distributed.world import World
 
 SECONDS_BETWEEN_BEATS = 10.0
-"""Collectives give up after minutes, so each rank says this often whether it is still at work."""
+"""Collectives give up after minutes, so each rank reports this often whether it is still at work."""
 
 
 def run_on_main(world: World, work: Callable[[], object]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from darts_hpc.distributed.world import World
 
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Integer type by bytes an element."""
+"""Integer type by bytes per element."""
 
 
 def check_replicas(tensors: Mapping[str, Tensor], world: World) -> None:

@@ -9,8 +9,8 @@ from darts_hpc.distributed.world import World
 class StopConsensus:
     """Every rank posts its own signal (0: none) once per step, and gets the largest that was posted a step before.
 
-    The answer is the same on every rank. It was under way for a whole step, on the CPU and beside the device's work,
-    so nobody waits for it; a single process gets its own signal at once.
+    The answer is the same on every rank. The all-reduce has a whole step's time, on the CPU and beside the device's
+    work, so no rank waits for it; a single process gets its own signal at once.
     """
 
     def __init__(self, world: World):

@@ -84,7 +84,7 @@ class World:
         else:
             raise ValueError(
                 f"local rank {info.local_rank} of {socket.gethostname()} finds {torch.cuda.device_count()} GPUs; "
-                "start no more processes a node than it has GPUs"
+                "start no more processes per node than it has GPUs"
             )
         _use(chosen)
         _check_devices(channel.exchange("device", _device_name(chosen)))
@@ -192,7 +192,7 @@ def _check_devices(names: Sequence[str]) -> None:
         gpu = " ".join(name.split()[2:])  # host and uuid: what the process calls it may differ
         if gpu in by_gpu:
             raise ValueError(
-                f"ranks {by_gpu[gpu]} and {rank} both have {name}; start no more processes a node than it has GPUs"
+                f"ranks {by_gpu[gpu]} and {rank} both have {name}; start no more processes per node than it has GPUs"
             )
         by_gpu[gpu] = rank
 

@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
 
 class Loader(Protocol):
-    """What gives this rank its batches: `num_samples` of all ranks, in `steps_per_epoch` steps, on `device`."""
+    """The source of this rank's batches: `num_samples` over all ranks, in `steps_per_epoch` steps, on `device`."""
 
     num_samples: int
     steps_per_epoch: int

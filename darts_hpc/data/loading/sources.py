@@ -32,7 +32,7 @@ def eval_source(
 ) -> BatchSource:
     """Return this rank's batches of a part of the data, or of some of it: each image once, unchanged.
 
-    In the order of the data, or shuffled by the seed, where the first batches are to stand for all.
+    In the order of the data, or shuffled by the seed, so that the first batches are a random sample.
     """
     return BatchSource(
         data, part, batch_size=batch_size, seed=seed, device=world.device, sample_ids=sample_ids, shuffle=shuffle,
