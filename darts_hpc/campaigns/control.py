@@ -1,4 +1,4 @@
-"""The campaign's loop: start what is ready, look at what runs, until nothing is left to do."""
+"""The campaign's loop: start the jobs that are ready, watch those that run, until nothing is left to do."""
 
 import logging
 import time
@@ -48,7 +48,7 @@ def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[
     Raises KeyboardInterrupt where campaign cancel asks for it, as for Ctrl-C.
     """
     cancel_mark(folder).unlink(missing_ok=True)
-    _forgive(cfg, folder)
+    _reset_failures(cfg, folder)
     logged: dict[str, str] = {}
     while True:
         if cancel_mark(folder).exists():
@@ -56,7 +56,7 @@ def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[
             raise KeyboardInterrupt
         states = look(cfg, folder, executor.active)
         for each in states:
-            _note_end(folder, each, cfg.where.retries)
+            _record_end(folder, each, cfg.where.retries)
         states = look(cfg, folder, executor.active)
         _log_changes(folder, states, logged)
         running = [each for each in states if each.state == "running"]
@@ -80,7 +80,7 @@ def cancel_mark(folder: Path) -> Path:
 
 
 def stop_jobs(folder: Path, states: Sequence[JobState], executor: Executor, patience_s: float = 60) -> list[str]:
-    """Ask what runs to save and stop, and wait for it; return the names of those that still run."""
+    """Ask running jobs to save and stop, and wait for them; return the names of those that still run."""
     running = {e.job.name: e.record.running for e in states if e.state == "running" and e.record.running is not None}
     executor.cancel(list(running.values()))
     deadline = time.monotonic() + patience_s
@@ -90,10 +90,10 @@ def stop_jobs(folder: Path, states: Sequence[JobState], executor: Executor, pati
 
 
 def cancel_campaign(cfg: CampaignConfig, folder: Path) -> Iterator[str]:
-    """Ask a campaign, and its jobs wherever they run, to save and stop; yield lines that say what came of it."""
+    """Ask a campaign, and its jobs wherever they run, to save and stop; yield the outcome, line by line."""
     running = [each for each in look(cfg, folder) if each.state == "running"]
     cancel_mark(folder).touch()  # also for a campaign on another machine, whose lock can't be seen from here
-    if is_locked(folder):  # it stops its jobs itself; were they asked here too, it would start them again
+    if is_locked(folder):  # it stops its jobs itself, and would start again what is stopped from here
         deadline = time.monotonic() + CANCEL_PATIENCE_S
         while is_locked(folder) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -109,16 +109,16 @@ def cancel_campaign(cfg: CampaignConfig, folder: Path) -> Iterator[str]:
         yield "nothing runs"
 
 
-def _forgive(cfg: CampaignConfig, folder: Path) -> None:
-    """Give jobs that failed before a new chance: who starts the campaign again has fixed something."""
+def _reset_failures(cfg: CampaignConfig, folder: Path) -> None:
+    """Set the jobs' failures to 0: whoever starts the campaign again has fixed something."""
     for each in look(cfg, folder):
         if each.record.failures:
             each.record.failures = 0
             write_record(folder, each.job, each.record)
 
 
-def _note_end(folder: Path, each: JobState, retries: int) -> None:
-    """Write down how a start ended that no longer runs, and whether that counts as a failure."""
+def _record_end(folder: Path, each: JobState, retries: int) -> None:
+    """Record how a job's latest start ended, and whether that counts as a failure."""
     attempt = each.record.running
     if attempt is None or each.state == "running":
         return
@@ -129,7 +129,7 @@ def _note_end(folder: Path, each: JobState, retries: int) -> None:
     elif code is not None and code > 0 and not stop_mark(log_path(folder, each.job)).exists():
         attempt.end = f"failed, exit code {code}"
         each.record.failures += 1
-    else:  # it was asked to stop, killed, or lost with its machine; only without any step forward is that a failure
+    else:  # it was asked to stop, killed, or lost with its machine; a failure only if it made no progress
         progress = read_progress(each.job.folder(folder))
         steps = progress.steps if progress is not None else 0
         before = [int(a.end.split()[-2]) for a in each.record.attempts[:-1] if a.end.startswith("interrupted")]

@@ -1,4 +1,4 @@
-"""What a job may cost: its multiply-adds, at the rate of the published runs or of those already done."""
+"""Estimate a job's cost: its multiply-adds, at the rate of the published runs or of jobs already done."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -21,7 +21,7 @@ from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
 from darts_hpc.units import readable_duration
 
 PASSES = {False: 2, True: 5}
-"""Forward-backward passes a search step: first order, and unrolled (paper, equations 7 and 8), 2.5 times as many."""
+"""Forward-backward passes per search step: first order, and unrolled (paper, equations 7 and 8), 2.5 times as many."""
 PUBLISHED_SECONDS = {"train_search": 0.4 * 86_400, "train": 1.5 * 86_400}
 """The paper's first-order search and its training of DARTS_V2 on CIFAR-10, each on one GPU of 2018."""
 
@@ -38,7 +38,7 @@ def multiply_adds(job: Job, configs: Mapping[str, Any]) -> float | None:
 def estimate_seconds(
     jobs: Sequence[Job], configs: Mapping[str, Any], done: Sequence[JobState]
 ) -> tuple[dict[str, float | None], str]:
-    """Return job -> seconds (None where unknown), and in words what rate that is by."""
+    """Return job -> seconds (None where unknown), and where the rate comes from, in words."""
     work = {job.name: multiply_adds(job, configs) for job in jobs}
     entries = {job.name: job.entry for job in jobs}
     finished = {each.job.name: each.progress.seconds for each in done if each.state == "finished" and each.progress}
@@ -72,7 +72,7 @@ def estimate_text(folder: Path, configs: Mapping[str, Any], states: Sequence[Job
 
 
 def published_rates() -> dict[str, float]:
-    """Return entry -> multiply-adds a second of the published runs."""
+    """Return entry -> multiply-adds per second of the published runs."""
     train = TrainConfig(model=TrainModelConfig(auxiliary=True))
     work = {"train_search": _search(SearchConfig(), unrolled=False), "train": _train(train, {"--arch": "DARTS_V2"})}
     return {entry: (total or 0.0) / PUBLISHED_SECONDS[entry] for entry, total in work.items()}
@@ -107,7 +107,7 @@ def _facts(cfg: DataConfig) -> DatasetFacts | None:
 
 @cache
 def _facts_of(name: str, root: Path, image_size: int | None) -> DatasetFacts | None:
-    """Return how large a data set is; None for one that can't be looked at, as before its files are there."""
+    """Return the size of a data set; None where it can't be read, as before its files exist."""
     try:
         return dataset_facts(name, root, image_size)
     except (ValueError, OSError):

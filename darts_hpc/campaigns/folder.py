@@ -17,7 +17,7 @@ from darts_hpc.space.random_cells import random_genotype
 from darts_hpc.space.spaces import SPACES
 
 COMPARED = ("numbers", "batches", "last_bits")
-"""Kinds of flags (config.flags.AFFECTS) that a campaign goes on with the same values of. Jobs set seeds and cells."""
+"""Kinds of flags (config.flags.AFFECTS) that a continued campaign must not change. Jobs set seeds and cells."""
 
 
 def campaign_folder(save: str) -> Path:
@@ -26,7 +26,7 @@ def campaign_folder(save: str) -> Path:
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Compare what a folder's campaign does with what is asked for: configs by file.
+    """Compare the configs of a folder's campaign, by file, with those asked for now.
 
     Raises ValueError, one line, with every flag that differs.
     """
@@ -36,7 +36,7 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
         old, new = flat(before[file]), flat(now[file])
         for name in sorted(affecting(type(now[file]), *COMPARED)):
             if old[name] != new[name]:
-                differences.append(f"{name} is {_say(old[name])} there and {_say(new[name])} here ({file})")
+                differences.append(f"{name} is {_in_words(old[name])} there and {_in_words(new[name])} here ({file})")
     if differences:
         more = f"; and {len(differences) - 6} more" if len(differences) > 6 else ""
         raise ValueError(f"{folder} holds another campaign: {'; '.join(differences[:6])}{more}; choose another --save")
@@ -76,12 +76,12 @@ def write_folder(cfg: CampaignConfig, folder: Path, configs: Mapping[str, Any], 
 
 
 def write_presets(folder: Path, configs: Mapping[str, Any]) -> None:
-    """Write the configs, by file, that jobs and later looks at the campaign read."""
+    """Write the configs, by file, that jobs and later commands read."""
     for name, cfg in configs.items():
         write_atomically(folder / name, to_yaml(cfg, f"{name} of {folder}").encode())
 
 
-def _say(value: object) -> str:
+def _in_words(value: object) -> str:
     if value is None:
         return "not set"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)

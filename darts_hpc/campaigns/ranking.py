@@ -12,7 +12,7 @@ from darts_hpc.run.reader import read_progress
 def selection_accuracies(cfg: CampaignConfig, folder: Path) -> dict[str, dict[str, float]]:
     """Return family -> cell -> accuracy on the held-out images (%), best first, of the finished short trainings.
 
-    Of equal cells the one planned first leads.
+    Ties go to the cell planned first.
     """
     ranking = {}
     for family, cells in families(cfg).items():
@@ -23,7 +23,7 @@ def selection_accuracies(cfg: CampaignConfig, folder: Path) -> dict[str, dict[st
 
 
 def best_cells(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) -> dict[str, str]:
-    """Return family -> best cell, for the families in which every short training is finished, or given up."""
+    """Return family -> best cell, for the families in which every short training is finished, failed or blocked."""
     settled = {each.job.name for each in states if each.state in ("finished", "failed", "blocked")}
     return {
         family: next(iter(accuracies))

@@ -1,4 +1,4 @@
-"""What became of each job: read from its run folder, and from jobs/NAME.json, which lists its starts."""
+"""The state of each job: read from its run folder, and from jobs/NAME.json, which lists its starts."""
 
 import json
 import re
@@ -33,13 +33,13 @@ class Record:
 
     @property
     def running(self) -> Attempt | None:
-        """The start whose end has not been seen."""
+        """The start without a recorded end."""
         return self.attempts[-1] if self.attempts and not self.attempts[-1].end else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobState:
-    """A job and what became of it. state: finished, running, ready, waiting, failed or blocked."""
+    """A job and its state. state: finished, running, ready, waiting, failed or blocked."""
 
     job: Job
     state: str
@@ -86,7 +86,7 @@ def last_lines(folder: Path, job: Job, count: int = 5) -> list[str]:
 def job_states(
     folder: Path, jobs: Sequence[Job], records: dict[str, Record], active: Collection[str], retries: int
 ) -> list[JobState]:
-    """Return what became of each job, in the plan's order. active: names of the jobs that run or queue right now."""
+    """Return the state of each job, in the plan's order. active: names of the jobs that run or queue right now."""
     states: dict[str, JobState] = {}
     for job in jobs:
         record = records.get(job.name) or Record()
