@@ -1,4 +1,4 @@
-"""How a benchmark ends when it is asked for what can't be."""
+"""Run a benchmark, and report a user's mistake in one line."""
 
 import sys
 from collections.abc import Callable

@@ -1,10 +1,10 @@
-"""What a search's epochs cost beside their steps and validation: batches, augmentation, meters, records, checkpoints.
+"""Time what a search's epochs take besides steps and validation: batches, augmentation, meters, records, checkpoints.
 
     python benchmarks/epoch_overhead.py [train_search's flags]
     python benchmarks/epoch_overhead.py --config configs/search/digits.yaml --epochs 2
 
 It runs the search itself and times its parts, from the second epoch on: the first one compiles, warms up and captures.
-The overhead's share is that of the steps' time. The last line is one JSON object.
+The overhead is a fraction of the steps' time. The last line is one JSON object.
 """
 
 import json
@@ -63,7 +63,7 @@ def main() -> None:
     if cfg.run.epochs < 2:
         raise ValueError(f"--epochs {cfg.run.epochs}: the first epoch is left out; expected 2 or more")
     with tempfile.TemporaryDirectory() as folder:
-        named = "--save" in sys.argv  # a folder of the user's stays
+        named = "--save" in sys.argv  # a folder that the user names is kept
         cfg = cfg if named else parse_config(SearchConfig, [*sys.argv[1:], "--save", f"{folder}/run/"])
         found = Path(train_search.main(cfg))
         environment = json.loads((found / "environment.json").read_text())

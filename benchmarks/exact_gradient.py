@@ -4,7 +4,7 @@
 
 The unrolled gradient needs the training loss's gradient g with respect to the weights, and, for a vector v, the product
 of its mixed second derivative with v. Double backward differentiates g . v once more with respect to the alphas.
-Forward-over-reverse takes g by one plain backward, and pushes v forward through the backward that yields the alphas'
+Forward-over-reverse computes g by one plain backward, and pushes v forward through the backward of the alphas'
 gradient. Both are compared in float64 first. Steps are interleaved, times are medians, memory is that of live tensors.
 The last line is one JSON object.
 """

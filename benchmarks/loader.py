@@ -1,4 +1,4 @@
-"""Compare ImageNet's loaders, and say whether the loader or the model holds a training up.
+"""Compare ImageNet's loaders, and report whether the loader or the model is the bottleneck.
 
     python benchmarks/loader.py --data DIR [--threads 2] [--batch_size 32] [--rounds 5]
     python benchmarks/loader.py --quick                  # on JPEGs made here
@@ -39,7 +39,7 @@ from darts_hpc.space.genotypes import load_genotype
 
 SEED = 0
 MOST_ON_CPU = 8
-"""Images that the network takes a step on a CPU, where a whole batch takes minutes."""
+"""Images per training step on a CPU, where a whole batch takes minutes."""
 
 
 def make_jpegs(root: Path, count: int) -> Path:
@@ -62,7 +62,7 @@ def repeated(part: Split, count: int) -> Split:
 
 
 def open_loaders(root: Path, part: Split, args: argparse.Namespace, device: torch.device) -> dict[str, Loader]:
-    """Open what is compared, by name."""
+    """Open the loaders to compare, by name."""
     order = SampleOrder(torch.arange(len(part)), batch_size=args.batch_size, seed=SEED, shuffle=True, drop_last=True)
 
     def samples() -> Samples:
@@ -164,7 +164,7 @@ def main() -> None:
     for name, rate in medians.items():
         print(f"{name:16}{rate:10.1f}{rate / medians['torchvision']:15.2f}x")
     print(
-        f"DARTS' network trains {alone:.1f} images/s on batches that are there, {together:.1f} with the loader, "
+        f"DARTS' network trains {alone:.1f} images/s on batches in memory, {together:.1f} with the loader, "
         f"waiting {waiting:.1%} of the time: the {bottleneck} is the bottleneck"
     )
     result = {

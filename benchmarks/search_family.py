@@ -1,10 +1,11 @@
-"""Time one search step of every preset against plain first-order DARTS, and say what each keeps and needs.
+"""Time one search step of every preset against plain first-order DARTS, and compare their memory.
 
     python benchmarks/search_family.py [--quick] [--threads 2] [--repeats 5]
 
 First order throughout, on the CPU, at the presets' methods and spaces and one size of network and batch. Steps are
-interleaved, times are medians. time, memory and peak are shares of plain DARTS': of a step; of the bytes kept for the
-weight step's backward; of the plan for a whole step, without images. The last line is one JSON object, preset -> those.
+interleaved, times are medians. time, memory and peak are relative to plain DARTS: of a step; of the bytes saved for the
+weight step's backward; of the peak predicted for a whole step, without images. The last line is one JSON
+object, preset -> these.
 """
 
 import argparse
@@ -40,7 +41,7 @@ VARIANTS = {
     **{name: ["--config", f"configs/search/{name}.yaml"] for name in PRESETS},
     **{f"darts_{space}": ["--space", space] for space in ("s1", "s2", "s3", "s4")},
 }
-"""What is timed -> its flags; the first is what the others are shares of."""
+"""Variant -> its flags; the others are relative to the first."""
 
 
 class Search:
@@ -64,7 +65,7 @@ class Search:
         self.step(train, valid, self.conditions, self.cfg.arch_optim.arch_learning_rate > 0)
 
     def kept_bytes(self, train: tuple[Tensor, ...]) -> int:
-        """Return the bytes of all storages that the weight step's backward waits for."""
+        """Return the bytes of all storages saved for the weight step's backward."""
         held: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class Search:
         return sum(size for address, size in held.items() if address not in weights)
 
     def peak_bytes(self, image_size: int) -> int:
-        """Return what the plan says of a whole step."""
+        """Return the predicted peak of a whole step."""
         facts = DatasetFacts(0, 0, image_size, CLASSES)
         step = plan_search(self.cfg, facts, WORLD, self.space).step
         return step.peak_bytes(self.cfg.data.batch_size, self.cfg.model.init_channels)
@@ -93,7 +94,7 @@ def batch(size: int, side: int) -> tuple[Tensor, ...]:
 
 
 def interleaved(actions: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Return the median seconds of each action, all of which are run in turns, after one turn that does not count."""
+    """Return the median seconds of each action, all run in turns, after one turn to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for turn in range(repeats + 1):
         for name, action in actions.items():

@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, help="timed steps of each; 5, or 1 when quick")
     parser.add_argument("--compile", action="store_true", help="time compiled cells too, after minutes of compiling")
-    parser.add_argument("--times_only", action="store_true", help="count nothing that is the same on every machine")
+    parser.add_argument("--times_only", action="store_true", help="skip counts, which are the same on every machine")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     repeats = args.repeats or (1 if args.quick else 5)
@@ -265,7 +265,7 @@ def main() -> None:
 
 
 def counts(quick: bool, sizes: tuple[int, int]) -> dict[str, object]:
-    """Return how many operations a step has and how many bytes it keeps, which no machine changes."""
+    """Return how many operations a step has and how many bytes it keeps, the same on every machine."""
     result: dict[str, object] = {}
     torch.set_num_threads(1)
     cpu, few = torch.device("cpu"), batches(2, 8, torch.float32, torch.device("cpu"))  # as many for any side

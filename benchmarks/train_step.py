@@ -1,4 +1,4 @@
-"""Images a second of ImageNet's training step, for number format x memory layout x compilation, on one device.
+"""Images per second of ImageNet's training step, for number format x memory layout x compilation, on one device.
 
     python benchmarks/train_step.py [--batch_size 128] [--rounds 7] [--init_channels 48] [--layers 14]
     python benchmarks/train_step.py --quick              # a small network and few steps
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--init_channels", type=int, default=48)
     parser.add_argument("--layers", type=int, default=14)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=10, help="steps a round")
+    parser.add_argument("--steps", type=int, default=10, help="steps per round")
     parser.add_argument(
         "--compile", action=argparse.BooleanOptionalAction, help="time compiled networks too; by default on a GPU"
     )
