@@ -1,4 +1,4 @@
-"""What a campaign's process or Slurm job does: run one entry point, and pass on what asks it to stop.
+"""What a campaign's process or Slurm job does: run one entry point, and pass on signals to stop.
 
     python -m darts_hpc.campaigns.command RESULT LOG SCHEDULER NUM_GPUS NUM_CPUS ARGUMENT ...
 
@@ -19,13 +19,12 @@ from types import FrameType
 
 from darts_hpc import strict_json
 from darts_hpc.durable import write_atomically
+from darts_hpc.run.requeue import REQUEUE_FILE
 from darts_hpc.user_files import read_file
 
 LAUNCHER = ("darts_hpc.distributed.torchrun", "--standalone")
 JOB_ID = {"local": "SUBMITIT_LOCAL_JOB_ID", "slurm": "SLURM_JOB_ID"}
-"""By scheduler, the environment variable that says what submitit calls the job."""
-REQUEUE_FILE = "DARTS_HPC_REQUEUE_FILE"
-"""Environment variable: where a run that was stopped, and is to go on later, leaves its mark."""
+"""Scheduler -> environment variable with submitit's id of the job."""
 
 
 class RunEntry:
@@ -89,7 +88,7 @@ class RunEntry:
 
 
 def stop_mark(log: Path) -> Path:
-    """Return the file that a job leaves where it was asked to stop, and its run has saved: beside its log."""
+    """Return the file, beside a job's log, by which its run marks that it was asked to stop, and has saved."""
     return log.with_suffix(".stopped")
 
 
