@@ -55,7 +55,7 @@ TRAPS: dict[str, tuple[str, str, list[str] | str]] = {
     "B6": (
         "running statistics move in the architect's passes",
         "fixed: they move once a step",
-        [f"{LOOPS}::test_running_statistics_move_once_a_step_and_only_on_the_weights_batch"],
+        [f"{LOOPS}::test_running_statistics_move_once_per_step_and_only_on_the_weights_batch"],
     ),
     "B7": (
         "the paper evaluates the supernet on batch statistics",

@@ -168,7 +168,7 @@ def test_a_run_folder_in_use_names_the_process_that_has_it(interrupted_run, refu
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting a small disk needs root")
-def test_a_full_disk_while_saving_is_told_and_the_run_goes_on_from_what_is_good(tmp_path):
+def test_a_full_disk_while_saving_is_reported_and_the_run_goes_on_from_what_is_good(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     flags = [*TINY, "--arch", "DARTS_V1", "--save", disk / "run"]

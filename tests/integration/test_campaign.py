@@ -54,7 +54,7 @@ def send(processes: list[int], number: signal.Signals) -> None:
 
 
 def heed_ctrl_c() -> None:
-    """Undo what a shell does to what it puts into the background, these tests for one."""
+    """Handle Ctrl-C, which a shell has its background processes ignore, such as these tests."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

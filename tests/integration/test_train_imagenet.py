@@ -77,7 +77,7 @@ def outcome(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(("processes", "loader"), [(2, "dali"), (3, "synthetic")])
 def test_killed_within_epochs_and_resumed_twice_equals_an_undisturbed_run_bit_for_bit(processes, loader, tmp_path):
     """Of three ranks' gradients the order of addition counts, and DDP's first step has another than its later ones."""
-    # 7 steps an epoch, of 2 batches a rank
+    # 7 steps per epoch, of 2 batches per rank
     flags = ["--batch_size", 24 // processes // 2, "--drop_path_prob", "0.4", "--checkpoint_freq", 2]
     flags += ["--global_batch_size", 24, "--replica_check", 3]
     if loader == "dali":
@@ -126,7 +126,7 @@ def evaluated(*flags: object) -> dict:
 
 
 def test_evaluation_counts_every_image_once_on_any_number_of_processes(trained):
-    """7 images, 2 a rank and step: of three ranks one has a single image in the last step, and two have none."""
+    """7 images, 2 per rank and step: of three ranks one has a single image in the last step, and two have none."""
     last = json.loads((trained / "metrics.jsonl").read_text().splitlines()[-1])
     for processes in (1, 2, 3):
         ranks = on_ranks(processes, evaluated, "--model_path", trained, "--batch_size", 2, "--device", "cpu")

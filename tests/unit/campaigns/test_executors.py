@@ -81,7 +81,7 @@ def test_a_job_of_slurm_is_a_command_in_a_script_that_no_file_holds(tmp_path: Pa
 def test_a_job_that_slurm_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch):
     refused = subprocess.CompletedProcess([], 1, "", "sbatch: error: x\nsbatch: error: Invalid partition\n")
     monkeypatch.setattr(executors.subprocess, "run", lambda *_, **__: refused)
-    with pytest.raises(ValueError, match=r"^Slurm did not take job: sbatch: error: Invalid partition$"):
+    with pytest.raises(ValueError, match=r"^Slurm refused job: sbatch: error: Invalid partition$"):
         executors._sbatch("", "job")
 
 

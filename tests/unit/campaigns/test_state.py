@@ -111,7 +111,7 @@ def test_hours_are_those_of_all_gpus_of_a_job_finished_or_under_way(tmp_path):
     assert "; 4.03 GPU hours so far" in summary_line(look(CFG, tmp_path))
 
 
-def test_records_are_read_back_and_damage_is_told_in_one_line(tmp_path):
+def test_records_are_read_back_and_damage_is_reported_in_one_line(tmp_path):
     (tmp_path / "jobs").mkdir()
     job = make_plan(CFG, tmp_path, {})[0]
     record = Record([Attempt("slurm", "17", 1.0, [], "interrupted after 3 steps"), Attempt("slurm", "18", 2.0)], 1)

@@ -33,7 +33,7 @@ STEP = {
 
 
 @pytest.mark.parametrize(
-    ("env", "place"),
+    ("env", "info"),
     [
         ({}, RankInfo("none")),
         (TORCHRUN, RankInfo("torchrun", 3, 4, 1, "node7", 29500)),
@@ -44,7 +44,7 @@ STEP = {
         ({**STEP, "SLURM_STEP_NODELIST": "n1"}, RankInfo("Slurm", 5, 8, 1, "127.0.0.1", 20000 + 71 * 16 + 2, True)),
         (BATCH, RankInfo("none")),  # the batch script itself is one process, however many tasks srun would start
         ({**STEP, "MASTER_ADDR": "stale", "MASTER_PORT": "1"}, RankInfo("Slurm", 5, 8, 1, "n1", 20000 + 71 * 16 + 2)),
-        # srun starts one torchrun a node: torchrun is the innermost
+        # srun starts one torchrun per node: torchrun is the innermost
         ({**STEP, **TORCHRUN, "SLURM_STEP_NUM_TASKS": "2", "GROUP_WORLD_SIZE": "2"},
          RankInfo("torchrun", 3, 4, 1, "node7", 29500)),
         # --mpi=pmi2
@@ -55,8 +55,8 @@ STEP = {
     ids=["alone", "torchrun", "torchrun on one node", "torchrun listens", "srun", "srun on one node", "batch",
          "stale address", "srun torchrun", "srun pmi2", "mpirun 1", "hydra 1"],
 )  # fmt: skip
-def test_the_innermost_launcher_says_it_all(env, place):
-    assert detect_launcher(env) == place
+def test_rank_and_size_are_those_of_the_innermost_launcher(env, info):
+    assert detect_launcher(env) == info
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_without_mpi4py_mpirun_is_told_what_to_install(monkeypatch):
         detect_launcher({"PMI_SIZE": "4", "PMI_RANK": "0"})
 
 
-def test_one_process_of_many_speaks_about_a_bad_flag():
+def test_one_process_of_many_reports_a_bad_flag():
     assert is_first_process({}) and is_first_process(BATCH)
     assert not is_first_process(TORCHRUN) and is_first_process({**TORCHRUN, "RANK": "0"})
     assert not is_first_process(STEP) and is_first_process({**STEP, "SLURM_PROCID": "0"})

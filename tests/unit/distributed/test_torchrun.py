@@ -1,4 +1,4 @@
-"""What torchrun's workers end with, and what it is told, decides what it ends with and whether it starts them again."""
+"""torchrun's exit code and its restarts follow from its workers' exit codes and from signals to it."""
 
 import signal
 
@@ -38,7 +38,7 @@ def test_its_exit_code_is_that_of_a_signal_to_it(number, code):
     assert exit_code(SignalException("got one", number)) == code
 
 
-def test_a_stop_is_told_to_torchrun_by_the_same_signal_where_it_handles_that(killed):
+def test_a_stop_is_passed_to_torchrun_by_the_same_signal_where_it_handles_that(killed):
     stop_restarts(signal.SIGUSR1, TORCHRUN | HANDLED)
     stop_restarts(signal.SIGUSR1, TORCHRUN)  # it would die of it, and leave its workers behind
     stop_restarts(signal.SIGUSR1, {"LOCAL_RANK": "0"})  # nothing restarts
@@ -54,7 +54,7 @@ def test_it_passes_on_every_stop_but_a_hang_up_that_nohup_has_it_ignore(hang_up,
     assert MISTAKE not in (signal.SIGHUP, signal.SIGTERM)
 
 
-def test_one_process_of_each_node_tells_it(killed):
+def test_one_process_of_each_node_signals_it(killed):
     for rank in "012":
         with pytest.raises(SystemExit) as ended:
             leave_stopped(signal.SIGTERM, TORCHRUN | {"LOCAL_RANK": rank})

@@ -1,4 +1,4 @@
-"""Which form of a step is taken, and what is said where none fits."""
+"""Which form of a step is chosen, and what is reported where none fits."""
 
 from dataclasses import replace
 
@@ -65,7 +65,7 @@ def test_warn_and_off_run_as_asked_whatever_is_free():
     assert plan(1).choose("off")[0] == STEP
 
 
-def test_why_another_supernet_was_taken_is_said_whether_the_step_fits_or_not():
+def test_why_another_supernet_was_chosen_is_reported_whether_the_step_fits_or_not():
     for free in (WHOLE, WHOLE - 1, 1):
         fallen_back = MemoryPlan(
             STEP, batch_size=64, init_channels=4, free=FreeMemory(free, "has"), fallback="no kernels"
@@ -116,7 +116,7 @@ def test_the_channels_named_for_the_fused_form_fit_though_each_number_takes_anot
     assert "not even one image would fit" in fused_plan(0).choose("auto")[1]
 
 
-def test_no_more_channels_are_named_than_the_kernels_serve():
+def test_no_more_channels_are_named_than_the_kernels_support():
     assert fused_plan(float("inf")).largest(STEP)[1] > 32
     assert fused_plan(float("inf")).largest(fused_plan(1).step)[1] == 32
 

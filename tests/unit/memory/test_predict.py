@@ -100,7 +100,7 @@ def most_allocated(recorded: profile) -> int:
     changes, ends = [], []
     while waiting:
         event, in_kernel = waiting.pop()
-        # What a convolution takes for itself and gives back is another on every kind of CPU.
+        # A convolution's temporary workspace differs between kinds of CPU.
         waiting += [(child, in_kernel or "convolution" in event.name) for child in event.children]
         if event.tag == _EventType.Allocation:
             changes.append((event.start_time_ns, event.extra_fields.alloc_size))  # pyright: ignore
@@ -135,7 +135,7 @@ FAMILY = {  # what differs from STEP, and what runs
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_every_member_of_the_family_is_planned_within_5_percent(name):
+def test_every_member_of_the_family_is_predicted_within_5_percent(name):
     changes, work = FAMILY[name]
     step = replace(STEP, **changes)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
@@ -156,7 +156,7 @@ def test_the_data_set_stays_on_the_device():
     assert more.peak_bytes(8, 4) - STEP.peak_bytes(8, 4) >= 1000 * 3 * 8 * 8
 
 
-def test_synchronised_batch_norm_is_planned_for():
+def test_synchronised_batch_norm_is_predicted():
     assert replace(STEP, sync_bn=True).peak_bytes(8, 4) > 1.1 * STEP.peak_bytes(8, 4)
 
 

@@ -1,4 +1,4 @@
-"""Which folder a run has: a new one, the one it was restarted in, or the one that --resume means."""
+"""Which folder a run gets: a new one, that of its launch before a restart, or the one that --resume selects."""
 
 import os
 import time

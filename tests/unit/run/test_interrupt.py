@@ -1,4 +1,4 @@
-"""Signals as a wish to stop."""
+"""Signals as a request to stop."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def hang_up() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_is_a_wish_and_handlers_come_back(number):
+def test_the_first_signal_is_a_request_and_handlers_are_restored(number):
     before = signal.getsignal(number)
     with Interrupt() as interrupt:
         assert interrupt.requested == 0
@@ -31,7 +31,7 @@ def test_the_first_signal_is_a_wish_and_handlers_come_back(number):
 
 
 def end_of(script: str, echo_s: float = 60, deadline_s: float = 20) -> tuple[int, str]:
-    """Run a script in which `interrupt` is open; return its exit code and what it said."""
+    """Run a script in which `interrupt` is open; return its exit code and what it printed."""
     lines = ["import os, signal, sys, threading", "from darts_hpc.run import interrupt as module"]
     lines += [f"module.ECHO_S = {echo_s}", f"with module.Interrupt({deadline_s}) as interrupt:"]
     lines += [f"    {line}" for line in script.splitlines()]

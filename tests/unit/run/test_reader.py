@@ -34,7 +34,7 @@ def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path):
     assert len(read_run(folder).epochs) == 6
 
 
-def test_epochs_that_a_search_took_back_are_left_out_and_ones_it_added_count(tmp_path: Path):
+def test_epochs_that_a_search_rolled_back_are_left_out_and_ones_it_added_count(tmp_path: Path):
     (tmp_path / "config.yaml").write_text("entry: train_search\nepochs: 3\n")
     lines = [("epoch", 0), ("epoch", 1), ("epoch", 2), ("roll_back", 1), ("epoch", 1)]
     records = [{"event": event, "epoch": epoch, "step": step} for step, (event, epoch) in enumerate(lines)]
@@ -110,7 +110,7 @@ def test_the_entry_is_that_of_config_yaml_whatever_the_folder_is_called(tmp_path
         ({"train/accuracy": 99.0}, None, None),
     ],
 )
-def test_a_run_is_known_by_its_accuracy_on_test_images_or_on_those_held_out(numbers, name, value):
+def test_a_runs_accuracy_is_that_on_test_images_or_else_on_those_held_out(numbers, name, value):
     assert accuracy_name(numbers) == name and accuracy_of(numbers) == value
 
 

@@ -1,4 +1,4 @@
-"""Run folders: what they say."""
+"""What a run folder records and logs."""
 
 import logging
 
@@ -12,7 +12,7 @@ def test_the_environment_names_what_numbers_depend_on():
     assert {"python", "torch", "numpy", "cpus", "threads", "gpus", "host"} <= set(facts)
 
 
-def test_the_log_has_a_file_for_each_rank_and_only_rank_0_speaks(tmp_path, capsys):
+def test_the_log_has_a_file_for_each_rank_and_only_rank_0_prints(tmp_path, capsys):
     for rank in (0, 1):
         with logging_to(tmp_path, rank):
             logging.getLogger("darts_hpc.test").info("rank %d here", rank)

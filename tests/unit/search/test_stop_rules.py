@@ -14,7 +14,7 @@ def test_too_many_skips_gives_the_last_cell_that_had_fewer():
     assert always is not None and always.epoch == 1
 
 
-def test_averages_are_centred_and_the_first_ones_take_what_is_there():
+def test_averages_are_centred_and_the_first_ones_have_shorter_windows():
     assert local_averages([1, 2, 3, 4, 5, 6]) == [2, 2.5, 3, 4]
     assert local_averages([1, 2, 3, 4, 5, 6], ended=True) == [2, 2.5, 3, 4, 4.5, 5]
     assert local_averages([1, 2]) == []

@@ -68,5 +68,5 @@ def test_without_a_compiler_modules_stay_as_they_are_and_the_log_says_why(tmp_pa
     assert said.startswith("--compile: torch.compile fails here") and said.endswith("going on without\n")
 
 
-def test_where_a_compiler_works_nothing_hinders():
+def test_a_compiler_that_works_is_not_refused():
     assert on_ranks(1, why_not_compile, CPU, "eager") == [None]

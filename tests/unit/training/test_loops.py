@@ -116,7 +116,7 @@ def test_a_weight_step_is_clipped_sgd_and_leaves_the_alphas_alone():
     assert all(alpha.grad is None for alpha in supernet.alphas())
 
 
-def test_running_statistics_move_once_a_step_and_only_on_the_weights_batch():
+def test_running_statistics_move_once_per_step_and_only_on_the_weights_batch():
     supernet, reference = SuperNet(4, 3, 5), SuperNet(4, 3, 5)
     reference.load_state_dict(supernet.state_dict())
     batch = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])

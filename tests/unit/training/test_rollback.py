@@ -35,7 +35,7 @@ def state(supernet, architect, optimizer) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("steps_before", [0, 1])
-def test_out_of_memory_after_the_alphas_moved_takes_the_step_back(search, steps_before, monkeypatch):
+def test_out_of_memory_after_the_alphas_moved_rolls_the_step_back(search, steps_before, monkeypatch):
     supernet, architect, optimizer, step = search
     for _ in range(steps_before):
         step()
@@ -59,7 +59,7 @@ def test_out_of_memory_after_the_alphas_moved_takes_the_step_back(search, steps_
         step()
 
 
-def test_out_of_memory_after_the_weights_moved_is_not_called_taken_back(search):
+def test_out_of_memory_after_the_weights_moved_is_not_called_a_rollback(search):
     supernet, architect, optimizer, step = search
     with pytest.raises(RuntimeError, match="can't allocate"), Rollback(supernet, architect, optimizer):
         step()

@@ -378,11 +378,11 @@ def test_every_kernel_compiles_for_a_gpu_in_tf32_and_in_bfloat16(autocast):
         ("cuda", 16, "do not", "the fast supernet's kernels do not: taking its stacked form"),
     ],
 )
-def test_where_the_kernels_do_not_serve_torch_does_and_it_is_said(device, channels, torch_only, why):
+def test_where_the_kernels_can_not_be_used_torch_computes_and_the_log_says_why(device, channels, torch_only, why):
     assert choose_supernet("fast", torch.device(device), channels, torch_only=torch_only) == ("stacked", why)
 
 
-def test_a_triton_that_fails_is_no_end(monkeypatch):
+def test_a_triton_that_fails_is_reported_and_not_used(monkeypatch):
     def fail(device, channels):
         raise RuntimeError("Failed to find C compiler\nmore")
 

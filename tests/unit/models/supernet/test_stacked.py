@@ -37,7 +37,7 @@ def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 
 
 def one_pass(net: RelaxedNetwork, side: int) -> dict[str, Tensor]:
-    """Loss and gradients of a pass in training, by the original's names; the state after it; the outputevaluation."""
+    """Loss and gradients of a training pass, by the original's names; the state after it; the output in evaluation."""
     loss = F.cross_entropy(net(images(side)), LABELS)
     gradients = torch.autograd.grad(loss, [*net.weights(), *net.alphas()])
     named = net.original_layout(dict(zip(net.named_weights(), gradients, strict=False)))
