@@ -39,7 +39,7 @@ class Executor(Protocol):
         ...
 
     def active(self, attempts: Mapping[str, Attempt]) -> set[str]:
-        """Return the names of those that run or queue, of job name -> its newest start."""
+        """Return the names of the jobs that run or queue. attempts: job name -> its newest start."""
         ...
 
     def cancel(self, attempts: Sequence[Attempt]) -> None:
@@ -84,7 +84,7 @@ class LocalExecutor:
         return Attempt(self.name, handle.job_id, time.time(), gpus)
 
     def active(self, attempts: Mapping[str, Attempt]) -> set[str]:
-        """Return the names of those whose process, or run, lives; those that an earlier campaign started count too."""
+        """Return the names of jobs whose process, or run, is alive, even if an earlier campaign started them."""
         return {name for name, attempt in attempts.items() if self._lives(name, attempt)}
 
     def cancel(self, attempts: Sequence[Attempt]) -> None:
@@ -101,7 +101,7 @@ class LocalExecutor:
 
 
 class SlurmExecutor:
-    """Jobs of Slurm. Slurm's queue says which of them live, so no accounting is needed."""
+    """Jobs of Slurm. Slurm's queue lists those that are alive, so no accounting is needed."""
 
     name = "slurm"
 
@@ -140,7 +140,7 @@ class SlurmExecutor:
         return Attempt(self.name, _sbatch(script, job.name), time.time())
 
     def active(self, attempts: Mapping[str, Attempt]) -> set[str]:
-        """Return the names of those in Slurm's queue. While Slurm does not answer, what it said last holds."""
+        """Return the names of the jobs in Slurm's queue, by its last answer while it gives none."""
         with contextlib.suppress(ValueError):
             self._queue = read_queue()
             self._known = {attempt.id for attempt in attempts.values()}
@@ -162,7 +162,7 @@ def make_executor(cfg: CampaignConfig, folder: Path, num_gpus: int) -> Executor:
 
 def num_gpus() -> int:
     """Return how many GPUs this machine shows."""
-    import torch  # which a look at a campaign can do without
+    import torch  # slow, and not needed to look at a campaign
 
     return torch.cuda.device_count()
 
@@ -187,7 +187,7 @@ def exit_code(folder: Path, job: Job, number: int, attempt: Attempt) -> int | No
 
 
 def attempt_folder(folder: Path, job: Job, number: int) -> Path:
-    """Return submitit's folder of a job's number-th start: one each, because ids of processes come again."""
+    """Return submitit's folder of a job's number-th start: one each, because process ids are reused."""
     return folder / "jobs" / "submitit" / f"{job.name}.{number}"
 
 
@@ -221,7 +221,7 @@ def sbatch_flags(text: str) -> dict[str, Any]:
 
 
 def gpu_names(gpus: Sequence[int], env: Mapping[str, str] = os.environ) -> list[str]:
-    """Return what CUDA_VISIBLE_DEVICES calls some of the GPUs that this process sees, counted from 0."""
+    """Return the names in CUDA_VISIBLE_DEVICES of GPUs that this process numbers from 0."""
     own = [name for name in env.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return [own[gpu] if own else str(gpu) for gpu in gpus]
 
@@ -231,12 +231,12 @@ def _sbatch(script: str, name: str) -> str:
     with _without_own_job():
         done = subprocess.run(["sbatch", "--parsable"], input=script, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"Slurm did not take {name}: {_last_line(done.stderr)}")
+        raise ValueError(f"Slurm refused {name}: {_last_line(done.stderr)}")
     return done.stdout.strip().partition(";")[0]
 
 
 def _is_submitit(process: str, folder: Path) -> bool:
-    """Whether that process lives and is one that runs a job of this campaign, and not another with its number."""
+    """Whether a process id is, at present, of a process that runs a job of this campaign."""
     try:
         command = Path(f"/proc/{process}/cmdline").read_bytes().decode(errors="replace")
     except OSError:

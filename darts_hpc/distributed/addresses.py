@@ -24,7 +24,7 @@ def listen_on_loopback(port: int = 0) -> socket.socket:
 
 
 def own_address() -> str:
-    """Return by what other nodes reach this one: its name, or the address of its default route if that is unknown."""
+    """Return the address at which other nodes reach this one: its name or, if unknown, that of its default route."""
     name = socket.gethostname()
     try:
         socket.getaddrinfo(name, None)

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from darts_hpc.distributed.addresses import listen_on_loopback
-from darts_hpc.distributed.launcher import SECONDS_BETWEEN_LOOKS, RankInfo, stop_restarts
+from darts_hpc.distributed.launcher import POLL_S, RankInfo, stop_restarts
 
 SECONDS_TO_LEAVE = 1.0
 """How long a rank may take to leave by itself after another one's mistake."""
@@ -19,18 +19,18 @@ SECONDS_TO_ARRIVE = 5.0
 
 
 class ErrorChannel:
-    """The store of a run's processes, and a thread that looks after what no collective reports.
+    """The store of a run's processes, and a thread that watches for what no collective reports.
 
     A mistake on any rank ends every rank with exit code 2, and rank 0 prints it.
     """
 
     def __init__(self, info: RankInfo, timeout_s: float):
-        """Join the store, at which rank 0 listens. Raises ValueError when its port is taken, or nobody is there."""
+        """Join the store, at which rank 0 listens. Raises ValueError when its port is taken, or can't be reached."""
         self.info = info
         timeout = datetime.timedelta(seconds=timeout_s)
         try:
             self.store = _join(info, timeout)
-            look = TCPStore(info.address, info.port, None, False, timeout)  # the thread's own connection
+            connection = TCPStore(info.address, info.port, None, False, timeout)  # the thread's own connection
         except (dist.DistNetworkError, OSError) as error:
             taken = "EADDRINUSE" in str(error) or "already in use" in str(error)
             reason = "is in use by another program" if taken else "can't be reached"
@@ -39,7 +39,7 @@ class ErrorChannel:
                 f"start again{', with another port' if info.launcher == 'torchrun' else ''}"
             ) from None
         # By restart: a restarted group may meet at the same store, and must not see an old mistake.
-        self._looking = PrefixStore(f"darts_hpc/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", look)
+        self._mistakes = PrefixStore(f"darts_hpc/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", connection)
         self._lock = threading.Lock()
         self._closed = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -56,7 +56,7 @@ class ErrorChannel:
         self.close()
         with self._lock:
             try:
-                self._looking.compare_set("mistake", "", self._signed(mistake))
+                self._mistakes.compare_set("mistake", "", self._signed(mistake))
                 self._acknowledge()
             except (dist.DistError, RuntimeError):  # the store is gone, and with it rank 0
                 pass
@@ -71,7 +71,7 @@ class ErrorChannel:
             reported = self._reported()
             if reported is not None:
                 return reported
-            time.sleep(SECONDS_BETWEEN_LOOKS / 5)
+            time.sleep(POLL_S / 5)
         return None
 
     def exchange(self, key: str, value: str) -> list[str]:
@@ -84,21 +84,21 @@ class ErrorChannel:
 
     def _acknowledge(self) -> None:
         """Mark this rank as informed; rank 0 waits until all are, because the store ends with it."""
-        self._looking.set(f"informed/{self.info.rank}", "")
+        self._mistakes.set(f"informed/{self.info.rank}", "")
         everyone = [f"informed/{rank}" for rank in range(self.info.size)]
         deadline = time.monotonic() + SECONDS_TO_ARRIVE
-        while self.info.rank == 0 and not self._looking.check(everyone) and time.monotonic() < deadline:
-            time.sleep(SECONDS_BETWEEN_LOOKS / 5)
+        while self.info.rank == 0 and not self._mistakes.check(everyone) and time.monotonic() < deadline:
+            time.sleep(POLL_S / 5)
 
     def _reported(self) -> str | None:
         with self._lock:
             try:
-                return self._looking.get("mistake").decode() if self._looking.check(["mistake"]) else None
+                return self._mistakes.get("mistake").decode() if self._mistakes.check(["mistake"]) else None
             except (dist.DistError, RuntimeError):
                 return None
 
     def _watch(self) -> None:
-        while not self._closed.wait(SECONDS_BETWEEN_LOOKS):
+        while not self._closed.wait(POLL_S):
             reported = self._reported()
             if reported is None or self._closed.wait(SECONDS_TO_LEAVE):  # the main thread may be on its way out
                 continue

@@ -15,10 +15,10 @@ from darts_hpc.distributed.addresses import LOOPBACK, own_address
 from darts_hpc.distributed.identity import torchrun_agent
 
 MISTAKE = signal.SIGRTMIN
-"""What asks torchrun to stop because of a user's mistake: a signal that no terminal, scheduler or user sends."""
+"""Asks torchrun to stop because of a user's mistake: a signal that no terminal, scheduler or user sends."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID")
-SECONDS_BETWEEN_LOOKS = 0.5
+POLL_S = 0.5
 FIRST_PORT, NUM_PORTS = 20000, 10000  # below the ports that systems hand out by themselves
 
 
@@ -72,7 +72,7 @@ def end_with_launcher() -> None:
 
     def watch() -> None:
         while os.getppid() == launcher:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(POLL_S)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -32,7 +32,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class LoopbackBackend(C10dRendezvousBackend):
-    """torch's, under the name by which torchrun asks for it."""
+    """torch's backend, under the name by which torchrun selects this one."""
 
     name = "loopback"  # pyright: ignore[reportAssignmentType]
 
@@ -46,7 +46,7 @@ def exit_code(error: ChildFailedError | SignalException) -> int:
 
 
 def with_defaults(arguments: Sequence[str]) -> list[str]:
-    """Return torchrun's arguments with what a run needs before them, where the user's own win."""
+    """Return torchrun's arguments after a run's defaults, which the user's own override."""
     handled = [*STOPS, signal.SIGQUIT, MISTAKE]
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         handled.remove(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""A log line by time: a step that takes long says so while it does, where a log that is counted in steps is silent."""
+"""Log a long step while it runs: the other log lines come after a number of steps."""
 
 import logging
 import threading
@@ -10,7 +10,7 @@ SECONDS = 60.0
 
 
 class Heartbeat:
-    """Log, once a minute, what has been going on for longer than that. A context manager, for its thread.
+    """Log, once per minute, what has been running for longer than that. A context manager, for its thread.
 
     Args:
         silent: log nothing, as on all ranks but the first.
@@ -30,7 +30,7 @@ class Heartbeat:
         self._closed.set()
 
     def begin(self, what: str) -> None:
-        """Begin something, which ends whatever was going on."""
+        """Begin something, which ends what was running before."""
         self._since, self._what = time.monotonic(), what
 
     def _watch(self) -> None:

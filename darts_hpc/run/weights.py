@@ -16,7 +16,7 @@ def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]
     """Return the state dict in a training run's newest valid checkpoint, in weights.pt, in an original .pt file, or in
     a .safetensors file.
 
-    `flag` is what named the path. Raises ValueError, one line, for anything else.
+    `flag`: what gave the path, for messages. Raises ValueError, one line, for anything else.
     """
     if path.is_dir():
         newest = CheckpointStore(path / "checkpoints").load_newest()
@@ -28,14 +28,14 @@ def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]
         return objects["network"]
     check_exists(path, flag)
     try:
-        file = io.BytesIO(path.read_bytes())  # apart: in a file cut short, torch's seeks are an OSError too
+        file = io.BytesIO(path.read_bytes())  # read apart: on a truncated file torch's seeks are an OSError too
     except OSError as error:
         raise ValueError(f"{flag} {path} can't be read ({error.strerror})") from None
     if path.suffix == ".safetensors":
         return _read_safetensors(file, f"{flag} {path}")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):  # whose words advise to load without a check
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError):  # which advise to load without a check
         raise ValueError(
             f"{flag} {path} is damaged or holds no state dict; give the file that torch.save wrote of one"
         ) from None

@@ -89,7 +89,7 @@ class DilatedConv(nn.Module):
 
     @torch.jit.unused
     def phases_pay(self, x: Tensor) -> bool:
-        """Return whether it is faster in phases of x, as far as those can be made."""
+        """Return whether this convolution is faster in phases of x, where x can be split."""
         return phases_pay(x) and is_plain(self.op[1])
 
     def pre_norm(self, rectified: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class FactorizedReduce(nn.Module):
         height, width = rectified.shape[-2:]
         end = (0, width % 2, 0, height % 2)
         if not is_scripting() and is_exported():
-            end = (0, 1, 0, 1)  # the same for any side: of an even one, the stride leaves out what is added
+            end = (0, 1, 0, 1)  # one graph for any side: at an even one, the stride skips the padding
         shifted = F.pad(rectified, end)[:, :, 1:, 1:]
         if not is_scripting() and self._strides_are_unsafe(rectified):
             parts = (rectified, self.conv_1), (shifted, self.conv_2)

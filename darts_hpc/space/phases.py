@@ -24,9 +24,9 @@ def phases_pay(x: Tensor) -> bool:
 
 
 def is_plain(convolution: nn.Module) -> bool:
-    """Return whether calling a convolution does what its weight says, and no more.
+    """Return whether a convolution may be computed from its weight instead of being called.
 
-    Not so where it was wrapped, as by LoRA, parametrised, quantised, or given hooks: then it has to be called.
+    Not where it was wrapped, as by LoRA, parametrised, quantised, or given hooks.
     """
     hooks = (
         convolution._forward_pre_hooks, convolution._forward_hooks,
