@@ -27,8 +27,8 @@ CANCEL_PATIENCE_S = 90
 log = logging.getLogger("darts_hpc")
 
 
-def look(cfg: CampaignConfig, folder: Path, active: Callable[[dict], set[str]] | None = None) -> list[JobState]:
-    """Return the state of every job of the campaign as its files have it, with the finals of the cells now known."""
+def read_states(cfg: CampaignConfig, folder: Path, active: Callable[[dict], set[str]] | None = None) -> list[JobState]:
+    """Return the state of every job by the campaign's files, with the full trainings of the cells now known."""
     best: dict[str, str] = {}
     while True:
         jobs = make_plan(cfg, folder, best)
@@ -54,10 +54,10 @@ def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[
         if cancel_mark(folder).exists():
             cancel_mark(folder).unlink()
             raise KeyboardInterrupt
-        states = look(cfg, folder, executor.active)
+        states = read_states(cfg, folder, executor.active)
         for each in states:
             _record_end(folder, each, cfg.where.retries)
-        states = look(cfg, folder, executor.active)
+        states = read_states(cfg, folder, executor.active)
         _log_changes(folder, states, logged)
         running = [each for each in states if each.state == "running"]
         ready = [each for each in states if each.state == "ready"]
@@ -91,7 +91,7 @@ def stop_jobs(folder: Path, states: Sequence[JobState], executor: Executor, pati
 
 def cancel_campaign(cfg: CampaignConfig, folder: Path) -> Iterator[str]:
     """Ask a campaign, and its jobs wherever they run, to save and stop; yield the outcome, line by line."""
-    running = [each for each in look(cfg, folder) if each.state == "running"]
+    running = [each for each in read_states(cfg, folder) if each.state == "running"]
     cancel_mark(folder).touch()  # also for a campaign on another machine, whose lock can't be seen from here
     if is_locked(folder):  # it stops its jobs itself, and would start again what is stopped from here
         deadline = time.monotonic() + CANCEL_PATIENCE_S
@@ -111,7 +111,7 @@ def cancel_campaign(cfg: CampaignConfig, folder: Path) -> Iterator[str]:
 
 def _reset_failures(cfg: CampaignConfig, folder: Path) -> None:
     """Set the jobs' failures to 0: whoever starts the campaign again has fixed something."""
-    for each in look(cfg, folder):
+    for each in read_states(cfg, folder):
         if each.record.failures:
             each.record.failures = 0
             write_record(folder, each.job, each.record)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from darts_hpc.campaigns.control import cancel_campaign, look, run_campaign, stop_jobs
+from darts_hpc.campaigns.control import cancel_campaign, read_states, run_campaign, stop_jobs
 from darts_hpc.campaigns.executors import make_executor, num_gpus
 from darts_hpc.campaigns.folder import campaign_folder, check_same, check_version, write_folder, write_presets
 from darts_hpc.campaigns.plan import PRESETS
@@ -41,7 +41,7 @@ def main(cfg: CampaignConfig) -> None:
     if cfg.where.dry_run:
         from darts_hpc.campaigns.estimate import estimate_text  # imports torch
 
-        print(estimate_text(folder, configs, look(cfg, folder)))
+        print(estimate_text(folder, configs, read_states(cfg, folder)))
         return
     executor = make_executor(cfg, folder, num_gpus())
     with lock_run_folder(folder), log_to_terminal():
@@ -55,7 +55,7 @@ def main(cfg: CampaignConfig) -> None:
             states = run_campaign(cfg, folder, executor)
         except KeyboardInterrupt:
             log.info("asking the jobs to save and stop")
-            left = stop_jobs(folder, look(cfg, folder, executor.active), executor)
+            left = stop_jobs(folder, read_states(cfg, folder, executor.active), executor)
             running = f"; still saving: {', '.join(left)}" if left else ""
             log.info("stopped%s; the same command goes on", running)
             raise
@@ -68,13 +68,13 @@ def main(cfg: CampaignConfig) -> None:
 def status(cfg: CampaignFolderConfig) -> None:
     """Show the jobs, live on a terminal."""
     folder, campaign = open_campaign(cfg.folder)
-    watch(folder, lambda: look(campaign, folder))
+    watch(folder, lambda: read_states(campaign, folder))
 
 
 def report(cfg: CampaignFolderConfig) -> None:
     """Write the report of what there is so far."""
     folder, campaign = open_campaign(cfg.folder)
-    print(write_report(campaign, folder, look(campaign, folder)))
+    print(write_report(campaign, folder, read_states(campaign, folder)))
 
 
 def cancel(cfg: CampaignFolderConfig) -> None:

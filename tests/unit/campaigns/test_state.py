@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from darts_hpc.campaigns.control import look
+from darts_hpc.campaigns.control import read_states
 from darts_hpc.campaigns.executors import sbatch_flags
 from darts_hpc.campaigns.plan import make_plan
 from darts_hpc.campaigns.state import Attempt, Record, read_record, record_path, write_record
@@ -41,7 +41,7 @@ def begin(folder: Path, name: str, epochs_done: int) -> None:
 
 def states(folder: Path) -> dict[str, str]:
     (folder / "jobs").mkdir(exist_ok=True)
-    return {each.job.name: each.state for each in look(CFG, folder)}
+    return {each.job.name: each.state for each in read_states(CFG, folder)}
 
 
 def fail(folder: Path, name: str, times: int) -> None:
@@ -95,7 +95,7 @@ def test_progress_of_a_run_under_way_survives_a_line_that_is_being_written(tmp_p
 def test_work_left_counts_what_has_not_begun_at_its_stages_pace(tmp_path):
     finish(tmp_path, "search-first_order-seed0", 50.0, seconds=100.0)
     (tmp_path / "jobs").mkdir()
-    found = look(CFG, tmp_path)
+    found = read_states(CFG, tmp_path)
     searches = [each for each in found if each.job.stage == "search"]
     assert work_left_s(searches) == 100.0 and work_left_s(found) is None
 
@@ -104,11 +104,11 @@ def test_hours_are_those_of_all_gpus_of_a_job_finished_or_under_way(tmp_path):
     (tmp_path / "jobs").mkdir()
     finish(tmp_path, "search-first_order-seed0", 50.0, seconds=3600.0)
     begin(tmp_path, "search-first_order-seed1", epochs_done=1)
-    assert "; 1.01 CPU job hours so far" in summary_line(look(CFG, tmp_path))
+    assert "; 1.01 CPU job hours so far" in summary_line(read_states(CFG, tmp_path))
     for name in ("search-first_order-seed0", "search-first_order-seed1"):
         facts = {"device": "cuda:0", "processes": 4}
         (tmp_path / "runs" / name / "environment.json").write_text(json.dumps(facts))
-    assert "; 4.03 GPU hours so far" in summary_line(look(CFG, tmp_path))
+    assert "; 4.03 GPU hours so far" in summary_line(read_states(CFG, tmp_path))
 
 
 def test_records_are_read_back_and_damage_is_reported_in_one_line(tmp_path):
@@ -134,9 +134,9 @@ def test_a_record_whose_job_has_no_number_is_damaged_as_kill_and_scancel_get_it(
 def test_the_table_shows_the_last_lines_of_what_failed(tmp_path):
     fail(tmp_path, "search-first_order-seed0", times=3)
     (tmp_path / "jobs" / "search-first_order-seed0.log").write_text("one\n\nerror: no such image\n")
-    text = status_text(tmp_path, look(CFG, tmp_path))
+    text = status_text(tmp_path, read_states(CFG, tmp_path))
     assert text.endswith("search-first_order-seed0 failed; its log ends:\n    one\n    error: no such image")
-    small = status_text(tmp_path, look(CFG, tmp_path), height=8)
+    small = status_text(tmp_path, read_states(CFG, tmp_path), height=8)
     assert "... and 4 more jobs" in small and "search-first_order-seed0" in small
 
 
@@ -147,7 +147,7 @@ def test_a_job_that_diverged_is_failed_though_its_epochs_have_numbers(tmp_path):
     (run / "metrics.jsonl").write_text(json.dumps(lost) + "\n")
     fail(tmp_path, "search-first_order-seed0", times=3)
     (tmp_path / "jobs" / "search-first_order-seed0.log").write_text("error: the loss is not finite in epoch 3\n")
-    found = look(CFG, tmp_path)
+    found = read_states(CFG, tmp_path)
     progress = found[0].progress
     assert found[0].state == "failed" and progress is not None and progress.accuracy is None
     assert status_text(tmp_path, found).endswith("    error: the loss is not finite in epoch 3")
