@@ -24,6 +24,7 @@ from darts_hpc.commands import train_search
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.run.run import Run
+from darts_hpc.training import search_run
 
 seconds = {"steps": 0.0, "validation": 0.0, "epochs": 0.0}
 
@@ -57,7 +58,7 @@ def main() -> None:
         seconds["epochs"] = now() - start
 
     train_search.build_search_step = lambda *args, **kwargs: timed("steps", build(*args, **kwargs))
-    train_search.evaluate = timed("validation", train_search.evaluate)
+    search_run.evaluate = timed("validation", search_run.evaluate)
     Run.epochs = timed_epochs
     cfg = parse_config(SearchConfig, sys.argv[1:])
     if cfg.run.epochs < 2:

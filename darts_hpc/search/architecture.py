@@ -43,10 +43,6 @@ class Architecture:
         """Every parameter by name, in a fixed order: alphas_normal, alphas_reduce, betas_normal, betas_reduce."""
         return dict(self._named)
 
-    def parameters(self) -> list[nn.Parameter]:
-        """Every parameter, in that order."""
-        return list(self._named.values())
-
     def alphas(self) -> list[nn.Parameter]:
         """The alphas alone: normal cell, reduction cell."""
         return [self._named[f"alphas_{kind}"] for kind in KINDS]
