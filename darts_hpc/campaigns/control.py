@@ -45,7 +45,7 @@ def read_states(cfg: CampaignConfig, folder: Path, active: Callable[[dict], set[
 def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[JobState]:
     """Run every job that is not finished yet; return what became of each. The caller holds the folder's lock.
 
-    Raises KeyboardInterrupt where campaign cancel asks for it, as for Ctrl-C.
+    Raises KeyboardInterrupt on campaign cancel, as on Ctrl-C.
     """
     cancel_mark(folder).unlink(missing_ok=True)
     _reset_failures(cfg, folder)

@@ -31,7 +31,7 @@ class Executor(Protocol):
     name: str
 
     def num_free(self, running: Sequence[Attempt]) -> int:
-        """Return how many more jobs may start beside those that run."""
+        """Return how many more jobs may start besides those that run."""
         ...
 
     def submit(self, job: Job, number: int, running: Sequence[Attempt]) -> Attempt:
@@ -65,7 +65,7 @@ class LocalExecutor:
         self._processes: dict[str, subprocess.Popen] = {}
 
     def num_free(self, running: Sequence[Attempt]) -> int:
-        """Return how many more jobs may start beside those that run."""
+        """Return how many more jobs may start besides those that run."""
         return self.slots - len(running)
 
     def submit(self, job: Job, number: int, running: Sequence[Attempt]) -> Attempt:
@@ -153,7 +153,7 @@ class SlurmExecutor:
 
 
 def make_executor(cfg: CampaignConfig, folder: Path, num_gpus: int) -> Executor:
-    """Return the executor that --executor asks for. Raises ValueError when submitit, a GPU or Slurm is missing."""
+    """Return the executor for --executor. Raises ValueError when submitit, a GPU or Slurm is missing."""
     _submitit()
     if cfg.where.executor == "slurm":
         return SlurmExecutor(cfg, folder)
@@ -227,7 +227,7 @@ def gpu_names(gpus: Sequence[int], env: Mapping[str, str] = os.environ) -> list[
 
 
 def _sbatch(script: str, name: str) -> str:
-    """Submit a script, and return its job's id. It goes through a pipe: nobody can exchange it on the way."""
+    """Submit a script, and return its job's id. It goes through a pipe, so that nobody can replace it."""
     with _without_own_job():
         done = subprocess.run(["sbatch", "--parsable"], input=script, capture_output=True, text=True, check=False)
     if done.returncode:

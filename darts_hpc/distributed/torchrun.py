@@ -1,6 +1,6 @@
 """torchrun as the launch scripts and campaigns use it: python -m darts_hpc.distributed.torchrun takes its arguments.
 
-Beside torch's own torchrun,
+Other than torch's own torchrun,
 
 - it ends with the exit code of its workers: torch's ends with 1 and a traceback of its own code. A user's mistake and a
   stop by a signal, which a worker has reported in one line, end with 2 and 128 + n, and nothing more;

@@ -26,8 +26,8 @@ MOST = 2**20
 class MemoryPlan:
     """The memory that each form of a step needs, and what is free.
 
-    All forms with the same gradient method compute the same, so cells may be recomputed without a flag that asks for
-    it. Another gradient method, or a smaller batch, would be another search.
+    All forms with the same gradient method compute the same, so recomputing cells needs no flag. Another gradient
+    method, or a smaller batch, would be another search.
 
     Args:
         step: the step as the flags set it.

@@ -15,7 +15,7 @@ ACCURACIES = ("test/accuracy", "valid/accuracy")
 training, a search's second half, or ImageNet's)."""
 COSTS = ("parameters", "parameters_with_auxiliary", "multiply_adds", "seconds", "peak_memory_bytes")
 POSITION = ("epoch", "step", "num_epochs")
-"""What a record has beside its numbers; num_epochs where the run has another number of epochs than its flags say."""
+"""Keys of a record besides its numbers; num_epochs where the run has another number of epochs than its flags say."""
 MEASURED = ("step", "epoch", "performance")
 """Events in which null stands for a number that is not finite; elsewhere it means none."""
 TAIL_BYTES = 1 << 16

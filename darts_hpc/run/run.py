@@ -1,4 +1,4 @@
-"""A run: its position in the data, how it stops and how it goes on."""
+"""A run: its position in the data, how it saves, stops and resumes."""
 
 import logging
 import os
@@ -151,7 +151,7 @@ class Run:
         return self._newest is None
 
     def epochs(self, state: Mapping[str, Any]) -> Iterator[int]:
-        """Yield the epochs still to do, after restoring `state` where the run goes on.
+        """Yield the epochs still to do, after restoring `state` where the run is resumed.
 
         `state` names everything with state_dict and load_state_dict on which the rest of the run depends.
         """
@@ -169,7 +169,7 @@ class Run:
         self.epoch, self.step = epoch, 0
 
     def steps(self, steps_per_epoch: int) -> Iterator[int]:
-        """Yield the steps still to do in this epoch. Stop cleanly, or save, after a step where that is asked for."""
+        """Yield the steps still to do in this epoch. After a step, stop cleanly if asked, or save if due."""
         before = self.steps_taken_back + self.epoch * steps_per_epoch
         self._total_steps = self.steps_taken_back + self.num_epochs * steps_per_epoch
         self.global_step = before + self.step

@@ -84,7 +84,7 @@ class PerturbationSelection:
     def decide(self, score: Callable[[Mixing], Score], conditions: Conditions | None) -> Iterator[Decision]:
         """Yield the next decision for each kind of cell. The reduction cell's is taken with the normal cell's in force.
 
-        A search that stops between the two goes on with the second. `score` leaves the supernet as it is.
+        A search that was stopped between the two resumes with the second. `score` leaves the supernet as it is.
         """
         num_edges, decided = len(self.space.normal), min(self.num_decided.values())
         for kind in KINDS:

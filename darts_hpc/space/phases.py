@@ -36,7 +36,7 @@ def is_plain(convolution: nn.Module) -> bool:
 
 
 def device_type(x: Tensor) -> str:
-    """Return the type of x's device, or of the one that a meta tensor stands for."""
+    """Return the type of x's device, or the type that a meta tensor stands in for."""
     return x.device.type if x.device.type != "meta" else _meta_stands_for.get()
 
 

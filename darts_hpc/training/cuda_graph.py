@@ -33,7 +33,7 @@ def build_search_step(
     cfg: SearchRuntimeConfig,
     perturb: str = "none",
 ) -> SearchStep:
-    """Return the search's step in the number formats of `cfg`, as a CUDA graph where that is asked for and possible.
+    """Return the search's step in the number formats of `cfg`, as a CUDA graph where `cfg` says so and it is possible.
 
     `perturb` is --perturb; where alphas are held, or edges decided, steps run eagerly. Compiles the cells where `cfg`
     says so. A step that runs out of memory is rolled back. Sets torch's TF32 switches, and moves the
@@ -93,7 +93,7 @@ def why_not_graph(world: World) -> str | None:
 class GraphedStep:
     """A step that runs eagerly at first, and from then on as a CUDA graph, which is the same computation.
 
-    The first WARM_UP_STEPS steps run on a side stream, as a capture asks for. A batch of another shape, and every step
+    The first WARM_UP_STEPS steps run on a side stream, as a capture requires. A batch of another shape, and every step
     after a failed capture, runs eagerly; both are announced once. A capture executes nothing, so weights
     and alphas are as the last step left them.
 

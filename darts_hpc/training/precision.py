@@ -31,7 +31,7 @@ def choose_precision(asked: str, device: torch.device) -> str:
 
 
 def memory_format(channels_last: bool) -> torch.memory_format:
-    """Return the layout of images and weights that --channels_last asks for."""
+    """Return the memory format of images and weights for --channels_last."""
     return torch.channels_last if channels_last else torch.contiguous_format
 
 

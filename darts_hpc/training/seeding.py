@@ -13,7 +13,7 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 def seed_everything(seed: int, deterministic: bool) -> None:
     """Seed torch's global generators, which draw the initial weights and alphas.
 
-    Data order, augmentation and drop path don't use them. `deterministic` also asks for algorithms that repeat bit for
+    Data order, augmentation and drop path don't use them. `deterministic` also selects algorithms that repeat bit for
     bit on a GPU, with a warning where torch has none; the CPU's do so anyway for a fixed number of threads.
     """
     torch.manual_seed(seed)

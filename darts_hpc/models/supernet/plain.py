@@ -101,7 +101,7 @@ class SuperNet(RelaxedNetwork):
         checkpoint_cells: keep only the cells' inputs for backward, which recomputes each cell.
         space: the candidates of each edge.
         partial_channels: K; candidates take C / K of the channels (PC-DARTS).
-        auxiliary_skip: whether every edge has a skip connection beside its candidates (DARTS-).
+        auxiliary_skip: whether every edge has a skip connection besides its candidates (DARTS-).
         edge_norm: whether the edges of a node have weights of their own (PC-DARTS).
     """
 
