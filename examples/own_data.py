@@ -2,8 +2,8 @@
 
     python examples/own_data.py
 
-The images here are the digits 0 to 3. Any uint8 array (N, H, W, 3) with N labels does; images in folders or in tars need no
-program: docs/data_sets.md.
+The images here are the digits 0 to 3. Any uint8 array (N, H, W, 3) with N labels does; images in folders or in tars
+need no program: docs/data_sets.md.
 """
 
 from pathlib import Path
