@@ -2,10 +2,11 @@
 
 import runpy
 import sys
+from collections.abc import Sequence
 
 from darts_hpc import __version__
 from darts_hpc.config import program
-from darts_hpc.config.cli import refuse
+from darts_hpc.config.cli import quiet_when_the_reader_leaves, refuse
 from darts_hpc.config.completion import SHELLS, completion
 from darts_hpc.suggest import did_you_mean
 
@@ -47,19 +48,25 @@ def main() -> None:
         program.started_as = f"{start} {name}"
         sys.argv[1:] = rest
         runpy.run_module(f"darts_hpc.{program.MODULES.get(name, name)}", run_name="__main__", alter_sys=True)
-    elif word in ("-h", "--help"):
-        print(listing(start))
-    elif word == "--version":
-        print(f"darts_hpc {__version__}")
-    elif word == "completion":
-        try:
-            print(completion(rest[0] if rest else "bash"))
-        except ValueError as error:
-            refuse(error)
-    else:
-        kind = "flag" if word.startswith("-") else "command"
-        known = [*NAMES, "completion", "--help", "--version"]
-        refuse(ValueError(f"unknown {kind} {word!r}; {did_you_mean(word, known, f'{start} lists the known ones')}"))
+        return
+    try:
+        with quiet_when_the_reader_leaves():
+            print(answer(start, word, rest))
+    except ValueError as error:
+        refuse(error)
+
+
+def answer(start: str, word: str, rest: Sequence[str]) -> str:
+    """Return what is printed for a word that is no command. Raises ValueError for an unknown one, with the nearest."""
+    if word in ("-h", "--help"):
+        return listing(start)
+    if word == "--version":
+        return f"darts_hpc {__version__}"
+    if word == "completion":
+        return completion(rest[0] if rest else "bash")
+    kind = "flag" if word.startswith("-") else "command"
+    known = [*NAMES, "completion", "--help", "--version"]
+    raise ValueError(f"unknown {kind} {word!r}; {did_you_mean(word, known, f'{start} lists the known ones')}")
 
 
 def listing(start: str) -> str:

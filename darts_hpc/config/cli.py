@@ -60,7 +60,7 @@ def run_entry(
     typed = " ".join(filter(None, (program(), action)))
     outlive_terminal()
     try:
-        with _quiet_when_the_reader_leaves():
+        with quiet_when_the_reader_leaves():
             if _is_asked_for(("-h", "--help")):
                 return show_help(cls, typed, about or cls.__doc__ or "")
             if _is_asked_for(("--version",)):
@@ -75,7 +75,7 @@ def run_entry(
         print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)
     bound_spinning()
     try:
-        with _quiet_when_the_reader_leaves():
+        with quiet_when_the_reader_leaves():
             result = main(cfg)
     except ValueError as error:
         refuse(error)
@@ -99,7 +99,8 @@ def refuse(error: ValueError, silent: bool = False) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _quiet_when_the_reader_leaves() -> Iterator[None]:
+def quiet_when_the_reader_leaves() -> Iterator[None]:
+    """End without a traceback, with 141 as a shell counts SIGPIPE, where stdout is read no more."""
     try:
         yield
         sys.stdout.flush()

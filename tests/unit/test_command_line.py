@@ -191,12 +191,13 @@ def test_plan_says_what_it_does(answers):
     assert "memory" in answers["plan", "--help"][1].split("\n\n")[1]
 
 
-def test_a_reader_that_leaves_early_gets_no_traceback():
+@pytest.mark.parametrize("words", ["darts_hpc", "darts_hpc.evaluate --dataset imagenet --help"])
+def test_a_reader_that_leaves_early_gets_no_traceback(words):
     reading, writing = os.pipe()
     os.close(reading)  # as head has after its lines
     with os.fdopen(writing, "w") as pipe:
         done = subprocess.run(
-            [sys.executable, "-m", "darts_hpc.evaluate", "--dataset", "imagenet", "--help"],
+            [sys.executable, "-m", *words.split()],
             stdout=pipe, stderr=subprocess.PIPE, text=True, check=False, cwd=PACKAGE.parent,
         )  # fmt: skip
     assert (done.returncode, done.stderr) == (141, "")

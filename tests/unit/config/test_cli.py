@@ -242,7 +242,7 @@ def test_an_entry_passes_its_config_and_reports_main_s_refusals(monkeypatch, cap
 
     monkeypatch.setattr(sys, "argv", ["train_search", "--epochs", "3"])
     with pytest.raises(SystemExit) as stop:
-        run_entry(main, SearchConfig)
+        run_entry(main, SearchConfig, imports_torch=False)
     assert stop.value.code == 2
     assert capsys.readouterr().err == "error: epochs 3\n"
 
@@ -253,6 +253,6 @@ def test_ctrl_c_ends_an_entry_quietly(monkeypatch, capsys):
 
     monkeypatch.setattr(sys, "argv", ["train_search"])
     with pytest.raises(SystemExit) as stop:
-        run_entry(main, SearchConfig)
+        run_entry(main, SearchConfig, imports_torch=False)
     assert stop.value.code == 130
     assert capsys.readouterr() == ("", "")
