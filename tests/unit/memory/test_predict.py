@@ -1,6 +1,7 @@
 """What is predicted for a step, against torch's own record of the allocations of a real one."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def allocated_peak(step: Step, init_channels: int, batch_size: int) -> int:
 
 
 def take_two_steps(step: Step, init_channels: int, batch_size: int, world: World) -> None:
-    space = {"space": step.space} if step.supernet == "plain" else {}
+    space: dict[str, Any] = {"space": step.space} if step.supernet == "plain" else {}
     supernet = build_supernet(
         step.supernet, init_channels, step.layers, step.num_classes, checkpoint_cells=step.checkpoint_cells, **space
     )
