@@ -198,7 +198,7 @@ def two_steps(name: str, form: str = "plain", *more: str) -> dict[str, torch.Ten
         share = joined // world.size
         mine = slice(world.rank * share, (world.rank + 1) * share)
         for step in range(2):
-            images = torch.randn(2, joined, 3, 8, 8, dtype=torch.float64)
+            images = torch.randn(2, joined, 3, 4, 4, dtype=torch.float64)
             labels, keys = torch.randint(5, (2, joined)), torch.randint(2**60, (2, joined))
             train, valid = ((images[half, mine], labels[half, mine], keys[half, mine]) for half in range(2))
             numbers = search_step(
