@@ -1,13 +1,19 @@
 """A wheel carries everything the package reads, and works away from the checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tomllib
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+
+import darts_hpc
 
 ROOT = Path(__file__).parents[2]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
@@ -28,17 +34,27 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory):
-    """Install the wheel in a folder of its own; return a function that runs python there, far from the checkout."""
-    site, cwd = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("elsewhere")
-    subprocess.run([*PIP, "install", "-q", *OFFLINE, "--target", site, wheel], check=True)
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an environment with nothing but the wheel, and what it depends on from the one that tests it."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, with_pip=False)
+    subprocess.run([*PIP, "--python", folder / "bin" / "python", "install", "-q", *OFFLINE, wheel], check=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"])
+    return folder
 
-    def run(*args: str) -> str:
-        env = os.environ | {"PYTHONPATH": str(site)}
-        there = [arg.replace("SITE", str(site)) for arg in args]
-        done = subprocess.run([sys.executable, *there], cwd=cwd, env=env, capture_output=True, text=True)
+
+@pytest.fixture(scope="module")
+def elsewhere(environment: Path, tmp_path_factory: pytest.TempPathFactory):
+    """Return a function that runs a program of the environment, far from the checkout."""
+    cwd = tmp_path_factory.mktemp("elsewhere")
+
+    def run(program: str, *args: str) -> str:
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        command = [environment / "bin" / program, *args]
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        return done.stdout.replace(str(site), "SITE")
+        return done.stdout.replace(str(environment), "ENV")
 
     return run
 
@@ -60,9 +76,48 @@ from darts_hpc.config import cli, train_search
 cfg = cli.parse_config(train_search.SearchConfig, ["--config", "configs/search/digits.yaml"])
 print(darts_hpc.__file__, cfg.data.dataset)
 """
-    assert elsewhere("-c", program) == "SITE/darts_hpc/__init__.py digits\n"
+    place, dataset = elsewhere("python", "-c", program).split()
+    assert place.startswith("ENV/lib/python") and place.endswith("site-packages/darts_hpc/__init__.py")
+    assert dataset == "digits"
 
 
 def test_installed_wheel_runs_an_entry_by_both_spellings(elsewhere):
-    assert "usage: python -m darts_hpc.visualize" in elsewhere("-m", "darts_hpc.visualize", "--help")
-    assert "usage: darts visualize" in elsewhere("SITE/bin/darts", "visualize", "--help")
+    assert "usage: python -m darts_hpc.visualize" in elsewhere("python", "-m", "darts_hpc.visualize", "--help")
+    assert "usage: darts visualize" in elsewhere("darts", "visualize", "--help")
+
+
+@pytest.mark.slow
+def test_installed_wheel_searches_and_trains_a_cell_of_the_digits(elsewhere):
+    program = """
+import darts_hpc
+short = {"epochs": 1, "device": "cpu", "tensorboard": False}
+found = darts_hpc.search_cell(config="configs/search/tiny.yaml", **short)
+print(darts_hpc.train_cell(config="configs/train/tiny.yaml", arch=found.folder, **short).result["status"])
+"""
+    assert elsewhere("python", "-c", program).splitlines()[-1] == "finished"
+
+
+def test_installed_wheel_has_its_command(environment: Path, elsewhere):
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    for name in scripts:
+        assert darts_hpc.__version__ in elsewhere(name, "--version")
+
+
+def test_every_extra_that_a_hint_names_exists():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    folders = ("darts_hpc", "docs", "launch", "slurm", "examples")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".md", ".sh")]
+    hints = {}
+    for path in [*files, ROOT / "README.md", ROOT / "pyproject.toml"]:
+        text = path.read_text(encoding="utf-8")
+        for names in re.findall(r"darts_hpc\[([\w, -]+)\]|-e '\.\[([\w, -]+)\]'", text):
+            hints |= dict.fromkeys(re.split(r"[, ]+", "".join(names)), path)
+    assert {"dali", "mpi", "gpu", "campaign", "export", "timm"} <= set(hints)
+    assert not {name: path for name, path in hints.items() if name not in extras}
+
+
+def test_every_hint_to_install_a_package_names_an_extra_of_ours():
+    """A hint such as `pip install timm` would forget the versions we need."""
+    for path in (ROOT / "darts_hpc").rglob("*.py"):
+        for what in re.findall(r"pip install ([^`\"]+)", path.read_text(encoding="utf-8")):
+            assert what.startswith(("'darts_hpc[", "-c constraints.txt")), f"{path}: pip install {what}"
