@@ -42,6 +42,7 @@ def campaign(tmp_path: Path) -> Campaign:
 def test_the_table_has_mean_deviation_and_count_of_the_finished_trainings(campaign: Campaign):
     mean, deviation = statistics.mean(ACCURACIES), statistics.stdev(ACCURACIES)
     first, second = (re.split(" {2,}", line) for line in to_terminal(campaign).splitlines()[1:])
+    assert max(map(len, to_terminal(campaign).splitlines())) <= 80
     assert f"{mean:.2f} ± {deviation:.2f} %" in first and f"{100 - mean:.2f} ± {deviation:.2f} %" in first
     assert "1 (of 2)" in second and "98.89 %" in second and "90" not in " ".join(second)
 

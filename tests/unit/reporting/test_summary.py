@@ -1,5 +1,7 @@
 """The report's numbers as text, Markdown and JSON."""
 
+import csv
+import io
 import json
 import statistics
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 from sample_runs import write_train_run
 
 from darts_hpc.reporting.groups import Statistic, group_runs
-from darts_hpc.reporting.summary import group_table, show, to_json, to_markdown
+from darts_hpc.reporting.summary import group_table, show, to_csv, to_json, to_latex, to_markdown
 from darts_hpc.run.reader import read_run
 
 
@@ -37,6 +39,19 @@ def test_markdown_and_json_carry_the_same_headline(runs: list[Path]):
     assert std == statistics.stdev([98.89, 99.17])
     assert f"{mean:.2f} ± {std:.2f} % (test)" in to_markdown(groups)
     assert group_table(groups)[1][1][2] == f"{mean:.2f} ± {std:.2f} % (test)"
+
+
+def test_csv_has_the_numbers_of_every_run_as_they_are(runs: list[Path]):
+    lines = list(csv.DictReader(io.StringIO(to_csv(group_runs([read_run(run) for run in runs])))))
+    assert [line["run"] for line in lines] == ["train_search-digits-1", "train-digits-1", "train-digits-2"]
+    assert [line["test/accuracy"] for line in lines] == ["", "98.89", "99.17"]
+    assert lines[0]["entry"] == "train_search" and lines[2]["seed"] == "1" and lines[1]["parameters"] == "61234"
+
+
+def test_latex_has_every_table(runs: list[Path]):
+    text = to_latex(group_runs([read_run(run) for run in runs]))
+    assert text.count(r"\begin{tabular}") == 3 and r"99.03 $\pm$ 0.20 \% (test)" in text
+    assert "train\\_search-digits-1" in text
 
 
 def test_the_best_epoch_is_marked_as_no_result(runs: list[Path]):
