@@ -29,7 +29,7 @@ def aligned(header: Sequence[str], rows: Rows, width: int = TERMINAL) -> str:
     room = max(12, width - sum(widths[1:]) - 2 * len(widths[1:]))
     lines = []
     for first, *others in [header, *rows]:
-        pieces = textwrap.wrap(first, room, subsequent_indent="  ") or [""]
+        pieces = textwrap.wrap(first, room, subsequent_indent="  ", break_on_hyphens=False) or [""]
         end = "  ".join(cell.ljust(w) for cell, w in zip(others, widths[1:], strict=True))
         lines.append(f"{pieces[0]:<{min(room, widths[0])}}  {end}".rstrip())
         lines += pieces[1:]
