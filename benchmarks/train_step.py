@@ -46,11 +46,11 @@ def make_step(
     images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
     labels = torch.randint(1000, (args.batch_size,), device=device)
     batch = Batch(images.to(memory_format=LAYOUTS[layout]), labels, labels)
-    recipe = StepConfig(batch_size=args.batch_size, memory_format=LAYOUTS[layout])
+    step_cfg = StepConfig(batch_size=args.batch_size, memory_format=LAYOUTS[layout])
     precision = Precision(precision_name, device)
 
     def step() -> None:
-        train_step(network, optimizer, iter([batch]), recipe, precision, weights, meter)
+        train_step(network, optimizer, iter([batch]), step_cfg, precision, weights, meter)
 
     return step
 

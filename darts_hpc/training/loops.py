@@ -93,7 +93,7 @@ def train_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
-    recipe: StepConfig,
+    step_cfg: StepConfig,
     precision: Precision,
     run: "Run",
     replica_check: int = 0,
@@ -106,11 +106,11 @@ def train_epoch(
     """
     network.train()
     weights = dict(network.named_parameters())
-    batches = run.window.wait.timed(loader.batches(run.epoch, run.step * recipe.accumulate))
-    for step in run.steps(loader.steps_per_epoch // recipe.accumulate):
-        loss, norm = train_step(network, optimizer, batches, recipe, precision, list(weights.values()), run.meter)
+    batches = run.window.wait.timed(loader.batches(run.epoch, run.step * step_cfg.accumulate))
+    for step in run.steps(loader.steps_per_epoch // step_cfg.accumulate):
+        loss, norm = train_step(network, optimizer, batches, step_cfg, precision, list(weights.values()), run.meter)
         numbers = {"grad_norm/weights": norm, **precision.numbers()}
-        num_images = recipe.batch_size * recipe.accumulate
+        num_images = step_cfg.batch_size * step_cfg.accumulate
         run.report_step(optimizer, numbers, num_images, finite=precision.can_continue(loss, norm))
         if replica_check and (step + 1) % replica_check == 0:
             check_replicas(weights, run.world)
@@ -121,7 +121,7 @@ def train_step(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Iterator[Batch],
-    recipe: StepConfig,
+    step_cfg: StepConfig,
     precision: Precision,
     weights: Sequence[nn.Parameter],
     meter: Meter,
@@ -131,20 +131,20 @@ def train_step(
     Returns the sum of the batches' losses, and the gradient's norm before clipping, both 0-d.
     """
     losses = []
-    for index in range(recipe.accumulate):
+    for index in range(step_cfg.accumulate):
         images, labels, keys = next(batches)
-        images = images.to(torch.promote_types(weights[0].dtype, torch.float32), memory_format=recipe.memory_format)
-        with synchronised(network, on=index == recipe.accumulate - 1):
+        images = images.to(torch.promote_types(weights[0].dtype, torch.float32), memory_format=step_cfg.memory_format)
+        with synchronised(network, on=index == step_cfg.accumulate - 1):
             with precision.autocast():
                 logits, logits_auxiliary = network(images, keys)
-                loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smooth)
+                loss = F.cross_entropy(logits, labels, label_smoothing=step_cfg.label_smooth)
                 if logits_auxiliary is not None:
-                    auxiliary = F.cross_entropy(logits_auxiliary, labels, label_smoothing=recipe.label_smooth)
-                    loss = loss + recipe.auxiliary_weight * auxiliary
-            precision.backward(loss / recipe.accumulate)
+                    auxiliary = F.cross_entropy(logits_auxiliary, labels, label_smoothing=step_cfg.label_smooth)
+                    loss = loss + step_cfg.auxiliary_weight * auxiliary
+            precision.backward(loss / step_cfg.accumulate)
         meter.update(loss.detach(), logits, labels)
         losses.append(loss.detach())
-    return sum(losses[1:], losses[0]), precision.clip_and_step(optimizer, weights, recipe.grad_clip)
+    return sum(losses[1:], losses[0]), precision.clip_and_step(optimizer, weights, step_cfg.grad_clip)
 
 
 @torch.no_grad()

@@ -69,13 +69,13 @@ def train_network(
     """
     with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored():
         genotype = load_genotype(cfg.model.arch)
-        recipe = step_config(cfg, world)
+        step_cfg = step_config(cfg, world)
         asked = cfg.runtime.precision
         precision = Precision(choose_precision(asked, world.device), world.device, reports_skipped=asked != "fp32")
         optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
         check_run_folder(cfg.run, world)
         data = open_data(world)
-        if data.train.steps_per_epoch < recipe.accumulate:
+        if data.train.steps_per_epoch < step_cfg.accumulate:
             raise ValueError(
                 f"--global_batch_size {cfg.optim.global_batch_size} is more than the {data.train.num_samples} images "
                 "of an epoch; lower it"
@@ -86,31 +86,33 @@ def train_network(
             data.stem, model.init_channels, len(data.classes), model.layers, model.auxiliary, genotype
         )
         costs = measure_costs(network, data.image_size)
-        network.to(world.device).to(memory_format=recipe.memory_format)
+        network.to(world.device).to(memory_format=step_cfg.memory_format)
         if cfg.runtime.sync_bn:
             synchronise_batch_norm(network, world, once_differentiable=True)
         optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
         if cfg.runtime.compile:
             compile_modules([network], world.device)
-        parallel = data_parallel(network, blank_batch(recipe, data.image_size, world), precision, world)
+        parallel = data_parallel(network, blank_batch(step_cfg, data.image_size, world), precision, world)
         state = {"network": network, "optimizer": optimizer, "precision": precision}
         chosen = {
             "arch": genotype.to_dict(),
             "precision": precision.name,
             "optimizer_impl": optimizer_impl,
-            "global_batch_size": recipe.batch_size * recipe.accumulate * world.size,
+            "global_batch_size": step_cfg.batch_size * step_cfg.accumulate * world.size,
         }
         with Run.open(entry, cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world) as run:
             if run.is_fresh:
                 run.record_genotype("before_first_epoch", genotype)
-            log.info("%s; %s", costs, describe(chosen, recipe, world))
+            log.info("%s; %s", costs, describe(chosen, step_cfg, world))
             for epoch in run.epochs(state):
                 rate = learning_rate(epoch)
                 set_learning_rate(optimizer, rate)
                 network.set_drop_path(model.drop_path_prob * epoch / cfg.run.epochs)
-                train = train_epoch(parallel, optimizer, data.train, recipe, precision, run, cfg.runtime.replica_check)
+                train = train_epoch(
+                    parallel, optimizer, data.train, step_cfg, precision, run, cfg.runtime.replica_check
+                )
                 average_running_statistics_(network, world)
-                evaluated = evaluate(network, data.eval, run, precision, recipe.memory_format)
+                evaluated = evaluate(network, data.eval, run, precision, step_cfg.memory_format)
                 if data.quarantine is not None:
                     data.quarantine.join(world)
                 numbers = {
@@ -152,16 +154,16 @@ def step_config(cfg: TrainConfig | ImageNetConfig, world: World) -> StepConfig:
     )
 
 
-def blank_batch(recipe: StepConfig, image_size: int, world: World) -> Batch:
+def blank_batch(step_cfg: StepConfig, image_size: int, world: World) -> Batch:
     """Return a batch of the training's shape."""
-    images = torch.zeros(recipe.batch_size, 3, image_size, image_size, device=world.device)
-    labels = torch.zeros(recipe.batch_size, dtype=torch.int64, device=world.device)
-    return Batch(images.to(memory_format=recipe.memory_format), labels, labels)
+    images = torch.zeros(step_cfg.batch_size, 3, image_size, image_size, device=world.device)
+    labels = torch.zeros(step_cfg.batch_size, dtype=torch.int64, device=world.device)
+    return Batch(images.to(memory_format=step_cfg.memory_format), labels, labels)
 
 
-def describe(chosen: Mapping[str, Any], recipe: StepConfig, world: World) -> str:
+def describe(chosen: Mapping[str, Any], step_cfg: StepConfig, world: World) -> str:
     """Return the number format, optimizer and batch size of a run, in words."""
     return (
         f"{chosen['precision']}, {chosen['optimizer_impl']} SGD, {chosen['global_batch_size']} images per step: "
-        f"{world.size} processes x {recipe.batch_size} images x {recipe.accumulate}"
+        f"{world.size} processes x {step_cfg.batch_size} images x {step_cfg.accumulate}"
     )

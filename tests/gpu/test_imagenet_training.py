@@ -36,10 +36,10 @@ def losses(precision_name: str, steps: int = 8, compiled: bool = False, impl: st
     optimizer = build_sgd_of(impl, weights, ImageNetOptimConfig(learning_rate=0.05))
     labels = torch.arange(16, device=GPU) % 10
     batch = Batch(torch.randn(16, 3, 224, 224, device=GPU), labels, labels)
-    precision, recipe, seen = Precision(precision_name, GPU), StepConfig(batch_size=16), []
+    precision, step_cfg, seen = Precision(precision_name, GPU), StepConfig(batch_size=16), []
     for _ in range(steps):
         meter = Meter(GPU)
-        train_step(network, optimizer, iter([batch]), recipe, precision, weights, meter)
+        train_step(network, optimizer, iter([batch]), step_cfg, precision, weights, meter)
         seen.append(meter.totals[0].item() / 16)
     assert precision.skipped <= 1
     return seen

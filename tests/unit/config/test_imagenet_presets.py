@@ -30,14 +30,14 @@ def preset(name: str, *flags: str) -> ImageNetConfig:
 def test_a_preset_takes_the_batches_and_the_rates_of_its_recipe(name):
     processes, accumulate, images, rates = PRESETS[name]
     cfg = preset(name)
-    recipe = step_config(cfg, World(torch.device("cpu"), size=processes))
-    assert recipe.accumulate == accumulate and recipe.batch_size * accumulate * processes == images
+    step_cfg = step_config(cfg, World(torch.device("cpu"), size=processes))
+    assert step_cfg.accumulate == accumulate and step_cfg.batch_size * accumulate * processes == images
     got = [imagenet_learning_rate(epoch, cfg.run.epochs, cfg.optim) for epoch in (0, 4, 100, 249)]
     assert got == pytest.approx(rates)
     assert (cfg.run.epochs, cfg.model.init_channels, cfg.model.layers, cfg.model.auxiliary) == (250, 48, 14, True)
-    assert (recipe.auxiliary_weight, recipe.label_smooth, recipe.grad_clip) == (0.4, 0.1, 5.0)
+    assert (step_cfg.auxiliary_weight, step_cfg.label_smooth, step_cfg.grad_clip) == (0.4, 0.1, 5.0)
     assert (cfg.optim.momentum, cfg.optim.weight_decay, cfg.model.drop_path_prob) == (0.9, 3e-5, 0.0)
-    assert cfg.runtime.sync_bn == (recipe.batch_size < 64)  # small batches share their statistics
+    assert cfg.runtime.sync_bn == (step_cfg.batch_size < 64)  # small batches share their statistics
 
 
 def test_every_preset_is_tested_here():

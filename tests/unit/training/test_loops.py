@@ -171,10 +171,10 @@ def steps(network: nn.Module, batches: list[Batch], accumulate: int = 1) -> tupl
     """Take SGD steps; return the last norm and the meter's totals."""
     weights, meter = list(network.parameters()), Meter(CPU)
     optimizer = torch.optim.SGD(weights, 0.1, momentum=0.9, weight_decay=3e-5)
-    recipe = StepConfig(batch_size=len(batches[0].labels), accumulate=accumulate, label_smooth=0.1)
+    step_cfg = StepConfig(batch_size=len(batches[0].labels), accumulate=accumulate, label_smooth=0.1)
     source, norm = iter(batches), torch.zeros(())
     for _ in range(len(batches) // accumulate):
-        _, norm = train_step(network, optimizer, source, recipe, Precision("fp32", CPU), weights, meter)
+        _, norm = train_step(network, optimizer, source, step_cfg, Precision("fp32", CPU), weights, meter)
     return norm, meter.totals.tolist()
 
 
