@@ -14,9 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from darts_hpc import strict_json
-from darts_hpc.locks import is_locked
+from darts_hpc.config.shared import RunConfig
+from darts_hpc.distributed.identity import earlier_identities, identities, process_identity
+from darts_hpc.distributed.launcher import job_name
+from darts_hpc.distributed.world import World
+from darts_hpc.locks import is_locked, lock_run_folder
 from darts_hpc.run.checkpoint import MANIFEST, write_text_atomically
 from darts_hpc.run.fingerprint import Fingerprint, same_configuration
+from darts_hpc.run.folder import check_files
 from darts_hpc.user_files import read_file
 
 RUNS = Path("runs")
@@ -50,6 +55,18 @@ class FolderRequest:
     launchers: Sequence[str] = ()
     earlier: Sequence[str] = ()
     job: str = ""
+
+
+def folder_request(fingerprint: Fingerprint, world: World) -> FolderRequest:
+    """Return this launch's request, with all ranks' identities: torchrun counts a restart only where a process died."""
+    known = world.gather_objects((identities(), earlier_identities()))
+    return FolderRequest(
+        fingerprint=fingerprint,
+        process=process_identity(os.getpid()),
+        launchers=[name for names, _ in known for name in names],
+        earlier=[name for _, names in known for name in names],
+        job=job_name(),
+    )
 
 
 def choose_run_folder(
@@ -96,6 +113,25 @@ def given_folder(save: str, resume: str, launchers: Sequence[str] = ()) -> Path 
     if resume == "none" and not is_own and holds_run(Path(save)):
         raise ValueError(f"--save {save} holds a run already; add --resume auto to go on with it, or name another")
     return Path(save)
+
+
+def check_run_folder(cfg: RunConfig, world: World) -> None:
+    """Check, before the data is read, that Run.open can use the run folder. Writes nothing.
+
+    Raises ValueError on rank 0 where it can't.
+    """
+    if not world.is_main:
+        return
+    folder = given_folder(cfg.save, cfg.resume, identities()) or RUNS / "new"
+    if folder.exists():
+        with lock_run_folder(folder):
+            check_files(folder)
+            return
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise ValueError(
+            f"can't write to the run folder {folder}: {there} is no writable folder; choose another --save"
+        )
 
 
 def has_checkpoint(folder: Path) -> bool:

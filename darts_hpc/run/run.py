@@ -13,14 +13,12 @@ from torch import Tensor
 
 from darts_hpc import strict_json
 from darts_hpc.config.shared import RunConfig
-from darts_hpc.distributed.identity import earlier_identities, identities, process_identity
-from darts_hpc.distributed.launcher import job_name
 from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import Diverged, RolledBack, Stopped
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.run.checkpoint import Checkpoint, CheckpointStore, save_atomically, write_text_atomically
-from darts_hpc.run.choose_folder import RUNS, FolderRequest, choose_run_folder, given_folder, write_launch
+from darts_hpc.run.choose_folder import choose_run_folder, folder_request, write_launch
 from darts_hpc.run.fingerprint import Fingerprint, check_fingerprint
 from darts_hpc.run.finite import FirstBadStep, first_not_finite, first_number_not_finite
 from darts_hpc.run.folder import check_files, described, logging_to, write_description
@@ -113,7 +111,7 @@ class Run:
         machine = {"world_size": world.size, "torch": torch.__version__, "device_type": world.device.type}
         fingerprint = replace(fingerprint, values={**fingerprint.values, **machine})
         with ExitStack() as stack:
-            request = _folder_request(fingerprint, world)
+            request = folder_request(fingerprint, world)
             chosen = choose_run_folder(entry, cfg.save, cfg.resume, request) if world.is_main else (Path(), False)
             folder, goes_on = world.broadcast_object(chosen)
             if world.is_main:
@@ -379,34 +377,3 @@ class Run:
 
     def _resume_hint(self) -> str:
         return f"the same command with --save {self.folder}/ --resume auto"
-
-
-def check_run_folder(cfg: RunConfig, world: World) -> None:
-    """Check, before the data is read, that Run.open can use the run folder. Writes nothing.
-
-    Raises ValueError on rank 0 where it can't.
-    """
-    if not world.is_main:
-        return
-    folder = given_folder(cfg.save, cfg.resume, identities()) or RUNS / "new"
-    if folder.exists():
-        with lock_run_folder(folder):
-            check_files(folder)
-            return
-    there = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise ValueError(
-            f"can't write to the run folder {folder}: {there} is no writable folder; choose another --save"
-        )
-
-
-def _folder_request(fingerprint: Fingerprint, world: World) -> FolderRequest:
-    """Return this launch's request, with all ranks' identities: torchrun counts a restart only where a process died."""
-    known = world.gather_objects((identities(), earlier_identities()))
-    return FolderRequest(
-        fingerprint=fingerprint,
-        process=process_identity(os.getpid()),
-        launchers=[name for names, _ in known for name in names],
-        earlier=[name for _, names in known for name in names],
-        job=job_name(),
-    )

@@ -16,9 +16,10 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.state_dicts import export_original
+from darts_hpc.run.choose_folder import check_run_folder
 from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.recorder import prefixed
-from darts_hpc.run.run import Run, check_run_folder
+from darts_hpc.run.run import Run
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.compile import compile_modules
 from darts_hpc.training.data_parallel import data_parallel
