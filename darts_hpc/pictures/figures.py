@@ -60,7 +60,7 @@ def to_svg(figure: "Figure") -> str:
     import matplotlib
 
     file = io.StringIO()
-    with matplotlib.rc_context(SVG_WORDS):
+    with matplotlib.rc_context(SVG_WORDS):  # pyright: ignore[reportArgumentType]
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 

@@ -12,8 +12,8 @@ def plain(text: str) -> str:
 
 
 def mathtext(text: str) -> str:
-    """Write subscripts as matplotlib and LaTeX read them: $c_{k-2}$."""
-    return INDEXED.sub(lambda found: f"$c_{{{found[1]}}}$", text)
+    """Write subscripts as matplotlib reads them, $c_{k-2}$, and other dollars as dollars."""
+    return INDEXED.sub(lambda found: f"$c_{{{found[1]}}}$", text.replace("$", r"\$"))
 
 
 def html(text: str) -> str:

@@ -103,7 +103,7 @@ def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: 
         return Chart(title, None, note)
     step = 0.38
     figure = new_figure(5.6, step * len(rows) + 0.75)
-    axes = add_axes(figure, (0.15, 0.42, 0.15, 0.3), x_label=f"{unit}", grid="x")
+    axes = add_axes(figure, (0.15, 0.42, 0.15, 0.3), grid="x")
     axes.set(ylim=(len(rows) - 0.35, -0.75), yticks=[])
     hints = {}
     for y, (label, row) in enumerate(rows):
@@ -256,7 +256,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 def _is_alone(ys: Sequence[float], index: int) -> bool:
     """Whether a point has no finite neighbour, so that no line shows it."""
-    neighbours = ys[max(0, index - 1) : index] + ys[index + 1 : index + 2]
+    neighbours = [*ys[max(0, index - 1) : index], *ys[index + 1 : index + 2]]
     return not any(math.isfinite(y) for y in neighbours)
 
 

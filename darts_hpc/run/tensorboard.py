@@ -201,7 +201,7 @@ def _session(entry: str, config: Mapping[str, Any]) -> list[Any]:
 
     Flags that change no number are left out; those that are not at their default come first.
     """
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from tensorboard.plugins.hparams import plugin_data_pb2
     from torch.utils.tensorboard.summary import hparams
 
     flags, defaults = flags_of(ENTRIES[entry]), flat(ENTRIES[entry]())
@@ -211,7 +211,7 @@ def _session(entry: str, config: Mapping[str, Any]) -> list[Any]:
     plain = {n: value if type(value) in (int, float, str) else spell(value) for n, value in values.items()}
     columns, begun, end = hparams(plain, {FINAL_ACCURACY: None})
     packed = columns.value[0].metadata.plugin_data
-    data = HParamsPluginData.FromString(packed.content)
+    data = plugin_data_pb2.HParamsPluginData.FromString(packed.content)  # pyright: ignore[reportAttributeAccessIssue]
     for column in data.experiment.hparam_infos:
         column.differs = values[column.name] != defaults[column.name]
     packed.content = data.SerializeToString()

@@ -59,6 +59,11 @@ def test_a_flat_curve_and_a_single_epoch_can_be_drawn():
     assert alone is not None and 'id="dots-0"' in alone.svg and ">2<" in alone.svg
 
 
+def test_a_name_with_dollars_is_no_formula():
+    chart = points_chart("Accuracy", [("a$_{$b", [1.0, 2.0]), ("c_{k-2}$", [1.0])])
+    assert chart is not None and "a$_{$b" in chart.svg
+
+
 def test_what_the_pointer_shows_is_text_and_stands_on_its_point():
     chart = points_chart("Accuracy", [("<b>row", [97.5, 98.25])])
     assert chart is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from darts_hpc.config.flags import flat
@@ -34,7 +34,7 @@ def text_of(events: EventAccumulator, tag: str, index: int = 0) -> str:
 
 def plugin_data(events: EventAccumulator, name: str):
     content = events.summary_metadata[f"_hparams_/{name}"].plugin_data.content
-    return plugin_data_pb2.HParamsPluginData.FromString(content)
+    return plugin_data_pb2.HParamsPluginData.FromString(content)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def written(folder: Path, *records: dict) -> EventAccumulator:
@@ -132,7 +132,7 @@ def test_flags_stand_beside_the_final_accuracy_and_as_text(tmp_path: Path):
     assert values["unrolled"].string_value == "false" and values["dataset"].string_value == "cifar10"
     metrics = plugin_data(events, "experiment").experiment.metric_infos
     assert [metric.name.tag for metric in metrics] == ["final/accuracy"]
-    assert plugin_data(events, "session_end_info").session_end_info.status == api_pb2.STATUS_SUCCESS
+    assert plugin_data(events, "session_end_info").session_end_info.status == 1  # STATUS_SUCCESS
     assert [(point.step, point.value) for point in events.Scalars("final/accuracy")] == [(40, 91.5)]
     assert "    learning_rate: 0.5" in text_of(events, "config") and "--seed 7" in text_of(events, "command")
 
