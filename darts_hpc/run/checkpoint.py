@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import logging
+import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,8 +36,21 @@ class Checkpoint:
     files: dict[str, bytes]
 
     def load(self, name: str, map_location: torch.device | str = "cpu") -> dict:
-        """Return a payload, read from the bytes that were verified."""
-        return torch.load(io.BytesIO(self.files[f"{name}.pt"]), map_location=map_location, weights_only=True)
+        """Return a payload, read from the bytes that were verified. Raises ValueError where it is not one of a run."""
+        try:
+            content = torch.load(io.BytesIO(self.files[f"{name}.pt"]), map_location=map_location, weights_only=True)
+        except (KeyError, EOFError, ValueError, pickle.UnpicklingError):
+            content = None
+        if not isinstance(content, dict):
+            raise self.unknown_layout(f"{name}.pt")
+        return content
+
+    def unknown_layout(self, part: str) -> ValueError:
+        """Return what to raise where something in it is not as a run of this version writes it."""
+        return ValueError(
+            f"{self.path}: {part} is not as this version writes it; go on with the version that wrote it, or start "
+            "afresh with another --save"
+        )
 
 
 class CheckpointStore:
@@ -61,7 +75,7 @@ class CheckpointStore:
             for name, payload in payloads.items():
                 data = _serialise(payload)
                 write_durably(temporary / f"{name}.pt", data)
-                digests[f"{name}.pt"] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+                digests[f"{name}.pt"] = digest_of(data)
             failpoint("before_manifest")
             manifest = {"step": step, "fingerprint": dict(fingerprint), "files": digests}
             signed = {**manifest, "sha256": _digest(manifest)}
@@ -130,9 +144,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(manifest["step"], path, manifest["fingerprint"], files)
 
 
-def save_atomically(path: Path, payload: object) -> None:
-    """torch.save under a temporary name, then rename: a reader sees the old file or the whole new one."""
-    write_atomically(path, _serialise(payload))
+def save_atomically(path: Path, payload: object) -> dict[str, object]:
+    """torch.save under a temporary name, then rename: a reader sees the old file or the whole new one.
+
+    Returns the file's digest and size.
+    """
+    data = _serialise(payload)
+    write_atomically(path, data)
+    return digest_of(data)
+
+
+def digest_of(data: bytes) -> dict[str, object]:
+    """Return what tells a file from a damaged one: SHA-256 and the number of bytes."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def write_text_atomically(path: Path, text: str) -> None:

@@ -73,7 +73,7 @@ class Recorder:
             yield cls(cfg, world, {}, None)
             return
         records = {name: JsonLines(folder / f"{name}.jsonl") for name in RECORDS}
-        positions = newest.load("state")["records"] if newest is not None else {}
+        positions = _positions(newest) if newest is not None else {}
         for name, record in records.items():
             record.rewind(positions.get(name, 0))
         with ExitStack() as stack:
@@ -194,3 +194,11 @@ class Recorder:
 def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:
     """Return the numbers under "<prefix>/<name>"."""
     return {f"{prefix}/{name}": value for name, value in numbers.items()}
+
+
+def _positions(checkpoint: Checkpoint) -> Mapping[str, int]:
+    """Return how long each file of records was when the checkpoint was written."""
+    positions = checkpoint.load("state").get("records")
+    if not isinstance(positions, dict) or not all(type(position) is int for position in positions.values()):
+        raise checkpoint.unknown_layout("its list of records")
+    return positions

@@ -326,9 +326,9 @@ class Run:
         self._check_folder()
         try:
             write_description(self.folder, self._description, only_missing=True)
-            for name, tensors in files.items():
-                save_atomically(self.folder / name, dict(tensors))
-            write_text_atomically(self.folder / "result.json", strict_json.dumps({**facts, **result}, indent=1) + "\n")
+            digests = {name: save_atomically(self.folder / name, dict(tensors)) for name, tensors in files.items()}
+            text = strict_json.dumps({**facts, **result, "files": digests}, indent=1) + "\n"
+            write_text_atomically(self.folder / "result.json", text)
         except OSError as error:
             raise ValueError(
                 f"the run is done, but its result could not be written ({error}); free some space, then "
@@ -350,16 +350,19 @@ class Run:
             )
 
     def _restore(self, newest: Checkpoint) -> None:
-        state = newest.load("state", self.world.device)
-        own = saved_rank_state(newest, state["objects"], self._state, self.world)
-        for name, part in self._state.items():
-            part.load_state_dict(state["objects"][name])
-        load_rank_state(own, self._state, self.world)
-        for name, value in state["position"].items():
-            setattr(self, name, value)
-        if self.world.is_main:  # the sum over ranks, so one of them has it all
-            self.meter.totals.copy_(state["meter"])
-        self.recorder.load_state_dict(state)
+        try:
+            state = newest.load("state", self.world.device)
+            own = saved_rank_state(newest, state["objects"], self._state, self.world)
+            for name, part in self._state.items():
+                part.load_state_dict(state["objects"][name])
+            load_rank_state(own, self._state, self.world)
+            for name, value in state["position"].items():
+                setattr(self, name, value)
+            if self.world.is_main:  # the sum over ranks, so one of them has it all
+                self.meter.totals.copy_(state["meter"])
+            self.recorder.load_state_dict(state)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise newest.unknown_layout(f"state.pt ({type(error).__name__}: {error})") from None
         log.info("going on in epoch %d after step %d, from %s", self.epoch + 1, self.step, newest.path)
 
     def _explain(self, error: BaseException) -> None:

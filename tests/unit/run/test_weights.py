@@ -1,10 +1,18 @@
-"""Weights that were cut short are called damaged, wherever the cut is."""
+"""Weights are read whole and as plain data, whoever wrote them, or refused in a line that says why."""
 
+import argparse
+import hashlib
+import json
+import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from darts_hpc.run.checkpoint import CheckpointStore, save_atomically
+from darts_hpc.run.recorder import _positions
 from darts_hpc.run.weights import read_weights
 
 
@@ -17,3 +25,110 @@ def test_a_truncated_file_is_damaged_and_not_unreadable(share, tmp_path: Path):
     with pytest.raises(ValueError, match="is damaged or holds no state dict") as refusal:
         read_weights(path)
     assert "\n" not in str(refusal.value)
+
+
+def finish(folder: Path) -> Path:
+    """What a run leaves at its end, as far as weights are read."""
+    tensors = {f"layer.{i}.weight": torch.randn(6, 6) for i in range(3)}
+    digests = {name: save_atomically(folder / name, tensors) for name in ("weights.pt", "alphas.pt")}
+    (folder / "result.json").write_text(json.dumps({"status": "finished", "files": digests}))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "alphas.pt"])
+def test_any_flipped_bit_in_what_a_run_wrote_is_refused(name, tmp_path: Path):
+    path = finish(tmp_path) / name
+    whole = path.read_bytes()
+    assert len(read_weights(path)) == 3
+    draw = random.Random(0)
+    for _ in range(200):
+        content = bytearray(whole)
+        content[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"its digest is not the one in result.json"):
+            read_weights(path)
+
+
+def test_a_run_writes_the_digests_of_its_files(tmp_path: Path):
+    digest = save_atomically(tmp_path / "weights.pt", {"a": torch.ones(2)})
+    content = (tmp_path / "weights.pt").read_bytes()
+    assert digest == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"files": 1}', '{"files": {}}', "[" * 100_000])
+def test_a_file_beside_something_else_called_result_json_is_read(content, tmp_path: Path):
+    finish(tmp_path)
+    (tmp_path / "result.json").write_text(content)
+    assert len(read_weights(tmp_path / "weights.pt")) == 3
+
+
+BARE = {"stem.0.weight": torch.ones(2), "cells.0.op.weight": torch.ones(3)}
+
+
+def compiled(name: str) -> str:
+    return name.replace("cells.0.", "cells.0._orig_mod.")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": BARE, "best_acc_top1": np.float64(0.7), "epoch": 3, "arch": "DARTS"},
+        {"model": BARE, "args": argparse.Namespace(lr=0.1, layers=[1, 2]), "top5": np.float32(0.5), "n": np.int64(3)},
+        {"model_state_dict": BARE, "optimizer": {"state": {0: {"momentum": torch.ones(1)}}}},
+        {"net": BARE},
+        {"epoch": 1, "model": {"state_dict": BARE, "step": 2}},
+        {f"module.{name}": value for name, value in BARE.items()},
+        {f"_orig_mod.{name}": value for name, value in BARE.items()},
+        {f"_orig_mod.module.{name}": value for name, value in BARE.items()},
+        {f"module._orig_mod.{name}": value for name, value in BARE.items()},
+        {compiled(name): value for name, value in BARE.items()},
+    ],
+)
+def test_whole_checkpoints_of_training_scripts_give_the_networks_own_names(content, tmp_path: Path):
+    torch.save(content, tmp_path / "model.pt")
+    found = read_weights(tmp_path / "model.pt")
+    assert list(found) == list(BARE) and all(torch.equal(found[name], BARE[name]) for name in BARE)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (torch.tensor([1.0, float("nan")]), "is not finite"),
+        (torch.tensor([float("inf")], dtype=torch.bfloat16), "is not finite"),
+        (torch.ones(2).to_sparse(), "is sparse"),
+        (torch.ones(2, dtype=torch.complex64), "is complex"),
+        (torch.empty(2, device="meta"), "is damaged|has no values"),
+    ],
+)
+def test_weights_that_no_network_computes_with_are_refused_by_name(value, problem, tmp_path: Path):
+    torch.save({**BARE, "classifier.weight": value}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=rf"model.pt: classifier.weight ({problem})"):
+        read_weights(tmp_path / "model.pt")
+
+
+class Attack:
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def test_an_object_beside_weights_is_named_and_not_loaded(tmp_path: Path):
+    torch.save({"state_dict": BARE, "x": Attack(tmp_path / "mark")}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"holds an object of posix\.mkdir beside weights.*save the state dict alone"):
+        read_weights(tmp_path / "model.pt")
+    assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("state", [[], {}, {"objects": []}, {"objects": {"network": {}}, "records": []}])
+def test_a_checkpoint_of_another_layout_is_one_line(state, tmp_path: Path):
+    CheckpointStore(tmp_path / "checkpoints").save(1, {"state": state}, {})
+    if isinstance(state, dict) and isinstance(state.get("objects"), dict):
+        newest = CheckpointStore(tmp_path / "checkpoints").load_newest()
+        assert newest is not None
+        with pytest.raises(ValueError, match="its list of records is not as this version writes it"):
+            _positions(newest)
+    else:
+        with pytest.raises(ValueError, match="is not as this version writes it; go on with the version"):
+            read_weights(tmp_path)
