@@ -1,6 +1,5 @@
 """A genotype is two cells as lists of (operation, input state). JSON and the original's text are read and written."""
 
-import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +7,9 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
+from darts_hpc.space.genotype_text import LARGEST, fields_of, is_text, shortened
 from darts_hpc.suggest import did_you_mean
+from darts_hpc.user_files import read_file
 
 PRIMITIVES = (
     "none",
@@ -75,12 +76,11 @@ class Genotype:
 def parse_genotype(source: str | Mapping) -> Genotype:
     """Read a genotype from a mapping, JSON text or the original's `Genotype(normal=[...], ...)` text.
 
-    Text is parsed, never evaluated. Nested pairs per node, as pt.darts prints them, are accepted.
+    The text may be a line of a log, a Python file with an assignment, a run's genotypes.jsonl or result.json. It is
+    parsed, never evaluated. Nested pairs per node, as pt.darts prints them, are accepted.
     Raises ValueError with one line that says what is wrong.
     """
-    fields = _fields_of_text(source) if isinstance(source, str) else source
-    if not isinstance(fields, Mapping):
-        raise ValueError(f"genotype must be a mapping with {', '.join(FIELDS)}, got {fields!r}")
+    fields = fields_of(source)
     missing = [name for name in FIELDS if name not in fields]
     if missing:
         raise ValueError(f"genotype has no {missing[0]!r}; it needs {', '.join(FIELDS)}")
@@ -101,10 +101,14 @@ def load_genotype(name_or_path: str, *, unfinished: bool = False, flag: str = "-
     """
     if name_or_path in GENOTYPES:
         return GENOTYPES[name_or_path]
-    if name_or_path.lstrip().startswith(("Genotype(", "{")):
+    if is_text(name_or_path):
         return parse_genotype(name_or_path)
     path = Path(name_or_path)
-    if path.is_dir():
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:  # too long, or in a folder that this user may not enter
+        raise ValueError(f"{flag} {path}: {error.strerror}; expected a published cell, file or run folder") from None
+    if is_folder:
         genotype = _genotype_of_run(path)
         if not unfinished and is_unfinished_search(path):
             raise ValueError(
@@ -113,10 +117,10 @@ def load_genotype(name_or_path: str, *, unfinished: bool = False, flag: str = "-
                 f'the cell itself, or a file with it: --arch "{genotype}"'
             )
         return genotype
-    if path.is_file():
+    if is_file:
         try:
-            return parse_genotype(path.read_text())
-        except (ValueError, OSError) as error:
+            return parse_genotype(read_file(path).decode("utf-8-sig"))
+        except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     hint = did_you_mean(name_or_path, GENOTYPES)
     given = f"{flag} {name_or_path!r}".strip()
@@ -138,8 +142,8 @@ def is_unfinished_search(path: Path) -> bool:
 def _genotype_of_run(run: Path) -> Genotype:
     history = run / "genotypes.jsonl"
     try:
-        lines = history.read_text().splitlines()
-    except OSError:
+        lines = read_file(history).decode().splitlines()
+    except ValueError:
         raise ValueError(
             f"{run} holds no genotypes.jsonl; give the run folder of a search, or a genotype file"
         ) from None
@@ -147,73 +151,26 @@ def _genotype_of_run(run: Path) -> Genotype:
         raise ValueError(f"{history} is empty: the search has not finished an epoch yet")
     try:
         return parse_genotype(json.loads(lines[-1])["genotype"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{history} line {len(lines)}: {error}") from None
 
 
-def _fields_of_text(text: str) -> Mapping:
-    text = text.strip()
-    if text.startswith("{"):
-        return _mapping_of_text(text)
-    try:
-        call = ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        reason = getattr(error, "msg", None) or error
-        raise ValueError(f"genotype is neither JSON nor Genotype(...) text: {reason}") from None
-    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
-        raise ValueError(
-            "genotype text must read Genotype(normal=..., normal_concat=..., reduce=..., reduce_concat=...)"
-        )
-    named = dict(zip(FIELDS, call.args, strict=False)) | {
-        keyword.arg or "**": keyword.value for keyword in call.keywords
-    }
-    return {name: _literal(name, node) for name, node in named.items()}
-
-
-def _mapping_of_text(text: str) -> Mapping:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        try:
-            return ast.literal_eval(
-                text
-            )  # a Python dict, as forks print it: a brace can't open another literal but a set
-        except (ValueError, SyntaxError):
-            raise ValueError(f"genotype is not valid JSON: {error}") from None
-
-
-def _literal(field: str, node: ast.expr) -> object:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("range", "list"):
-        arguments = [_literal(field, argument) for argument in node.args]
-        match node.func.id, arguments:
-            case "list", [states]:
-                return states
-            case "range", [int(stop)] if stop < 100:
-                return list(range(stop))
-            case "range", [int(start), int(stop)] if stop < 100:
-                return list(range(start, stop))
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        raise ValueError(f"genotype {field}: {ast.unparse(node)!r} is not a plain list of values") from None
-
-
 def _edges(field: str, value: object) -> Edges:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"genotype {field}: expected a list of (operation, input) pairs, got {value!r}")
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) > 2 * LARGEST:
+        raise ValueError(f"genotype {field}: expected a list of (operation, input) pairs, got {shortened(value)}")
     pairs = []
     for item in value:
         is_pair = isinstance(item, Sequence) and len(item) == 2 and isinstance(item[0], str)
         pairs += [item] if is_pair or not isinstance(item, Sequence) or isinstance(item, str) else item
     for pair in pairs:
         if not (isinstance(pair, Sequence) and len(pair) == 2 and isinstance(pair[0], str) and type(pair[1]) is int):
-            raise ValueError(f"genotype {field}: expected an (operation, input) pair, got {pair!r}")
+            raise ValueError(f"genotype {field}: expected an (operation, input) pair, got {shortened(pair)}")
     return tuple((operation, state) for operation, state in pairs)
 
 
 def _states(field: str, value: object) -> tuple[int, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(type(state) is int for state in value):
-        raise ValueError(f"genotype {field}: expected a list of state numbers, got {value!r}")
+        raise ValueError(f"genotype {field}: expected a list of state numbers, got {shortened(value)}")
     return tuple(value)
 
 

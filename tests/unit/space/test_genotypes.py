@@ -43,7 +43,7 @@ def test_range_and_positional_forms_are_read():
 
 def test_text_is_never_evaluated(tmp_path):
     victim = tmp_path / "made"
-    with pytest.raises(ValueError, match="not a plain list"):
+    with pytest.raises(ValueError, match="not a list of values"):
         parse_genotype(
             DARTS_V2_TEXT.replace("[2, 3, 4, 5], ", f"__import__('pathlib').Path({str(victim)!r}).touch(), ")
         )
@@ -55,8 +55,8 @@ def test_text_is_never_evaluated(tmp_path):
     [
         ("{'normal': ", "not valid JSON"),
         ("Genotype(normal=[", "neither JSON nor"),
-        ("print('hello')", "must read Genotype"),
-        ("[1, 2]", "must read Genotype"),
+        ("print('hello')", "neither JSON nor"),
+        ("[1, 2]", "must be a mapping"),
         (json.dumps({"normal": []}), "no 'normal_concat'"),
         (changed(normal=[["sep_conv_3x3", 0]]), "1 edges; every node takes two"),
         (changed(normal=[["sep_conv_3x4", 0], ["skip_connect", 1]]), "did you mean sep_conv_3x3"),
@@ -72,6 +72,92 @@ def test_a_malformed_genotype_gets_one_line_that_says_what_is_wrong(source, mess
     with pytest.raises(ValueError, match=message) as error:
         parse_genotype(source)
     assert "\n" not in str(error.value)
+
+
+TEXT = str(GENOTYPES["DARTS_V2"])
+NUMPY = TEXT.replace(", 0)", ", np.int64(0))").replace(", 1)", ", numpy.int32(1))")
+FILE = f"# {TEXT[:20]}\nfrom collections import namedtuple\nGenotype = namedtuple('Genotype', 'normal reduce')\n"
+REST = {"normal_concat": [], "reduce": [], "reduce_concat": []}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"genotype = {TEXT}",
+        f"05/23 10:11:12 AM genotype = {TEXT}",
+        f"2024-01-05 12:30:45,123 INFO epoch 49 {TEXT} (final)",
+        f"\ufeff{TEXT}\n",
+        f"{FILE}MINE = {TEXT}\n",
+        f"{FILE}MINE = genotypes.{TEXT}  # the best of four\nSAME = {TEXT}\n",
+        NUMPY,
+        f"genotype = {NUMPY}",
+        TEXT.replace("range(2, 6)", "tuple(range(2, 6))"),
+        TEXT.replace("range(2, 6)", "list(range(2, 6, 1))"),
+        json.dumps({"genotype": GENOTYPES["DARTS_V2"].to_dict()}),
+        json.dumps({"genotype": TEXT}),
+        json.dumps({"status": "finished", "genotype": GENOTYPES["DARTS_V2"].to_dict(), "epochs": 50}, indent=1),
+        "".join(json.dumps({"epoch": e, "genotype": GENOTYPES[n].to_dict()}) + "\n"
+                for e, n in enumerate(("DARTS_V1", "DARTS_V2"))),
+        f"\ufeff{json.dumps(GENOTYPES['DARTS_V2'].to_dict())}",
+    ],
+)  # fmt: skip
+def test_a_genotype_is_read_as_people_have_it(text, tmp_path):
+    assert parse_genotype(text) == GENOTYPES["DARTS_V2"]
+    (tmp_path / "cell").write_text(text, encoding="utf-8")
+    assert load_genotype(str(tmp_path / "cell")) == GENOTYPES["DARTS_V2"]
+    if "normal=" in text or text.startswith(("{", "\ufeff")):
+        assert load_genotype(text) == GENOTYPES["DARTS_V2"]
+
+
+NNI = {"normal/op_2_0": "sep_conv_3x3", "normal/input_2_0": [0]}
+OLD_NNI = {"normal_n2_p0": "sepconv3x3", "normal_n2_switch": ["normal_n2_p0"]}
+CONFIGSPACE = {"NetworkSelectorDatasetInfo:darts:edge_normal_0": "sep_conv_3x3"}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (TEXT.replace("range(2, 6)", "range(-1000000000, 3)"), "is not a list of values, or a range up to"),
+        (TEXT.replace("range(2, 6)", "range(2, 6, 0)"), "is not a list of values"),
+        ({"normal": [["skip_connect", 0]] * 20_000_000, **REST}, "normal: expected a list of"),
+        ("Genotype(normal=[" + "('skip_connect', 0), " * 1_000_000 + "])", "characters; expected at most"),
+        ("{[1]: 2}", "not valid JSON"),
+        ("{1, 2}", "must be a mapping"),
+        ("[" * 100_000, "nested too deeply"),
+        ("{'a':" * 50_000, "not valid JSON"),
+        ("Genotype(" * 50_000, "neither JSON nor"),
+        ("Genotype(normal=" + "(" * 50_000, "neither JSON nor"),
+        ('{"normal": ' + "9" * 5000 + "}", "not valid JSON"),
+        ("null", "neither JSON nor"),
+        ('"text"', "neither JSON nor"),
+        (f"A = {TEXT}\nB = {GENOTYPES['DARTS_V1']}", "2 different ones"),
+        (NNI, "this is NNI's choice"),
+        (json.dumps(OLD_NNI), "this is NNI's choice"),
+        (CONFIGSPACE, "this is ConfigSpace's"),
+    ],
+)  # fmt: skip
+def test_what_is_no_genotype_is_one_short_line_at_once(source, message):
+    with pytest.raises(ValueError, match=message) as error:
+        parse_genotype(source)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"\x00" * 100])
+def test_a_file_that_is_no_text_is_one_line(content, tmp_path):
+    (tmp_path / "cell").write_bytes(content)
+    with pytest.raises(ValueError, match="cell: ") as error:
+        load_genotype(str(tmp_path / "cell"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_path_that_no_file_can_have_is_one_line():
+    with pytest.raises(ValueError, match="File name too long; expected a published cell"):
+        load_genotype("x" * 5000)
+
+
+def test_a_name_in_another_case_is_suggested():
+    with pytest.raises(ValueError, match="did you mean DARTS_V2"):
+        load_genotype("darts_v2")
 
 
 def test_unknown_name_is_refused_with_the_nearest():
