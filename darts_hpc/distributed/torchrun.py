@@ -31,10 +31,16 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Signals at which a run saves and stops."""
 
 
+BACKEND = "loopback"
+
+
 class LoopbackBackend(C10dRendezvousBackend):
     """torch's backend, under the name by which torchrun selects this one."""
 
-    name = "loopback"  # pyright: ignore[reportAssignmentType]
+    @property
+    def name(self) -> str:
+        """Return that name."""
+        return BACKEND
 
 
 def exit_code(error: ChildFailedError | SignalException) -> int:
@@ -51,7 +57,7 @@ def with_defaults(arguments: Sequence[str]) -> list[str]:
     if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
         handled.remove(signal.SIGHUP)
     names = ",".join(number.name for number in handled)
-    arguments = [f"--rdzv-backend={LoopbackBackend.name}" if one == "--standalone" else one for one in arguments]
+    arguments = [f"--rdzv-backend={BACKEND}" if one == "--standalone" else one for one in arguments]
     return [f"--signals-to-handle={names}", "--shutdown-timeout=300", *arguments]
 
 
@@ -68,7 +74,7 @@ if __name__ == "__main__":
     outlive_terminal()
     # A worker that died leaves its address in the store that torchrun shares, and the restarted group fails on it.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    rendezvous_handler_registry.register(LoopbackBackend.name, loopback_rendezvous)
+    rendezvous_handler_registry.register(BACKEND, loopback_rendezvous)
     try:
         main(with_defaults(sys.argv[1:]))
     except (ChildFailedError, SignalException) as error:

@@ -130,7 +130,7 @@ def _value(field: str, node: ast.expr) -> object:
             case (("list" | "tuple"), [list() as states]):
                 return states
             case "range", [*numbers] if 1 <= len(numbers) <= 3 and all(map(_is_small, numbers)) and numbers[2:] != [0]:
-                return list(range(*numbers))
+                return list(range(*numbers))  # pyright: ignore[reportArgumentType, reportCallIssue] - see _is_small
             case name, [int(number)] if re.fullmatch(r"int\d*|uint\d+|intp", name):
                 return number
     try:

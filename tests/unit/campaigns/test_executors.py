@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ class Attack:
         return Path.touch, (self.mark,)
 
 
-def job(*arguments: str) -> SimpleNamespace:
+def job(*arguments: str) -> Any:
     """A job that is any module with a command line."""
     return SimpleNamespace(name="job", command=lambda folder: list(arguments))
 

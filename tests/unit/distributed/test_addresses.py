@@ -47,6 +47,7 @@ def test_torchruns_own_store_listens_at_the_loopback_address_alone():
     def rendezvous() -> None:
         handler = loopback_rendezvous(RendezvousParameters("loopback", "", "run", 1, 1))
         info = handler.next_rendezvous()
+        assert info.bootstrap_store_info is not None
         print(info.bootstrap_store_info.master_addr, *map(str, listening()))
         handler.shutdown()
 
