@@ -184,6 +184,8 @@ def check_exists(path: Path, flag: str) -> None:
     """Raise ValueError where neither a run folder nor a file of weights is there. `flag` is what named the path."""
     if not path.exists():
         raise ValueError(f"{flag} {path} does not exist; give a run folder, or a .pt file of weights")
+    if not (path.is_dir() or path.is_file()):
+        raise ValueError(f"{flag} {path} is a device or a pipe; give a run folder, or a .pt file of weights")
 
 
 def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
