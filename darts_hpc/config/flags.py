@@ -1,10 +1,11 @@
 """Every flag of a config: its name, its type, what its value looks like and what it affects."""
 
-import json
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from darts_hpc import strict_json
 
 AFFECTS = {
     "numbers": "what is computed: another value is another configuration, which never continues this one's checkpoint",
@@ -98,4 +99,4 @@ def flat(cfg: Any) -> dict[str, Any]:
 
 def spell(value: object) -> str:
     """Spell a flag's value as config.yaml does: true, null, [0, 1]."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return value if isinstance(value, str) else strict_json.dumps(value)

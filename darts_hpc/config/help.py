@@ -22,7 +22,7 @@ CONFIG = (
 )
 UNUSED = "Accepted, so that command lines of the original scripts run, and without effect"
 INDENT = 26
-NARROWEST, WIDEST = 60, 100
+NARROWEST, WIDEST = 72, 100
 WHOLE_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}
 UNBROKEN = "\N{NO-BREAK SPACE}"
 

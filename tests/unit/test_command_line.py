@@ -169,7 +169,7 @@ def test_the_folder_of_a_download_is_answered_with_the_one_above_it(tmp_path, mo
 
 
 @pytest.mark.parametrize(("name", "cls"), CLASSES, ids=lambda value: getattr(value, "__name__", value))
-@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("width", [72, 80, 100])
 def test_help_has_every_text_whole_within_the_terminal(name, cls, width):
     shown = help_text(cls, f"darts {name}", cls.__doc__ or "", width)
     assert max(map(len, shown.splitlines())) <= width
