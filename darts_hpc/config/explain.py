@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import tyro
 
@@ -50,6 +51,8 @@ def grouped(tokens: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 def _accepts(flag: Flag, value: str) -> bool:
     """Ask tyro, which does all the typing, whether this word is a value of the flag."""
+    if flag.type in (str, Path):  # any word is, also one that looks like a flag, as in --search_flags="--epochs 3"
+        return True
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             tyro.cli(flag.type, args=[value])

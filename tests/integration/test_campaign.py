@@ -213,10 +213,11 @@ def test_a_browser_draws_the_report_without_an_error_or_a_request(undisturbed, t
     # Runs in the same page: every picture has a size, and nothing but the page itself was fetched.
     script = """<script>window.addEventListener('load', () => {
       document.querySelectorAll('details').forEach(each => { each.open = true; });
-      const flat = [...document.querySelectorAll('svg, img')].filter(each => {
+      const seen = [...document.querySelectorAll('svg, img')].filter(each => each.checkVisibility());
+      const flat = seen.filter(each => {
         const box = each.getBoundingClientRect(); return box.width < 20 || box.height < 20; });
       const fetched = performance.getEntriesByType('resource').map(each => each.name);
-      document.title = JSON.stringify({pictures: document.querySelectorAll('svg, img').length, flat: flat.length,
+      document.title = JSON.stringify({pictures: seen.length, flat: flat.length,
         fetched: fetched, wide: document.documentElement.scrollWidth - window.innerWidth}); });</script>"""
     probe.write_text(page.read_text(encoding="utf-8").replace("</body>", script + "</body>"), encoding="utf-8")
     for width in (1280, 500):

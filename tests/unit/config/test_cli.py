@@ -228,6 +228,11 @@ def test_every_flag_has_a_help_text():
                         assert isinstance(after, ast.Expr), f"{node.name}.{ast.unparse(item.target)}"
 
 
+def test_a_value_that_looks_like_a_flag_is_not_taken_for_the_mistake():
+    with pytest.raises(ValueError, match="--search_seeds names seed 1 twice"):
+        parse_config(CampaignConfig, ["--search_flags=--epochs 3", "--search_seeds", "1", "1"])
+
+
 def test_an_entry_ends_a_mistake_in_one_line_and_exit_code_2(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train_search", "--unroled"])
     with pytest.raises(SystemExit) as stop:
