@@ -7,7 +7,7 @@ from pathlib import Path
 
 SPINS, SPINS_WHEN_BUSY = "10000", "1000"
 """Left to itself libgomp spins for milliseconds at every barrier; on a machine with other work that holds up the very
-thread that all wait for. benchmarks/busy_machine.py: 10000 costs a quiet machine nothing, 1000 some of its speed."""
+thread that all wait for. benchmarks/busy_machine.py measures both, on a quiet and on a busy machine."""
 USERS_OWN = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
 
