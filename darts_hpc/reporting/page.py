@@ -171,7 +171,8 @@ def cell_view(genotype: Genotype, owners: Sequence[RecordedRun], alone: bool) ->
     """Draw both cells of some runs. alone: whether no other cell stands beside it."""
     title = "The cell" + ("" if alone else " of " + ", ".join(run.name for run in owners))
     title += BEFORE_FIRST_EPOCH if any(run.is_before_first_epoch for run in owners) else ""
-    notes = dict.fromkeys(run.result["collapse"] for run in owners if run.result and "collapse" in run.result)
+    found = [run.result["collapse"] for run in owners if run.result and "collapse" in run.result]
+    notes = dict.fromkeys(f"{note[:1].upper()}{note[1:]}" for note in found)
     pictures = [(name, *cell_svgs(genotype, cell), describe_cell(genotype, cell)) for cell, name in CELLS.items()]
     return CellView(title, genotype, list(notes), pictures)
 
