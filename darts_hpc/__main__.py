@@ -23,9 +23,9 @@ COMMANDS = {
         "evaluate": "test trained weights",
     },
     "Look and use": {
-        "report": "compare runs: table, curves, cells, as HTML, Markdown, JSON",
+        "report": "compare runs: table, curves, cells, as a page and as files",
         "visualize": "draw a cell as SVG, PDF and PNG",
-        "export": "write a trained network as ONNX or for torch.export",
+        "export": "write a trained network as ONNX, torch.export or safetensors",
     },
     "ImageNet's files": {
         "pack": "pack images into tar shards",

@@ -100,6 +100,10 @@ def _own_data(
         if test_data is not None:
             raise ValueError("test_data goes with data=(images, labels)")
         return None, {**flags, "data": data}
+    if test_data is not None and flags.get("held_out"):
+        raise ValueError(
+            f"held_out={flags['held_out']} beside test_data, which would not be looked at; give one of them"
+        )
     if flags.get("dataset") not in (None, "arrays"):
         raise ValueError(f"dataset={flags['dataset']!r} beside images of your own; give one of them")
     if not isinstance(data, DataSet):

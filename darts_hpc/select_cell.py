@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from darts_hpc.config.cli import run_entry
+from darts_hpc.config.cli import parse_config, run_entry
+from darts_hpc.config.next_command import train_the_cell
 from darts_hpc.config.select_cell import SelectCellConfig
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.run.reader import read_config
 
 
@@ -14,10 +16,15 @@ def main(cfg: SelectCellConfig) -> Path:
     return select_cell.main(cfg)
 
 
+def search_of(cfg: SelectCellConfig) -> SearchConfig:
+    """Return the configuration of the finished search."""
+    return parse_config(SearchConfig, ["--config", str(cfg.search / "config.yaml")])
+
+
 if __name__ == "__main__":
     run_entry(
         main,
         SelectCellConfig,
         check=lambda cfg: read_config(cfg.search),
-        next_command=lambda cfg, run: f"train --arch {run}",
+        next_command=lambda cfg, run: train_the_cell(search_of(cfg), run),
     )

@@ -47,7 +47,12 @@ def main(cfg: ExportConfig) -> None:
         )
     if not worst < TOLERANCE:
         raise ValueError(f"the exported file's outputs differ from the model's by {worst:.1e}; nothing was written")
-    write_atomically(path, content)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise ValueError(
+            f"--output {path} can't be written ({error.strerror}); name a file in a folder that can"
+        ) from None
     print(f"{path}: {len(content) / 2**20:.1f} MiB, outputs equal the model's within {worst:.0e}")
 
 

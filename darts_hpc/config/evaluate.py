@@ -30,7 +30,8 @@ class EvaluateConfig:
     dataset: Dataset = "cifar10"
     """Data set to test on; imagenet has flags of its own: --dataset imagenet --help."""
     image_size: int | None = None
-    """Side in pixels that images are resized to; left out, the data set's own size. Required by --dataset folder."""
+    """Side in pixels that images are resized to; left out, the data set's own size. Required by --dataset folder and
+    webdataset."""
     held_out: float = 0.0
     """Share of the training images, from 0 up to 1, to test on in place of the test images: those that --seed held out
     of a training; left out, a run's own."""

@@ -11,7 +11,7 @@ class ReportConfig:
     runs: tuple[Path, ...]
     """Run folders to compare, as in runs/*."""
     output: Path = Path("report")
-    """Folder that report.html, report.md and report.json go to."""
+    """Folder that report.html goes to, its tables as .md, .json, .tex and .csv, and its figures as SVG and PDF."""
 
     def __post_init__(self) -> None:
         if not self.runs:

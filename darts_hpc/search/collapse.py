@@ -14,10 +14,10 @@ def collapse_line(genotype: Genotype) -> str:
     operations = [operation for operation, _ in genotype.normal]
     num_edges, skips = len(operations), operations.count("skip_connect")
     free = sum(operation in FREE for operation in operations)
-    found = f"{skips} of the normal cell's {num_edges} edges are skip connections, {free} have no weights"
+    found = f"{skips} of the normal cell's {num_edges} edges are skip connections, {free} are without weights"
     if skips * 8 >= MANY_SKIPS * num_edges or free * 8 >= MANY_FREE * num_edges:
         return (
-            f"the cell looks collapsed: {found}; 1 random cell in 77 has {MANY_SKIPS} of 8 or {MANY_FREE} of 8; "
-            "try --config configs/search/darts_pt.yaml or configs/search/pc_darts.yaml"
+            f"the cell looks collapsed: {found}; 1 random cell in 77 has {MANY_SKIPS} skips or {MANY_FREE} without "
+            "weights; try --config configs/search/darts_pt.yaml or configs/search/pc_darts.yaml"
         )
     return f"the cell does not look collapsed: {found}"

@@ -164,7 +164,8 @@ def blank_batch(step_cfg: StepConfig, image_size: int, world: World) -> Batch:
 
 def describe(chosen: Mapping[str, Any], step_cfg: StepConfig, world: World) -> str:
     """Return the number format, optimizer and batch size of a run, in words."""
+    processes = f"{world.size} process{'es' if world.size > 1 else ''}"
     return (
         f"{chosen['precision']}, {chosen['optimizer_impl']} SGD, {chosen['global_batch_size']} images per step: "
-        f"{world.size} processes x {step_cfg.batch_size} images x {step_cfg.accumulate}"
+        f"{processes} x {step_cfg.batch_size} images x {step_cfg.accumulate}"
     )
