@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import graphviz
 import numpy as np
@@ -26,6 +25,10 @@ INSTALL_HINT = (
 
 INDEX_POINTS, INDEX_DROP = 11, 4
 """Size of an index, and how far below the line it stands."""
+WORDS = {"shape": "none", "style": "", "fontsize": "12", "width": "0", "height": "0", "margin": "0.04,0.03"}
+"""How an operation's name is drawn."""
+EDGE = re.compile(r"([^ ;&]+)-&gt;([^ ;&]+) \d+")
+"""The states that an operation joins, in the title of its name or of either half of its edge."""
 
 
 def draw_genotype(genotype: Genotype, stem: Path, formats: Sequence[str] = ("svg", "pdf", "png")) -> list[Path]:
@@ -89,7 +92,7 @@ def state_name(state: int) -> str:
 
 def _svg_for_page(genotype: Genotype, cell: str, direction: str) -> str:
     graph = _graph("transparent", direction)
-    _add_cell(graph, genotype, cell, direction=direction)
+    _add_cell(graph, genotype, cell)
     picture = _render(graph, "svg")
     if picture is None:
         return ""
@@ -99,7 +102,9 @@ def _svg_for_page(genotype: Genotype, cell: str, direction: str) -> str:
 
 def _hint(title: re.Match) -> str:
     """Write what the pointer shows: a node's or an edge's name, and not that of the graph, which is %3."""
-    return "" if title[1].startswith("%") else f"<title>{plain(title[1]).replace('-&gt;', '→')}</title>"
+    edge = EDGE.search(title[1])
+    name = f"{edge[1]}-&gt;{edge[2]}" if edge else title[1]
+    return "" if name.startswith("%") else f"<title>{plain(name).replace('-&gt;', '→')}</title>"
 
 
 def _width(svg: str) -> float:
@@ -132,7 +137,8 @@ def _graph(background: str, direction: str = "LR") -> graphviz.Digraph:
     )
 
 
-def _add_cell(graph: graphviz.Digraph, genotype: Genotype, cell: str, prefix: str = "", direction: str = "LR") -> None:
+def _add_cell(graph: graphviz.Digraph, genotype: Genotype, cell: str, prefix: str = "") -> None:
+    """Add a cell's nodes and edges. An operation's name interrupts its edge; beside it, others would cross the name."""
     edges = getattr(genotype, cell)
     names = [prefix + state_name(state) for state in range(2 + len(edges) // 2)]
     output = prefix + "c_{k}"
@@ -152,23 +158,17 @@ def _add_cell(graph: graphviz.Digraph, genotype: Genotype, cell: str, prefix: st
     for position, (operation, state) in enumerate(edges):
         color = COLORS[operation_color(operation)]
         style = "dashed" if operation == "skip_connect" else "solid"
-        target = names[2 + position // 2]
-        label = _beside(operation, direction)
-        graph.edge(names[state], target, label=label, color=color, fontcolor=color, style=style)
+        source, target = names[state], names[2 + position // 2]
+        words = f"{source}->{target} {position}"  # two edges may join the same states
+        graph.node(words, graphviz.escape(operation), **WORDS, fontcolor=color)
+        graph.edge(source, words, color=color, style=style, arrowhead="none")
+        graph.edge(words, target, color=color, style=style)
     for state in getattr(genotype, f"{cell}_concat"):
         graph.edge(names[state], output, color=COLORS["cell-line"], penwidth="1.1")
 
 
 def _indexed(index: str) -> str:
     return f'<c<SUB><FONT POINT-SIZE="{INDEX_POINTS}">{index}</FONT></SUB>>'
-
-
-def _beside(operation: str, direction: str) -> str:
-    """Label an edge with room between the words and the line, on which dot may otherwise put them."""
-    if direction == "TB":
-        return f" {operation} "
-    gap = '<TR><TD HEIGHT="9" WIDTH="1" FIXEDSIZE="TRUE"></TD></TR>'
-    return f'<<TABLE BORDER="0" CELLSPACING="0" CELLPADDING="0"><TR><TD> {escape(operation)} </TD></TR>{gap}</TABLE>>'
 
 
 def _render(graph: graphviz.Digraph, kind: str) -> bytes | None:

@@ -14,6 +14,7 @@ from darts_hpc.pictures.typeset import plain
 from darts_hpc.space.genotypes import GENOTYPES, OPERATION_NAMES, Genotype
 
 SVG = "{http://www.w3.org/2000/svg}"
+OUTPUTS = ("c_{k}", "cₖ")
 CHAIN = Genotype(
     normal=tuple((OPERATION_NAMES[1 + i % 7], state) for i, state in enumerate([0, 1, 1, 2, 2, 3, 3, 4])),
     normal_concat=(2, 3, 4, 5), reduce=(("sep_conv_3x3", 0),) * 8, reduce_concat=(2, 3, 4, 5),
@@ -27,13 +28,17 @@ def no_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 
 def edges_of(svg: str) -> list[tuple[str, str, str]]:
-    """Return (from, to, label) of every edge a graphviz SVG draws."""
-    edges = []
-    for group in ET.fromstring(svg).iter(f"{SVG}g"):
-        if group.get("class") == "edge":
-            source, target = re.split("->|→", group.findtext(f"{SVG}title") or "")
-            edges.append((source, target, (group.findtext(f".//{SVG}text") or "").strip()))
-    return sorted(edges)
+    """Return (from, to, operation) of every edge a graphviz SVG draws; one with an operation has two halves."""
+    groups = [group for group in ET.fromstring(svg).iter(f"{SVG}g") if group.get("class") in ("node", "edge")]
+    titles = [(group, re.sub(r" \d+", "", group.findtext(f"{SVG}title") or "").replace("→", "->")) for group in groups]
+    drawn = [title.split("->") for group, title in titles if group.get("class") == "edge"]
+    named = [(*title.split("->"), group.findtext(f".//{SVG}text")) for group, title in titles if title.count("->") == 1]
+    edges = [(source, target, words.strip()) for source, target, words in named if words]
+    for source, target, _ in edges:
+        halves = [parts for parts in drawn if parts[0] == source and parts[-1] == target]
+        assert len(halves) >= 2 and all(parts[0] == source for parts in halves)
+    outputs = [(source, target, "") for source, target in (parts for parts in drawn if parts[-1].endswith(OUTPUTS))]
+    return sorted(edges + outputs)
 
 
 def expected_edges(name: str, cell: str) -> list[tuple[str, str, str]]:
@@ -114,20 +119,28 @@ def test_a_long_cell_is_drawn_downwards_for_a_phone():
 
 
 @pytest.mark.usefixtures("dot")
-def test_words_of_an_edge_stand_above_its_line():
-    """dot itself centres them on it where the edge is straight."""
-    edges = [g for g in ET.fromstring(cell_svgs(CHAIN, "normal")[0]).iter(f"{SVG}g") if g.get("class") == "edge"]
-    checked = 0
-    for edge in edges:
-        words, path = edge.find(f"{SVG}text"), edge.find(f"{SVG}path")
-        if words is not None and path is not None:
-            points = [
-                tuple(map(float, point.split(","))) for point in re.findall(r"[-\d.]+,[-\d.]+", path.get("d", ""))
-            ]
-            if max(y for _, y in points) - min(y for _, y in points) < 12:  # straight
-                assert float(words.get("y", 0)) < min(y for _, y in points)
-                checked += 1
-    assert checked >= 2
+@pytest.mark.parametrize("genotype", [CHAIN, GENOTYPES["DARTS_V2"], GENOTYPES["AmoebaNet"]])
+def test_no_edge_runs_through_the_name_of_an_operation(genotype: Genotype):
+    for svg in cell_svgs(genotype, "normal"):
+        groups = list(ET.fromstring(svg).iter(f"{SVG}g"))
+        texts = [text for g in groups if g.get("class") == "node" for text in g.iter(f"{SVG}text")]
+        names = [text for text in texts if text.text in OPERATION_NAMES]
+        assert len(names) == len(genotype.normal)
+        paths = [path.get("d", "") for g in groups if g.get("class") == "edge" for path in g.iter(f"{SVG}path")]
+        for path in paths:
+            for x, y in points_on(path):
+                for name in names:
+                    across = abs(x - float(name.get("x", 0))) < 3 * len(name.text or "")  # a letter is about 6 wide
+                    assert not (across and -9 < y - float(name.get("y", 0)) < 1), (name.text, path)
+
+
+def points_on(path: str) -> np.ndarray:
+    """Return points (P, 2) of the cubic curves of an SVG path."""
+    corners = np.array([tuple(map(float, pair)) for pair in re.findall(r"(-?[\d.]+),(-?[\d.]+)", path)])
+    t = np.linspace(0, 1, 50)[:, None]
+    curves = [corners[i : i + 4] for i in range(0, len(corners) - 3, 3)]
+    weights = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
+    return np.concatenate([sum(w * p for w, p in zip(weights, curve, strict=True)) for curve in curves])
 
 
 def test_a_cell_in_words_names_its_inputs_and_its_concat():
