@@ -63,6 +63,9 @@ def answer(start: str, word: str, rest: Sequence[str]) -> str:
     if word == "--version":
         return f"darts_hpc {__version__}"
     if word == "completion":
+        if {"-h", "--help"} & set(rest):
+            shells = "|".join(SHELLS)
+            return f"usage: {start} completion [{shells}]\n\nPrint a script by which a shell completes flags."
         return completion(rest[0] if rest else "bash")
     kind = "flag" if word.startswith("-") else "command"
     known = [*NAMES, "completion", "--help", "--version"]

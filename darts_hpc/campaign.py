@@ -36,5 +36,12 @@ if __name__ == "__main__":
         )
     elif word and not word.startswith("-"):
         refuse(ValueError(f"unknown action {word!r} of campaign; {did_you_mean(word, ACTIONS)}"))
+    elif not word:
+        refuse(
+            ValueError(
+                "campaign without flags would begin the paper's protocol, months of one GPU: give --config FILE.yaml, "
+                "such as configs/campaign/digits.yaml or cifar10.yaml there; --dry_run beside it shows the jobs"
+            )
+        )
     else:
         run_entry(main, CampaignConfig, imports_torch=False)

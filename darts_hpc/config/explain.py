@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import tyro
 
@@ -29,7 +30,10 @@ def explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -
             raise ValueError(f"{source}{token}: expected {flag.expected}")
         for value in values[:num_values]:
             if flag and not _accepts(flag, value):
-                raise ValueError(f"{source}{f'{token} {value}'.strip()}: expected {flag.expected}")
+                near = did_you_mean(value, get_args(flag.type), "") if get_origin(flag.type) is Literal else ""
+                raise ValueError(
+                    f"{source}{f'{token} {value}'.strip()}: expected {flag.expected}{'; ' if near else ''}{near}"
+                )
         num_words -= len(values) - num_values
         if num_words < 0:
             hint = f"; write --{flag.name} or --no_{flag.name}" if flag and flag.type is bool else ""

@@ -142,6 +142,11 @@ def test_a_command_has_its_short_and_its_old_name(words, monkeypatch, capsys):
         (["--versoin"], "unknown flag '--versoin'; did you mean --version?"),
         (["zzz"], "unknown command 'zzz'; darts lists the known ones"),
         (["completion", "fish"], "no completion for 'fish'; choose from bash, zsh"),
+        (["campaign"], "campaign without flags would begin the paper's protocol, months of one GPU: give --config"),
+        (
+            ["search", "--dataset", "cifar1O"],
+            "--dataset cifar1O: expected one of cifar10, cifar100, svhn, digits, folder",
+        ),
         (["campaign", "stauts"], "unknown action 'stauts' of campaign; did you mean status?"),
         (["visualize", "NOPE"], "'NOPE' is no published cell, genotype file or run folder; choose from DARTS_V1,"),
         (["search", "--lr", "1"], "unknown flag --lr; did you mean --learning_rate?"),

@@ -66,6 +66,7 @@ def test_the_earlier_names_of_the_fast_supernet_mean_it_on_the_command_line_and_
         cfg = parse_config(SearchConfig, argv)
         assert cfg.model.supernet == "fast" and "supernet: fast" in to_yaml(cfg, "")
     assert "expected one of auto, plain, fast" in refusal(["--supernet", "dense"])
+    assert refusal(["--supernet", "plane"]).endswith("; did you mean plain?")
     assert parse_config(SearchConfig, ["--supernet", name, "--save", name]).run.save == name
 
 
