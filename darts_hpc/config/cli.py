@@ -71,9 +71,10 @@ def run_entry(
         refuse(error, silent=not is_first)  # every rank has the same command line: one says it
     except KeyboardInterrupt:
         leave_stopped(signal.SIGINT)
-    if imports_torch and is_first and "torch" not in sys.modules:
-        print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)
-    bound_spinning()
+    if imports_torch and "torch" not in sys.modules:
+        bound_spinning()  # not for a campaign, whose jobs would take it for the user's own
+        if is_first:
+            print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)
     try:
         with quiet_when_the_reader_leaves():
             result = main(cfg)

@@ -42,8 +42,19 @@ def test_an_entry_sets_it_before_torch_is_imported():
         "import os, sys\nfrom darts_hpc.config.cli import run_entry\nfrom darts_hpc.config.pack import PackConfig\n"
         "sys.argv = ['pack', 'images', 'shards']\n"
         "def main(cfg):\n    assert 'torch' not in sys.modules\n    print(os.environ['GOMP_SPINCOUNT'])\n"
-        "run_entry(main, PackConfig, imports_torch=False)\n"
+        "run_entry(main, PackConfig)\n"
     )
     env = {name: value for name, value in os.environ.items() if name not in openmp.USERS_OWN}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() in (openmp.SPINS, openmp.SPINS_WHEN_BUSY)
+
+
+def test_a_command_that_imports_no_torch_leaves_it_to_its_jobs():
+    code = (
+        "import os, sys\nfrom darts_hpc.config.cli import run_entry\nfrom darts_hpc.config.pack import PackConfig\n"
+        "sys.argv = ['pack', 'images', 'shards']\n"
+        "run_entry(lambda cfg: print('GOMP_SPINCOUNT' in os.environ), PackConfig, imports_torch=False)\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name not in openmp.USERS_OWN}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
