@@ -1,10 +1,51 @@
-"""From any image that Pillow opens to 8-bit RGB, without losing what a shape's transparency or 16 bits say."""
+"""From the bytes of any image to 8-bit RGB: the one place where images are decoded, for every data set and loader."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
 
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF", "JPEG2000")
+"""What is tried, whatever a file calls itself. Pillow knows others that run programs, such as PostScript."""
+JPEG = b"\xff\xd8"
 NEAR_WHITE = 224
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
+BITS_PER_SAMPLE = 258
+"""A TIFF tag."""
+
+
+class DamagedImage(Exception):
+    """Why an image can't be used."""
+
+
+def decode(content: bytes) -> Image.Image:
+    """Return an image in mode RGB; of an animation, or of several pages, the first.
+
+    It is not turned by what EXIF says of a camera, as torchvision's ImageFolder does not turn it.
+
+    Raises DamagedImage, one line, for what is no image, or one that ends early or whose colours can't be told.
+    """
+    with _opened(content) as image:
+        return to_rgb(image)
+
+
+def inspect(content: bytes) -> tuple[int, int]:
+    """Return width and height of an image that decodes to its end. Raises DamagedImage as decode does."""
+    with _opened(content) as image:
+        size = image.size
+        image.draft("RGB", (1, 1))  # a JPEG's whole stream is decoded, and only an eighth of its lines made
+        rgb = to_rgb(image)
+        return size if content.startswith(JPEG) else rgb.size  # a TIFF may be turned while it is decoded
+
+
+def is_animated(content: bytes) -> bool:
+    """Whether an image has more than one picture. Raises DamagedImage where it can't be opened."""
+    if content.startswith(JPEG):  # a camera's second one is a preview
+        return False
+    with _opened(content) as image:
+        return getattr(image, "is_animated", False)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -16,8 +57,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises ValueError for 32-bit pixels, whose range is not known.
     """
     if is_16_bit(image):
-        levels = (np.asarray(image).astype(np.int64) + 128) // 257
-        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+        image = _scaled(image)
     if image.mode in ("I", "F"):
         raise ValueError("it has 32-bit pixels; expected 8 or 16 bits a channel")
     if not image.has_transparency_data:
@@ -31,4 +71,33 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def is_16_bit(image: Image.Image) -> bool:
     """Whether an image's pixels are 16-bit greys, which Pillow's own conversion would clip to white."""
-    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Return 16-bit greys in 8 bits, and in mode LA if one of the levels is transparent. A TIFF may have 12 bits."""
+    bits = min(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))) if image.format == "TIFF" else 16
+    top, levels = (1 << bits) - 1, np.asarray(image).astype(np.int64)
+    grey = Image.fromarray(((levels * 255 + top // 2) // top).clip(0, 255).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """Open an image. Whatever Pillow's decoders then raise, and that is all kinds, is a DamagedImage."""
+    if not content:
+        raise DamagedImage("empty")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            yield image
+    except MemoryError:
+        raise ValueError(
+            f"memory ran out while an image of {len(content)} bytes was decoded; lower --num_threads or --batch_size"
+        ) from None
+    except Image.UnidentifiedImageError:
+        raise DamagedImage(f"not an image: begins with {content[:12]!r}") from None
+    except Exception as error:
+        raise DamagedImage(" ".join(str(error).split()) or type(error).__name__) from None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darts_hpc.data.rgb import to_rgb
+from darts_hpc.data.rgb import DamagedImage, decode, to_rgb
 
 RED_ON_WHITE = [[(255, 0, 0), (255, 255, 255)]]
 
@@ -93,3 +93,27 @@ def test_16_bit_greys_are_scaled(kind: str):
 def test_32_bit_pixels_are_refused(kind: type):
     with pytest.raises(ValueError, match="32-bit pixels; expected 8 or 16"):
         to_rgb(stored(Image.fromarray(np.array([[0, 1]], kind)), "TIFF"))
+
+
+def test_12_bits_are_scaled_and_a_clear_grey_is_white():
+    grey = Image.fromarray(np.array([[0, 2048, 4095]], np.uint16))
+    twelve = stored(grey, "TIFF")
+    twelve.tag_v2[258] = (12,)  # pyright: ignore[reportAttributeAccessIssue]
+    assert [pixel[0] for pixel in pixels(to_rgb(twelve))[0]] == [0, 128, 255]
+    keyed = stored(grey, transparency=2048)
+    assert [pixel[0] for pixel in pixels(to_rgb(keyed))[0]] == [0, 255, 16]
+
+
+def test_a_postscript_program_is_no_image_whatever_it_calls_itself():
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "EPS")
+    with pytest.raises(DamagedImage, match="not an image: begins with b'%!PS-Adobe"):
+        decode(file.getvalue())
+
+
+def test_memory_that_runs_out_in_a_decoder_is_no_damage(monkeypatch: pytest.MonkeyPatch):
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "PNG")
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: bytearray(1 << 62))
+    with pytest.raises(ValueError, match=r"memory ran out while an image of \d+ bytes was decoded; lower"):
+        decode(file.getvalue())

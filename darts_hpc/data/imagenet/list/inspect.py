@@ -1,49 +1,71 @@
 """Reading every image once: its checksum, its width and height, and whether it decodes to its end."""
 
-import io
+import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from darts_hpc.data.imagenet.list.listing import PARTS, Entry, list_data
+from darts_hpc.data.imagenet.list.listing import PARTS, Entry, Listing, list_data
 from darts_hpc.data.imagenet.list.manifest import COLUMNS, Damaged, Manifest, Split
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
+from darts_hpc.data.rgb import DamagedImage, inspect, is_animated
+from darts_hpc.data.stored_bytes import read_bytes
 from darts_hpc.progress import Progress
+
+log = logging.getLogger(__name__)
 
 BLOCK = 1024
 """Images between two looks at the clock."""
 
 
-class DamagedImage(Exception):
-    """Why an image can't be used."""
+class Facts(NamedTuple):
+    """What is kept of an image: bytes, pixels, CRC-32; and whether it has more than one picture."""
+
+    size: int
+    width: int
+    height: int
+    checksum: int
+    is_animated: bool = False
 
 
-def build_manifest(root: Path, num_threads: int, parts: Sequence[str] = PARTS) -> Manifest:
+def build_manifest(
+    root: Path, num_threads: int, parts: Sequence[str] = PARTS, before: Manifest | None = None
+) -> Manifest:
     """List the data under root and read every image once, with a progress bar; only these parts.
+
+    before: an earlier manifest of a tree; images whose files have kept their sizes are not read again.
 
     Raises ValueError, one line, for data that is not laid out as expected, or without any usable image.
     """
     listing = list_data(root, parts)
+    known = {} if before is None else _known(before, listing)
     file_names = list(listing.files)
     index = {name: i for i, name in enumerate(file_names)}
     shared_names = PackedStrings.of(file_names)
     total = sum(map(len, listing.entries.values()))
-    found = {}
+    found, animated = {}, []
     progress = Progress(total, "image", title=f"reading the images of {root} once", logged=True)
     with ThreadPoolExecutor(num_threads) as pool, progress:
         for name in PARTS:
             entries, facts = listing.entries[name], []
             for start in range(0, len(entries), BLOCK):
                 block = entries[start : start + BLOCK]
-                facts += pool.map(lambda entry: _inspect(root, entry), block)
+                facts += pool.map(lambda entry: known.get(entry.file) or _inspect(root, entry), block)
                 progress.add(len(block))
+            pairs = zip(entries, facts, strict=True)
+            animated += [entry.file for entry, fact in pairs if isinstance(fact, Facts) and fact.is_animated]
             found[name] = _part(entries, facts, index, shared_names, has_keys=not listing.folders)
             if name in parts and not len(found[name]):
                 raise ValueError(f"each {name} image under {root} is damaged, such as {found[name].damaged[0]}")
+    if animated:
+        log.warning(
+            "%s: %d images are animations or have several pages, such as %s: the first picture counts",
+            root, len(animated), animated[0],
+        )  # fmt: skip
     return Manifest(
         classes=listing.classes,
         file_names=shared_names,
@@ -54,44 +76,29 @@ def build_manifest(root: Path, num_threads: int, parts: Sequence[str] = PARTS) -
     )
 
 
-def inspect_image(content: bytes) -> tuple[int, int]:
-    """Return width and height of an image that decodes to its end. Raises DamagedImage."""
-    if not content:
-        raise DamagedImage("empty")
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            width, height = image.size
-            image.draft("RGB", (1, 1))  # a JPEG's whole stream is decoded, and only an eighth of its lines made
-            image.load()
-    except Image.UnidentifiedImageError:
-        raise DamagedImage(f"not an image: begins with {content[:12]!r}") from None
-    except Exception as error:  # Pillow's decoders raise all kinds
-        raise DamagedImage(" ".join(str(error).split()) or type(error).__name__) from None
-    return width, height
+def _known(before: Manifest, listing: Listing) -> Mapping[str, Facts]:
+    """Return what an earlier manifest of a tree says of those files that have kept their sizes."""
+    known = {}
+    for part in (before.train, before.val):
+        rows = zip(part.files, part.sizes, part.widths, part.heights, part.checksums, strict=True)
+        for file, *facts in rows if part.keys is None else ():
+            name = before.file_names[int(file)]
+            if listing.files.get(name) == int(facts[0]):
+                known[name] = Facts(*map(int, facts))
+    return known
 
 
-def read_bytes(path: str, offset: int, size: int | None) -> bytes:
-    """Read a range of a file, or all of it for size None. Raises DamagedImage, saying why, where that fails."""
-    try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - no Path a million times
-            file.seek(offset)
-            return file.read() if size is None else file.read(size)
-    except OSError as error:
-        raise DamagedImage(error.strerror or str(error)) from None
-
-
-def _inspect(root: Path, entry: Entry) -> tuple[int, int, int, int] | DamagedImage:
-    """Return size, width, height and checksum."""
+def _inspect(root: Path, entry: Entry) -> Facts | DamagedImage:
     try:
         content = read_bytes(f"{root}/{entry.file}", entry.offset, entry.size)
-        return (len(content), *inspect_image(content), zlib.crc32(content))
+        return Facts(len(content), *inspect(content), zlib.crc32(content), is_animated(content))
     except DamagedImage as damage:
         return damage
 
 
 def _part(
     entries: Sequence[Entry],
-    facts: Sequence[tuple[int, int, int, int] | DamagedImage],
+    facts: Sequence[Facts | DamagedImage],
     index: dict[str, int],
     file_names: PackedStrings,
     has_keys: bool,
@@ -101,7 +108,7 @@ def _part(
         if isinstance(fact, DamagedImage):
             damaged.append(Damaged(f"{entry.file}:{entry.name}" if has_keys else entry.file, str(fact)))
             continue
-        size, width, height, checksum = fact
+        size, width, height, checksum, _ = fact
         rows.append((index[entry.file], entry.offset, size, entry.label, width, height, checksum))
         keys.append(entry.name)
     table = np.array(rows, np.int64).reshape(-1, len(COLUMNS))

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from darts_hpc.data.imagenet.list.inspect import DamagedImage, read_bytes
 from darts_hpc.data.imagenet.list.manifest import Damaged, Manifest, Split
+from darts_hpc.data.rgb import DamagedImage
+from darts_hpc.data.stored_bytes import read_bytes
 
 BLOCK = 1024
 """Images between two looks at the clock."""

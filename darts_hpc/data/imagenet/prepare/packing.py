@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from darts_hpc import counter_rng, strict_json
-from darts_hpc.data.imagenet.list.inspect import DamagedImage
 from darts_hpc.data.imagenet.list.listing import PARTS
 from darts_hpc.data.imagenet.list.manifest import Manifest, Split, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import NAME
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.list.verify import find_damage, read_sample
+from darts_hpc.data.rgb import DamagedImage
 from darts_hpc.durable import failpoint, fsync_folder, write_atomically
 from darts_hpc.progress import Progress
 

@@ -4,6 +4,7 @@ Colours change afterwards, a batch at a time, on the device that trains.
 Nothing is random inside the pipeline, and it holds no position: any epoch can be entered at any step.
 """
 
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darts_hpc.data.imagenet.list.inspect import DamagedImage
 from darts_hpc.data.imagenet.read.augment_params import AugmentParams
-from darts_hpc.data.imagenet.read.decode import plain
+from darts_hpc.data.imagenet.read.for_dali import as_png, for_dali
 from darts_hpc.data.imagenet.read.jitter import jitter_batch, twist_batch
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.loading.batches import Batch
+from darts_hpc.data.rgb import DamagedImage
+
+log = logging.getLogger(__name__)
 
 READ_TOGETHER = 8
 """Images that a reading thread takes at a time."""
@@ -45,6 +48,7 @@ class DaliLoader:
         self._dali = import_dali()
         self._readers = ThreadPoolExecutor(num_threads, thread_name_prefix="read-images")
         self._pipeline: Any = None
+        self._by_pillow: set[int] = set()
         self._feed = _Feed()
         self._waiting: deque[tuple[Tensor, AugmentParams | None]] = deque()
 
@@ -110,10 +114,14 @@ class DaliLoader:
         contents: list[bytes | DamagedImage] = []
         for sample_id in ids.tolist():
             try:
-                contents.append(plain(self.samples.read(sample_id)))
+                contents.append(self._content(sample_id))
             except DamagedImage as damage:
                 contents.append(damage)
         return contents
+
+    def _content(self, sample_id: int) -> bytes:
+        content = self.samples.read(sample_id)
+        return as_png(content) if sample_id in self._by_pillow else for_dali(content)
 
     def _whole(self, ids: Tensor, contents: list[bytes | DamagedImage]) -> dict[int, bytes]:
         whole = {}
@@ -176,13 +184,13 @@ class DaliLoader:
         return {"interp_type": self._dali.types.INTERP_LINEAR, "antialias": True, "subpixel_scale": False}
 
     def _refuse_culprits(self, epoch: int, step: int, reason: str) -> None:
-        """Find the images of a step that DALI can't decode, though they are whole, one by one."""
+        """Find the images of a step that DALI can't decode, though they are whole, one by one: Pillow decodes those."""
         ids = self.samples.order.ids(epoch, step)
         culprits = []
         for sample_id in ids.tolist():
             one = torch.tensor([sample_id])
             try:
-                content = np.frombuffer(plain(self.samples.read(sample_id)), np.uint8)
+                content = np.frombuffer(self._content(sample_id), np.uint8)
             except DamagedImage:
                 continue  # found out already
             params = self.samples.augment_params(epoch, one) if self.samples.augment else None
@@ -191,7 +199,11 @@ class DaliLoader:
         if not culprits:
             raise RuntimeError(f"DALI failed in epoch {epoch + 1}, step {step}: {reason}")
         for sample_id, why in culprits:
-            self.samples.refuse(sample_id, f"DALI can't decode it: {why}")
+            if sample_id in self._by_pillow:
+                self.samples.refuse(sample_id, f"DALI can't decode it: {why}")
+            else:
+                log.info("%s is left to Pillow, as DALI can't decode it: %s", self.samples.part.name(sample_id), why)
+                self._by_pillow.add(sample_id)
 
     def _failure(self, *inputs: Any) -> str | None:
         """Return how DALI fails on a batch of one image, if it does."""

@@ -1,26 +1,25 @@
 """One part of ImageNet as a loader needs it: which images when, their verified bytes, and how a batch is finished."""
 
-import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from io import FileIO
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from darts_hpc import counter_rng
-from darts_hpc.data.imagenet.list.inspect import DamagedImage, read_bytes
 from darts_hpc.data.imagenet.list.manifest import Damaged, Split
 from darts_hpc.data.imagenet.list.quarantine import Quarantine
 from darts_hpc.data.imagenet.list.verify import read_sample, verified
 from darts_hpc.data.imagenet.read.augment_params import AugmentParams, centre, draw
 from darts_hpc.data.loading.batches import Batch
 from darts_hpc.data.loading.order import DROP_PATH, SampleOrder
+from darts_hpc.data.rgb import DamagedImage
+from darts_hpc.data.stored_bytes import Shards
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet's colours, as in the original."""
-MAX_OPEN_SHARDS = 256
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,7 +39,6 @@ class Samples:
     augment: bool
     image_size: int
     resize: int
-    _shards: dict[int, FileIO] = field(default_factory=dict, init=False, repr=False)
     _refused: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,15 +110,11 @@ class Samples:
         return torch.empty(0, self.image_size, self.image_size, 3, dtype=torch.uint8)
 
     def _read_shard(self, sample_id: int) -> bytes:
-        """Read from a shard that stays open: a parallel file system takes its time to open one."""
         part = self.part
         file, offset, size = (int(column[sample_id]) for column in (part.files, part.offsets, part.sizes))
-        try:
-            if file not in self._shards and len(self._shards) < MAX_OPEN_SHARDS:
-                path = self.root / part.file_names[file]
-                self._shards.setdefault(file, path.open("rb", buffering=0))  # of two threads, the first one's stays
-            if file in self._shards:
-                return os.pread(self._shards[file].fileno(), size, offset)
-        except OSError as error:
-            raise DamagedImage(error.strerror or str(error)) from None
-        return read_bytes(f"{self.root}/{part.file_names[file]}", offset, size)
+        return self._shards.read(f"{self.root}/{part.file_names[file]}", offset, size)
+
+    @cached_property
+    def _shards(self) -> Shards:
+        """Those of this process: replace(samples), which is sent to others, has none yet."""
+        return Shards()

@@ -16,11 +16,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from darts_hpc.data.imagenet.list.inspect import DamagedImage
 from darts_hpc.data.imagenet.read.augment_params import AugmentParams
-from darts_hpc.data.imagenet.read.decode import decode
 from darts_hpc.data.imagenet.read.samples import Samples
 from darts_hpc.data.loading.batches import Batch
+from darts_hpc.data.rgb import DamagedImage, decode
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 Loaded = tuple[Tensor, Tensor, list[tuple[int, str]]]

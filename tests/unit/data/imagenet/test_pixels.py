@@ -12,10 +12,9 @@ from torch import Tensor
 from torchvision import transforms
 
 from darts_hpc.data.imagenet.list.inspect import build_manifest
-from darts_hpc.data.imagenet.read.decode import decode
 from darts_hpc.data.imagenet.read.samples import MEAN, STD
 from darts_hpc.data.imagenet.read.torchvision_loader import augment
-from darts_hpc.data.rgb import to_rgb
+from darts_hpc.data.rgb import decode, to_rgb
 
 LEVEL = 255 * torch.tensor(STD).view(1, 3, 1, 1)
 SHAPES = ((500, 375), (375, 500), (257, 300), (300, 257), (97, 41), (41, 97), (36, 36), (400, 37), (513, 511), (30, 20))
