@@ -9,21 +9,26 @@ import hashlib
 import io
 import json
 import logging
-import pickle
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from darts_hpc import strict_json
 from darts_hpc.durable import failpoint, fsync_folder, write_atomically, write_durably
-from darts_hpc.user_files import check_inside
+from darts_hpc.errors import is_out_of_memory
+from darts_hpc.user_files import check_inside, read_file
 
 log = logging.getLogger(__name__)
 
 MANIFEST, LATEST, TEMPORARY, REPLACED = "manifest.json", "latest", ".writing-", ".replaced-"
+
+
+class UnknownLayout(ValueError):
+    """A whole checkpoint in which something is not as a run of this version writes it."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,17 @@ class Checkpoint:
         """Return a payload, read from the bytes that were verified. Raises ValueError where it is not one of a run."""
         try:
             content = torch.load(io.BytesIO(self.files[f"{name}.pt"]), map_location=map_location, weights_only=True)
-        except (KeyError, EOFError, ValueError, pickle.UnpicklingError):
+        except Exception as error:  # torch raises nearly anything for what it did not write
+            if is_out_of_memory(error):
+                raise
             content = None
         if not isinstance(content, dict):
             raise self.unknown_layout(f"{name}.pt")
         return content
 
-    def unknown_layout(self, part: str) -> ValueError:
-        """Return what to raise where something in it is not as a run of this version writes it."""
-        return ValueError(
+    def unknown_layout(self, part: str) -> UnknownLayout:
+        """Return what to raise where a part of it is not as a run of this version writes it."""
+        return UnknownLayout(
             f"{self.path}: {part} is not as this version writes it; go on with the version that wrote it, or start "
             "afresh with another --save"
         )
@@ -98,20 +105,25 @@ class CheckpointStore:
             shutil.rmtree(stale, ignore_errors=True)
         return final
 
-    def load_newest(self) -> Checkpoint | None:
+    def load_newest(self, fits: Callable[[Checkpoint], bool] = lambda checkpoint: True) -> Checkpoint | None:
         """Return the newest checkpoint whose every byte is as written, None if there never was one.
 
-        Damaged ones are skipped with a warning. Raises ValueError when all are damaged.
+        One that `fits` is taken before a newer one that does not. Damaged ones are skipped with a warning. Raises
+        ValueError when all are damaged.
         """
-        candidates = self._steps()
+        candidates, whole = self._steps(), None
         for path in candidates:
             try:
-                return read_checkpoint(path)
+                found = read_checkpoint(path)
             except ValueError as damage:
                 log.warning("checkpoint %s is damaged (%s); trying the one before", path, damage)
-        if candidates:
+                continue
+            if fits(found):
+                return found
+            whole = whole or found
+        if candidates and whole is None:
             raise ValueError(f"every checkpoint in {self.folder} is damaged; start afresh with another --save")
-        return None
+        return whole
 
     def _steps(self) -> list[Path]:
         for replaced in self.folder.glob(f"{REPLACED}*"):
@@ -126,22 +138,37 @@ class CheckpointStore:
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read and verify one checkpoint folder. Raises ValueError saying what is damaged."""
-    try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
-        intact = manifest.pop("sha256", None) == _digest(manifest)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{MANIFEST}: {type(error).__name__}") from None
-    if not intact:
-        raise ValueError(f"{MANIFEST}: its digest does not match")
+    manifest = _read_manifest(path)
     files = {}
     for name, digest in manifest["files"].items():
-        try:
-            files[name] = (path / check_inside(name, MANIFEST)).read_bytes()
-        except OSError as error:
-            raise ValueError(f"{name}: {error.strerror}") from None
-        if hashlib.sha256(files[name]).hexdigest() != digest["sha256"]:
+        if not isinstance(digest, dict) or type(digest.get("bytes")) is not int:
+            raise ValueError(f"{MANIFEST}: the digest of {name} is not as this version writes it")
+        files[name] = read_file(path / check_inside(name, MANIFEST), digest["bytes"])
+        if digest_of(files[name]) != digest:
             raise ValueError(f"{name}: {len(files[name])} bytes whose digest is not the manifest's")
     return Checkpoint(manifest["step"], path, manifest["fingerprint"], files)
+
+
+def read_fingerprint(path: Path) -> dict | None:
+    """Return the fingerprint of a checkpoint folder whose manifest is whole; else None."""
+    try:
+        return _read_manifest(path)["fingerprint"]
+    except ValueError:
+        return None
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(read_file(path / MANIFEST))
+        intact = manifest.pop("sha256", None) == _digest(manifest)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise ValueError(f"{MANIFEST}: {error}") from None
+    if not intact:
+        raise ValueError(f"{MANIFEST}: its digest does not match")
+    for key, kind in (("step", int), ("fingerprint", dict), ("files", dict)):
+        if type(manifest.get(key)) is not kind:
+            raise ValueError(f"{MANIFEST}: {key} is not as this version writes it")
+    return manifest
 
 
 def save_atomically(path: Path, payload: object) -> dict[str, object]:

@@ -19,7 +19,7 @@ from darts_hpc.distributed.identity import earlier_identities, identities, proce
 from darts_hpc.distributed.launcher import job_name
 from darts_hpc.distributed.world import World
 from darts_hpc.locks import is_locked, lock_run_folder
-from darts_hpc.run.checkpoint import MANIFEST, write_text_atomically
+from darts_hpc.run.checkpoint import read_fingerprint, write_text_atomically
 from darts_hpc.run.fingerprint import Fingerprint, same_configuration
 from darts_hpc.run.folder import check_files
 from darts_hpc.user_files import read_file
@@ -204,12 +204,8 @@ def _fingerprint(folder: Path) -> dict:
     launch = _read_launch(folder)
     if launch is not None:
         return launch.fingerprint
-    for manifest in sorted(folder.glob(f"checkpoints/step-*/{MANIFEST}"), reverse=True):
-        try:
-            return json.loads(manifest.read_bytes())["fingerprint"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # damaged: look at the checkpoint before it
-    return {}
+    steps = sorted(folder.glob("checkpoints/step-*"), reverse=True)
+    return next(filter(None, map(read_fingerprint, steps)), {})
 
 
 def _created(folder: Path) -> float:
@@ -223,6 +219,10 @@ def _created(folder: Path) -> float:
 
 def _read_launch(folder: Path) -> Launch | None:
     try:
-        return Launch(**json.loads(read_file(folder / LAUNCH)))
-    except (OSError, ValueError, TypeError):
+        launch = Launch(**json.loads(read_file(folder / LAUNCH)))
+        datetime.fromisoformat(launch.created)
+    except (ValueError, TypeError, RecursionError):
         return None
+    names = launch.launchers
+    is_ours = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return launch if is_ours and isinstance(launch.fingerprint, dict) else None

@@ -76,9 +76,13 @@ class JsonLines:
             self._failed = True
 
     def last(self) -> dict[str, Any] | None:
-        """Return the last record, None where there is none."""
+        """Return the last record; None where there is none, or it is damaged."""
         lines = self.path.read_bytes().splitlines() if self.path.exists() else []
-        return json.loads(lines[-1]) if lines else None
+        try:
+            record = json.loads(lines[-1]) if lines else None
+        except (ValueError, RecursionError):
+            return None
+        return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
     def position(self) -> int:
         """Return the file's length in bytes, all of it on disk, so that a checkpoint may rely on it.
@@ -111,11 +115,10 @@ class JsonLines:
             return file.read(size).rfind(b"\n") + 1
 
     def rewind(self, position: int) -> None:
-        """Forget what was written after `position`. Raises ValueError when the file is shorter than that."""
+        """Forget what was written after `position`; of a shorter file, only half a line at its end."""
         if self._size < position:
-            raise ValueError(
-                f"{self.path} has {self._size} bytes, the checkpoint was written at {position}: it was changed"
-            )
+            log.warning("%s was cut or removed: what was recorded in its place is lost, and the run goes on", self.path)
+            position = self._end_of_lines(self._size) if self._size else 0
         if self.path.exists():
             os.truncate(self.path, position)
         self._size = position

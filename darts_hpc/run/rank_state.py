@@ -32,7 +32,8 @@ def saved_rank_state(
     `objects`: the checkpoint's shared state.
     """
     saved = checkpoint.fingerprint["world_size"]
-    assert isinstance(saved, int)
+    if type(saved) is not int or saved < 1:
+        raise checkpoint.unknown_layout("its world_size")
     if saved == world.size:
         return checkpoint.load(f"rank{world.rank}")
     ranks = [checkpoint.load(f"rank{rank}") for rank in range(saved)]

@@ -67,7 +67,7 @@ class Recorder:
     ) -> "Iterator[Recorder]":
         """Open a run's records where its newest checkpoint left them, or empty. space: a search's operations.
 
-        Raises OSError where they can't be written, ValueError where they were changed.
+        Raises OSError where they can't be written.
         """
         if not world.is_main:
             yield cls(cfg, world, {}, None)
@@ -196,9 +196,19 @@ def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:
     return {f"{prefix}/{name}": value for name, value in numbers.items()}
 
 
+def has_records(folder: Path, checkpoint: Checkpoint) -> bool:
+    """Whether the run's files of records are as long as they were when the checkpoint was written; say so if not."""
+    for name, position in _positions(checkpoint).items():
+        path = folder / f"{name}.jsonl"
+        if name in RECORDS and position > (path.stat().st_size if path.exists() else 0):
+            log.warning("%s is shorter than at checkpoint %s; trying the one before", path, checkpoint.path.name)
+            return False
+    return True
+
+
 def _positions(checkpoint: Checkpoint) -> Mapping[str, int]:
     """Return how long each file of records was when the checkpoint was written."""
     positions = checkpoint.load("state").get("records")
-    if not isinstance(positions, dict) or not all(type(position) is int for position in positions.values()):
+    if not isinstance(positions, dict) or not all(type(value) is int and value >= 0 for value in positions.values()):
         raise checkpoint.unknown_layout("its list of records")
     return positions

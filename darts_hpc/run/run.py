@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,16 @@ from darts_hpc import strict_json
 from darts_hpc.config.shared import RunConfig
 from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
-from darts_hpc.errors import Diverged, RolledBack, Stopped
+from darts_hpc.errors import Diverged, RolledBack, Stopped, is_out_of_memory
 from darts_hpc.locks import lock_run_folder
-from darts_hpc.run.checkpoint import Checkpoint, CheckpointStore, save_atomically, write_text_atomically
+from darts_hpc.run.checkpoint import (
+    Checkpoint,
+    CheckpointStore,
+    UnknownLayout,
+    read_checkpoint,
+    save_atomically,
+    write_text_atomically,
+)
 from darts_hpc.run.choose_folder import choose_run_folder, folder_request, write_launch
 from darts_hpc.run.fingerprint import Fingerprint, check_fingerprint
 from darts_hpc.run.finite import FirstBadStep, first_not_finite, first_number_not_finite
@@ -27,7 +35,7 @@ from darts_hpc.run.interrupt import Interrupt, name_of
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import peak_memory_bytes
 from darts_hpc.run.rank_state import load_rank_state, rank_state, saved_rank_state
-from darts_hpc.run.recorder import ESTIMATE_AFTER, Recorder
+from darts_hpc.run.recorder import ESTIMATE_AFTER, Recorder, has_records
 from darts_hpc.run.requeue import request_requeue
 from darts_hpc.space.genotypes import Genotype
 
@@ -119,7 +127,7 @@ class Run:
                 check_files(folder)
             world.barrier()
             stack.enter_context(logging_to(folder, world.rank))
-            newest = CheckpointStore(folder / "checkpoints").load_newest() if goes_on else None
+            newest = _newest_of_all(folder, world) if goes_on else None
             if newest is not None:
                 check_fingerprint(newest.fingerprint, fingerprint)
             description = described(config_yaml, str(world.device), world.size, space) if world.is_main else {}
@@ -356,12 +364,14 @@ class Run:
             for name, part in self._state.items():
                 part.load_state_dict(state["objects"][name])
             load_rank_state(own, self._state, self.world)
-            for name, value in state["position"].items():
-                setattr(self, name, value)
+            for name in state["position"].keys() & POSITION:
+                setattr(self, name, int(state["position"][name]))
             if self.world.is_main:  # the sum over ranks, so one of them has it all
                 self.meter.totals.copy_(state["meter"])
             self.recorder.load_state_dict(state)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error) or isinstance(error, UnknownLayout):
+                raise
             raise newest.unknown_layout(f"state.pt ({type(error).__name__}: {error})") from None
         log.info("going on in epoch %d after step %d, from %s", self.epoch + 1, self.step, newest.path)
 
@@ -380,3 +390,12 @@ class Run:
 
     def _resume_hint(self) -> str:
         return f"the same command with --save {self.folder}/ --resume auto"
+
+
+def _newest_of_all(folder: Path, world: World) -> Checkpoint | None:
+    """Return the checkpoint that all ranks go on from: the newest one whose records are all there, else the newest."""
+    newest = None
+    if world.is_main:
+        newest = CheckpointStore(folder / "checkpoints").load_newest(partial(has_records, folder))
+    path = world.broadcast_object(newest.path if newest is not None else None)
+    return newest if world.is_main or path is None else read_checkpoint(path)

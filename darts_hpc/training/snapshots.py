@@ -1,5 +1,7 @@
 """The latest epochs of a search, each rank's own, which a stop rule may go back to."""
 
+import io
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -8,7 +10,9 @@ from typing import Any
 import torch
 
 from darts_hpc.distributed.world import World
+from darts_hpc.errors import is_out_of_memory
 from darts_hpc.run.checkpoint import save_atomically
+from darts_hpc.user_files import read_file
 
 FOLDER = "epochs"
 
@@ -27,14 +31,28 @@ def save_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], rank: 
 
 
 def load_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], world: World) -> None:
-    """Restore the named parts of what an epoch ended with. Raises ValueError where it is not there."""
+    """Restore the named parts of what an epoch ended with. Raises ValueError where it is not there, or damaged."""
     own = _path(run_folder, epoch, world.rank)
     path = own if own.exists() else _path(run_folder, epoch, 0)
     if not path.exists():
-        raise ValueError(f"{path} is gone, which the search has to go back to; start it afresh with another --save")
-    saved = torch.load(path, map_location=world.device, weights_only=True)
+        raise _lost(path, "gone")
+    content = read_file(path, path.stat().st_size)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as parts:
+            is_whole = parts.testzip() is None  # torch does not compare the sums
+        saved = torch.load(io.BytesIO(content), map_location=world.device, weights_only=True) if is_whole else None
+    except Exception as error:  # torch raises nearly anything for what it did not write
+        if is_out_of_memory(error):
+            raise
+        saved = None
+    if saved is None:
+        raise _lost(path, "damaged")
     for name, part in state.items():
         part.load_state_dict(saved[name])
+
+
+def _lost(path: Path, how: str) -> ValueError:
+    return ValueError(f"{path} is {how}, which the search has to go back to; start it afresh with another --save")
 
 
 def drop_snapshots(run_folder: Path, epoch: int, rank: int) -> None:

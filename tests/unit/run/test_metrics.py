@@ -65,11 +65,21 @@ def test_half_a_line_of_a_killed_process_is_cut_away(tmp_path):
     assert read(path) == [1]
 
 
-def test_a_file_that_is_shorter_than_its_checkpoint_is_refused(tmp_path):
-    lines = JsonLines(tmp_path / "metrics.jsonl")
-    lines.write({"n": 1})
-    with pytest.raises(ValueError, match="it was changed"):
-        lines.rewind(1000)
+@pytest.mark.parametrize(("content", "left"), [(b'{"n": 1}\n', [1]), (b'{"n": 1}\n{"n"', [1]), (b"", []), (None, [])])
+def test_a_file_that_is_shorter_than_its_checkpoint_goes_on_from_its_whole_lines(content, left, tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    lines = JsonLines(path)
+    lines.rewind(1000)
+    lines.write({"n": 7})
+    assert read(path) == [*left, 7] and caplog.text.count("was cut or removed") == 1
+
+
+@pytest.mark.parametrize("last", ["{", "[1]", "null", '{"n": 1}', '{"step": "x"}', "[" * 100_000, "\x00", "9" * 5000])
+def test_a_damaged_last_line_counts_as_none(last, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(f'{{"step": 3}}\n{last}\n')
+    assert JsonLines(tmp_path / "metrics.jsonl").last() is None
 
 
 def test_on_a_full_disk_whole_lines_wait_and_none_is_lost(tmp_path, caplog):
