@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,8 @@ def create_model(
         ValueError: an unknown cell or data set, sizes of which no network can be made, or weights that are missing or
             don't fit.
     """
+    if not isinstance(drop_path_prob, Real) or not 0 <= drop_path_prob < 1:
+        raise ValueError(f"drop_path_prob {drop_path_prob!r}: expected a number from 0 up to, but not including, 1")
     genotype = cell if isinstance(cell, Genotype) else load_genotype(str(cell))
     run = _training(cell)
     state = _read_state(run, cell, weights)
@@ -187,7 +190,7 @@ def register_timm() -> list[str]:
 
 
 def _num_classes_of(dataset: str) -> int:
-    if dataset not in DATASETS:
+    if not isinstance(dataset, str) or dataset not in DATASETS:
         raise ValueError(f"dataset {dataset!r} is unknown; {did_you_mean(dataset, DATASETS)}")
     if not DATASETS[dataset].num_classes:
         raise ValueError(f"dataset {dataset!r}: how many classes it has, only its files say; give num_classes")
@@ -226,8 +229,8 @@ def _read_state(run: Path | None, cell: object, weights: bool | str | Path) -> M
     if weights is False:
         return None
     if weights is not True:
-        if not Path(weights).is_file():
-            raise ValueError(f"no weights in {weights}; give a file of weights")
+        if not isinstance(weights, str | Path):
+            raise ValueError(f"weights {weights!r}: expected True, or a file of weights")
         return read_weights(Path(weights), "weights")
     path = Path(str(cell)) / "weights.pt"
     if run is None and (path.parent / "config.yaml").is_file():

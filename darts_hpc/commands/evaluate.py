@@ -2,7 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Mapping
+
+from torch import Tensor
 
 from darts_hpc.config.cli import given_flags, parse_config
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
@@ -18,7 +21,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.errors import Diverged
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
-from darts_hpc.models.state_dicts import load_original
+from darts_hpc.models.state_dicts import has_auxiliary_head, load_original
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.weights import read_weights
 from darts_hpc.space.genotypes import load_genotype
@@ -38,7 +41,7 @@ def main(cfg: EvaluateConfig) -> None:
         network = DerivedNetwork("cifar", cfg.init_channels, data.num_classes, cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, data.image_size))
-        load_original(network, state)
+        load_for_test(network, state, world)
         network, layout = network.to(world.device), memory_format(cfg.compute.channels_last)
         held_out = held_out_split(data.train.labels, cfg.held_out, cfg.seed)[1] if cfg.held_out else None
         part = data.test if held_out is None else data.train
@@ -60,11 +63,19 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
         network = DerivedNetwork("imagenet", cfg.init_channels, len(classes), cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, cfg.data.image_size))
-        load_original(network, state)
+        load_for_test(network, state, world)
         network, layout = network.to(world.device), memory_format(cfg.compute.channels_last)
         meter = evaluate(network.to(memory_format=layout), source, precision=precision, memory_format=layout)
         images = "made-up images" if cfg.data.loader == "synthetic" else "images of ImageNet"
         report("validation", images, meter, source, world)
+
+
+def load_for_test(network: DerivedNetwork, state: Mapping[str, Tensor], world: World) -> None:
+    """Load weights without the auxiliary head, theirs or the network's: only training uses it, and forks vary it."""
+    network.auxiliary_head = None
+    if has_auxiliary_head(state) and world.is_main:
+        print("the auxiliary head of these weights is left out: a test does not use it", file=sys.stderr)
+    load_original(network, state)
 
 
 def report(kind: str, images: str, meter: Meter, source: Loader, world: World) -> None:

@@ -1,6 +1,7 @@
 """A derived network as a plain classifier, as timm's users expect it: images in, logits out."""
 
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from darts_hpc.space.genotypes import Genotype
 
 PAPER_SIZES = {"cifar": (36, 20), "imagenet": (48, 14)}
 """Channels and cells of the paper's networks."""
+LARGEST = {"num_classes": 1 << 20, "in_chans": 1 << 12, "layers": 1000, "init_channels": 1 << 12}
+"""Sizes above these are taken for a mistake, before they take the memory."""
 POOLS = ("avg", "max", "avgmax", "catavgmax", "")
 """Global pools by timm's names; the empty one leaves the feature map."""
 
@@ -197,11 +200,14 @@ def _check(
         ("num_classes", num_classes, 0, "0, for features, or more"),
         ("in_chans", in_chans, 1, "1 or more"),
         ("layers", layers, 3, "3 or more: two reduction cells and a normal one"),
+        ("init_channels", init_channels, 2, "2 or more, and even"),
     ):
-        if value < low:
-            raise ValueError(f"{name} {value}: expected {meaning}")
-    if init_channels < 2 or init_channels % 2:
+        if not isinstance(value, Integral) or value < low:
+            raise ValueError(f"{name} {value!r}: expected {meaning}")
+        if value > LARGEST[name]:
+            raise ValueError(f"{name} {value}: expected at most {LARGEST[name]}")
+    if init_channels % 2:
         raise ValueError(f"init_channels {init_channels}: expected an even number, which a reduction splits in halves")
     for name, chance in (("drop_rate", drop_rate), ("drop_path_rate", drop_path_rate)):
-        if not 0 <= chance < 1:
-            raise ValueError(f"{name} {chance}: expected a number from 0 up to, but not including, 1")
+        if not isinstance(chance, Real) or not 0 <= chance < 1:
+            raise ValueError(f"{name} {chance!r}: expected a number from 0 up to, but not including, 1")

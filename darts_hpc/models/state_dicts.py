@@ -1,10 +1,17 @@
 """The original's state-dict layout: ours has the same keys, but for alphas and what old PyTorch did not save."""
 
+import re
 from collections.abc import Mapping
 
 from torch import Tensor, nn
 
 ALPHAS = ("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce")
+POOLS = {nn.MaxPool2d: "max_pool_3x3", nn.AvgPool2d: "avg_pool_3x3"}
+
+
+def has_auxiliary_head(state: Mapping[str, Tensor]) -> bool:
+    """Whether a state dict holds an auxiliary classifier, of whatever layout."""
+    return any(_is_auxiliary(name) for name in state)
 
 
 def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -20,9 +27,10 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         )
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     own = model.state_dict()
-    if not any(name.startswith("auxiliary_head.") for name in own):
-        state = {name: tensor for name, tensor in state.items() if not name.startswith("auxiliary_head.")}
+    if not has_auxiliary_head(own):
+        state = {name: tensor for name, tensor in state.items() if not _is_auxiliary(name)}
     optional = {name for name in own if name.endswith("num_batches_tracked") or name in ALPHAS}
+    _check_pools(model, state)
     missing = [name for name in own if name not in state and name not in optional]
     unknown = [name for name in state if name not in own]
     for problem, names in (("has no", missing), ("has the unknown", unknown)):
@@ -37,9 +45,30 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
                 f"{name} is {tuple(tensor.shape)} in the state dict and {tuple(own[name].shape)} in the model; "
                 "do --arch, --init_channels, --layers and the number of classes fit it?"
             )
+        if tensor.is_floating_point() != own[name].is_floating_point():
+            raise ValueError(
+                f"{name} holds {tensor.dtype} in the state dict; expected {own[name].dtype}: give weights that are not "
+                "quantized"
+            )
     model.load_state_dict({**own, **state})
 
 
 def export_original(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the model's state dict on the CPU, without alphas: what the original's own code loads."""
     return {name: t.detach().cpu().clone() for name, t in model.state_dict().items() if name not in ALPHAS}
+
+
+def _is_auxiliary(name: str) -> bool:
+    return re.match(r"aux(iliary)?(_\w+)?\.", name) is not None
+
+
+def _check_pools(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where the state dict has a BatchNorm behind a pool, as DrNAS trains its networks."""
+    modules = dict(model.named_modules())
+    for name in state:
+        operation = modules.get(name.removesuffix(".op.1.running_mean"))
+        if (pool := POOLS.get(type(operation))) is not None:
+            raise ValueError(
+                f"the state dict has a BatchNorm behind a pool ({name}), as DrNAS' networks have, so this network "
+                f"differs from the one it is of; write {pool}_bn for {pool} in the cell's file"
+            )

@@ -4,10 +4,13 @@ import argparse
 import hashlib
 import io
 import json
-import pickle
 import re
+import warnings
+import zipfile
+from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
+from datetime import datetime, timedelta, timezone
+from pathlib import Path, PosixPath
 from typing import Any
 
 import numpy as np
@@ -18,10 +21,20 @@ from darts_hpc.run.checkpoint import CheckpointStore
 from darts_hpc.run.reader import check_exists
 from darts_hpc.user_files import read_file
 
+MAX_BYTES = 1 << 32
+"""Of a file of weights; the paper's networks have some 2e7."""
 CONTAINERS = ("state_dict", "model_state_dict", "model", "network", "net")
 """What training scripts call a state dict in a checkpoint."""
+DEPTH = 4
+"""Containers in each other, at most."""
 WRAPPERS = r"(?:^|(?<=\.))_orig_mod\.|^module\."
 """What torch.compile puts before names, anywhere, and DataParallel before each of them."""
+PROGRAMS = {
+    "/constants.pkl": "TorchScript",
+    "/serialized_exported_program.json": "torch.export",
+    "/models/": "torch.export",
+}
+"""Parts of zip files that hold a program, and not weights alone."""
 
 
 def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]:
@@ -33,24 +46,27 @@ def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]
     that is not as its run wrote it, code, and weights that are not dense, real and finite.
     """
     if path.is_dir():
-        newest = CheckpointStore(path / "checkpoints").load_newest()
-        if newest is None:
-            raise ValueError(f"{flag} {path} holds no checkpoint; give the folder of a training run, or a file")
-        objects = newest.load("state").get("objects")
-        if not isinstance(objects, dict):
-            raise newest.unknown_layout("its state")
-        if "network" not in objects:
-            raise ValueError(f"{flag} {path} is a search; train its cell first: darts_hpc.train --arch {path}")
-        return objects["network"]
+        return _checked(_weights_of_run(path, flag), f"{flag} {path}")
     check_exists(path, flag)
-    try:
-        data = path.read_bytes()  # apart: in a file cut short, torch's seeks are an OSError too
-    except OSError as error:
-        raise ValueError(f"{flag} {path} can't be read ({error.strerror})") from None
+    data = read_file(path, MAX_BYTES)
     _check_digest(path, data, flag)
     if path.suffix == ".safetensors":
-        return _checked(_read_safetensors(io.BytesIO(data), f"{flag} {path}"), f"{flag} {path}")
+        return _checked(_read_safetensors(data, f"{flag} {path}"), f"{flag} {path}")
     return _checked(_state_dict(_load(data, f"{flag} {path}"), f"{flag} {path}"), f"{flag} {path}")
+
+
+def _weights_of_run(path: Path, flag: str) -> Mapping[str, Tensor]:
+    newest = CheckpointStore(path / "checkpoints").load_newest()
+    if newest is None:
+        raise ValueError(f"{flag} {path} holds no checkpoint; give the folder of a training run, or a file")
+    objects = newest.load("state").get("objects")
+    if not isinstance(objects, dict):
+        raise newest.unknown_layout("its state")
+    if "network" not in objects:
+        raise ValueError(f"{flag} {path} is a search; train its cell first: darts_hpc.train --arch {path}")
+    if not isinstance(objects["network"], dict) or not _is_state_dict(objects["network"]):
+        raise newest.unknown_layout("its network")
+    return objects["network"]
 
 
 def _check_digest(path: Path, data: bytes, flag: str) -> None:
@@ -67,11 +83,13 @@ def _check_digest(path: Path, data: bytes, flag: str) -> None:
 
 
 def _load(data: bytes, what: str) -> object:
-    """Return what torch.save wrote, as far as it is plain data; its words advise to load without that check."""
+    """Return what torch.save wrote, as far as it is plain data."""
+    _check_zip(data, what)
     try:
-        with torch.serialization.safe_globals(_plain_globals()):
+        with torch.serialization.safe_globals(_plain_globals()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what torch finds odd, which is refused below
             return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except Exception as error:  # damage makes torch raise nearly anything, and its words advise to load without checks
         foreign = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
         if foreign is not None:
             raise ValueError(
@@ -83,26 +101,67 @@ def _load(data: bytes, what: str) -> object:
         ) from None
 
 
+def _check_zip(data: bytes, what: str) -> None:
+    """Raise ValueError for a zip file with a program in it, one that unpacks to more, and one with flipped bits."""
+    if not data.startswith(b"PK"):
+        return
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):  # cut short
+        return
+    parts = archive.infolist()
+    for end, kind in PROGRAMS.items():
+        if any(end in f"/{part.filename}" for part in parts):
+            raise ValueError(
+                f"{what} is a program of {kind}; expected the weights alone: torch.save(model.state_dict(), FILE)"
+            )
+    if sum(part.file_size for part in parts) > len(data):
+        raise ValueError(f"{what} is compressed; expected a file as torch.save writes it")
+    whole = [_is_whole(archive, part) for part in parts]
+    if any(whole) and not all(whole):  # none is where torch.save was told to leave out the sums, which torch.load skips
+        raise ValueError(f"{what} is damaged: a checksum in it does not fit; copy it again")
+
+
+def _is_whole(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bool:
+    try:
+        return len(archive.read(part)) == part.file_size
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError):
+        return False
+
+
 def _plain_globals() -> list[Any]:
-    """Return what training scripts keep beside weights and is plain data: numbers of numpy, and argparse's flags."""
-    scalar = np.float64(0).__reduce__()[0]
-    numbers = (np.float64, np.float32, np.float16, np.int64, np.int32, np.bool_)
-    kinds = [type(np.dtype(number)) for number in numbers]
-    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # of numpy 1 and 2
-    return [argparse.Namespace, np.dtype, *kinds, *((scalar, name) for name in names)]
+    """Return what training scripts keep beside weights and is plain data, such as arrays of numpy and flags."""
+    scalar, array = np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]
+    kinds = {type(np.dtype(number)) for number in np.sctypeDict.values()}
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")  # of numpy 1 and 2
+    functions = [
+        (call, f"{module}.{name}") for call, name in ((scalar, "scalar"), (array, "_reconstruct")) for module in modules
+    ]
+    plain = [argparse.Namespace, PosixPath, datetime, timedelta, timezone, defaultdict]
+    return [*plain, np.dtype, np.ndarray, *kinds, *functions]
 
 
 def _state_dict(content: object, what: str) -> Mapping[str, Tensor]:
     """Return the state dict in a checkpoint of any usual layout, its names as the bare network has them."""
-    while isinstance(content, Mapping) and not _is_state_dict(content):
-        inner = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
+    for _ in range(DEPTH):
+        if not isinstance(content, Mapping) or _is_state_dict(content):
             break
-        content = inner
+        content = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not _is_state_dict(content):
-        raise ValueError(f"{what} holds no state dict; give the file that torch.save wrote of one")
+        found = (
+            f"a dictionary with {_listed(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+        )
+        raise ValueError(
+            f"{what} holds no state dict but {found}; give the file that torch.save wrote of one, alone or as one of "
+            f"{', '.join(CONTAINERS)}"
+        )
     bare = {_bare(name): value for name, value in content.items()}
     return bare if len(bare) == len(content) else content
+
+
+def _listed(content: Mapping) -> str:
+    names = [str(name)[:40] for name in content]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing in it"
 
 
 def _bare(name: str) -> str:
@@ -118,28 +177,33 @@ def _is_state_dict(content: Mapping) -> bool:
 def _checked(weights: Mapping[str, Tensor], what: str) -> Mapping[str, Tensor]:
     """Refuse tensors that no network computes with."""
     for name, value in weights.items():
-        problem = None
-        if value.is_meta:
-            problem = "has no values (a meta tensor)"
-        elif value.layout != torch.strided or value.is_quantized:
-            problem = "is sparse or quantized"
-        elif value.is_complex():
-            problem = "is complex"
-        elif value.is_floating_point() and not value.isfinite().all():
-            problem = "is not finite"
-        if problem is not None:
+        if (problem := _problem(value)) is not None:
             raise ValueError(
                 f"{what}: {name} {problem}; give the dense, real weights of a network that did not diverge"
             )
     return weights
 
 
-def _read_safetensors(file: io.BytesIO, what: str) -> Mapping[str, Tensor]:
+def _problem(value: Tensor) -> str | None:
+    if value.is_meta:
+        return "has no values (a meta tensor)"
+    if value.is_nested or value.layout != torch.strided or value.is_quantized:
+        return "is sparse, nested or quantized"
+    if value.is_complex():
+        return "is complex"
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return "repeats its values (an expanded tensor)"
+    if value.is_floating_point() and not value.double().isfinite().all():
+        return "is not finite"
+    return None
+
+
+def _read_safetensors(data: bytes, what: str) -> Mapping[str, Tensor]:
     try:
         import safetensors.torch
     except ImportError:
         raise ValueError(f"{what} needs safetensors: pip install 'darts_hpc[export]'") from None
     try:
-        return safetensors.torch.load(file.getvalue())
-    except safetensors.SafetensorError as error:
+        return safetensors.torch.load(data)
+    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ValueError(f"{what} is damaged ({error}); give the file that export wrote") from None

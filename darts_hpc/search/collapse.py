@@ -2,7 +2,9 @@
 
 from darts_hpc.space.genotypes import Genotype
 
-FREE = frozenset({"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "noise"})
+FREE = frozenset(
+    {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "max_pool_3x3_bn", "avg_pool_3x3_bn", "noise"}
+)
 """Operations without weights."""
 MANY_SKIPS, MANY_FREE = 5, 7
 """Of a normal cell's 8 edges: random cells of DARTS' 7 operations have as many skip connections in 1 of 1,300, and as

@@ -23,10 +23,11 @@ PRIMITIVES = (
 )
 """Candidate operations of an edge in the search (paper, section 3.1), in the order of alpha's columns."""
 
-OPERATION_NAMES = [*PRIMITIVES, "sep_conv_7x7", "conv_7x1_1x7", "noise"]
+OPERATION_NAMES = [*PRIMITIVES, "sep_conv_7x7", "conv_7x1_1x7", "noise", "max_pool_3x3_bn", "avg_pool_3x3_bn"]
 """Every operation that a genotype may name; OPERATIONS in operations.py builds each. Add your own to both.
 
-NASNet and AmoebaNet need sep_conv_7x7 and conv_7x1_1x7; noise is a candidate of the space s4.
+NASNet and AmoebaNet need sep_conv_7x7 and conv_7x1_1x7; noise is a candidate of the space s4. DrNAS trains its networks
+with a BatchNorm behind each pool, and writes max_pool_3x3 for max_pool_3x3_bn.
 """
 
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")

@@ -1,5 +1,6 @@
 """Candidate operations of an edge (original operations.py). Submodules keep the original's names: state dicts load."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
@@ -211,6 +212,11 @@ def _conv_7x1_1x7(channels: int, stride: int, affine: bool) -> nn.Module:
     )
 
 
+def _normalised(pool: nn.Module, channels: int) -> nn.Module:
+    """Put a BatchNorm without weights behind a pool, under the names of DrNAS' state dicts."""
+    return nn.Sequential(OrderedDict(op=nn.Sequential(pool, nn.BatchNorm2d(channels, affine=False))))
+
+
 def _skip_connect(channels: int, stride: int, affine: bool) -> nn.Module:
     return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine=affine)
 
@@ -228,4 +234,6 @@ OPERATIONS: dict[str, Callable[[int, int, bool], nn.Module]] = {
     "dil_conv_5x5": lambda c, stride, affine: DilatedConv(c, 5, stride, affine),
     "conv_7x1_1x7": _conv_7x1_1x7,
     "noise": lambda c, stride, affine: Noise(stride),
+    "max_pool_3x3_bn": lambda c, stride, affine: _normalised(OPERATIONS["max_pool_3x3"](c, stride, affine), c),
+    "avg_pool_3x3_bn": lambda c, stride, affine: _normalised(OPERATIONS["avg_pool_3x3"](c, stride, affine), c),
 }

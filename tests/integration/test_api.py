@@ -55,7 +55,19 @@ def test_published_cells_have_the_papers_sizes_by_default():
     [
         ("DARTS_W2", {}, "did you mean DARTS_V2"),
         ("DARTS_V2", {"dataset": "mnist"}, "dataset 'mnist' is unknown"),
+        ("DARTS_V2", {"dataset": ["cifar10"]}, "is unknown"),
         ("DARTS_V2", {"weights": True}, "no weights in DARTS_V2/weights.pt"),
+        ("DARTS_V2", {"weights": 5}, "weights 5: expected True, or a file"),
+        ("DARTS_V2", {"init_channels": 3}, "init_channels 3: expected an even number"),
+        ("DARTS_V2", {"init_channels": "16"}, "init_channels '16': expected 2 or more, and even"),
+        ("DARTS_V2", {"init_channels": 10**12}, "init_channels 1000000000000: expected at most"),
+        ("DARTS_V2", {"layers": 1}, "layers 1: expected 3 or more"),
+        ("DARTS_V2", {"layers": 10**9}, "layers 1000000000: expected at most"),
+        ("DARTS_V2", {"num_classes": -1}, "num_classes -1: expected 0"),
+        ("DARTS_V2", {"drop_path_prob": float("nan")}, "drop_path_prob nan: expected a number from 0"),
+        ("DARTS_V2", {"drop_path_prob": "0.2"}, "drop_path_prob '0.2': expected a number from 0"),
+        ("DARTS_V2", {"drop_rate": 1.0}, "drop_rate 1.0: expected a number from 0"),
+        ("DARTS_V2", {"global_pool": "mean"}, "global_pool 'mean' is unknown"),
     ],
 )
 def test_a_model_that_can_not_be_built_is_refused(cell, flags, said):
