@@ -2,10 +2,6 @@
 
 from darts_hpc.space.genotypes import Genotype
 
-FREE = frozenset(
-    {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "max_pool_3x3_bn", "avg_pool_3x3_bn", "noise"}
-)
-"""Operations without weights."""
 MANY_SKIPS, MANY_FREE = 5, 7
 """Of a normal cell's 8 edges: random cells of DARTS' 7 operations have as many skip connections in 1 of 1,300, and as
 many edges without weights in 1 of 77 (binomial, with chances 1/7 and 3/7)."""
@@ -13,9 +9,7 @@ many edges without weights in 1 of 77 (binomial, with chances 1/7 and 3/7)."""
 
 def collapse_line(genotype: Genotype) -> str:
     """Return a line that says whether the normal cell looks collapsed, and what to try if so."""
-    operations = [operation for operation, _ in genotype.normal]
-    num_edges, skips = len(operations), operations.count("skip_connect")
-    free = sum(operation in FREE for operation in operations)
+    num_edges, skips, free = len(genotype.normal), genotype.num_skip_connects, genotype.num_parameter_free
     found = f"{skips} of the normal cell's {num_edges} edges are skip connections, {free} are without weights"
     if skips * 8 >= MANY_SKIPS * num_edges or free * 8 >= MANY_FREE * num_edges:
         return (

@@ -30,6 +30,11 @@ NASNet and AmoebaNet need sep_conv_7x7 and conv_7x1_1x7; noise is a candidate of
 with a BatchNorm behind each pool, and writes max_pool_3x3 for max_pool_3x3_bn.
 """
 
+PARAMETER_FREE = frozenset(
+    {"none", "skip_connect", "max_pool_3x3", "avg_pool_3x3", "max_pool_3x3_bn", "avg_pool_3x3_bn", "noise"}
+)
+"""Operations without weights, but for a BatchNorm's."""
+
 FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 Edges = tuple[tuple[str, int], ...]
@@ -56,6 +61,11 @@ class Genotype:
     def num_skip_connects(self) -> int:
         """Skip connections in the normal cell: many of them are the sign of a collapsed search."""
         return sum(operation == "skip_connect" for operation, _ in self.normal)
+
+    @property
+    def num_parameter_free(self) -> int:
+        """Edges of the normal cell whose operation has no weights: skip connections, pools and noise."""
+        return sum(operation in PARAMETER_FREE for operation, _ in self.normal)
 
     def to_dict(self) -> dict[str, list]:
         """Plain lists, as JSON holds them."""
