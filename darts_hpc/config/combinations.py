@@ -45,6 +45,8 @@ def check_space(cfg: Any, space: Any) -> None:
 def _check_unread(cfg: Any) -> None:
     values, defaults = flat(cfg), {name: flag.default for name, flag in flags_of(type(cfg)).items()}
     for name, (reader, reading) in READ_BY.items():
+        if name == "eigenvalue_every" and cfg.early_stop.record_eigenvalue:
+            continue
         if values[name] != defaults[name] and values[reader] not in reading:
             ways = " or ".join(reading)
             raise ValueError(f"--{name} {values[name]}: expected --{reader} {ways} beside it, which alone reads it")
@@ -94,17 +96,20 @@ def _check_early_stop(cfg: Any) -> None:
     rule = cfg.early_stop.early_stop
     if rule == "skips" and cfg.model.space == "s4":
         raise ValueError(NO_SKIPS.format("--space s4"))
-    if rule not in ("eigenvalue", "adaptive"):
+    if rule in ("eigenvalue", "adaptive"):
+        flag, instead = f"--early_stop {rule}", "; try --early_stop skips"
+    elif cfg.early_stop.record_eigenvalue:
+        flag, instead = "--record_eigenvalue", ""
+    else:
         return
     if cfg.arch_optim.relaxation in ("gumbel", "dirichlet"):
         raise ValueError(
-            f"--early_stop {rule} with --relaxation {cfg.arch_optim.relaxation}: expected softmax or sigmoid, because "
-            "the curvature of a random loss is random; try --early_stop skips"
+            f"{flag} with --relaxation {cfg.arch_optim.relaxation}: expected softmax or sigmoid, because the curvature "
+            f"of a random loss is random{instead}"
         )
     if cfg.runtime.compile:
         raise ValueError(
-            f"--compile with --early_stop {rule}: expected one of them, because compiled cells can't be differentiated "
-            "twice"
+            f"--compile with {flag}: expected one of them, because compiled cells can't be differentiated twice"
         )
 
 

@@ -188,9 +188,12 @@ class EarlyStopConfig:
     early_stop_from: int = 10
     """First epoch whose cell an early stop may give as the result, counted from 0."""
     eigenvalue_every: int = 2
-    """Epochs between two eigenvalues, of --early_stop eigenvalue and adaptive."""
+    """Epochs between two eigenvalues, of --early_stop eigenvalue and adaptive, and of --record_eigenvalue."""
     eigenvalue_factor: float = 1.3
     """Rise of the eigenvalue's average over four evaluations, as a factor, that ends the search."""
+    record_eigenvalue: bool = flag(False, affects="nothing")
+    """Measure and record the eigenvalue after the first epoch, every --eigenvalue_every further ones and the last,
+    whatever ends the search."""
     adaptive_factor: float = 10.0
     """Factor by which --early_stop adaptive raises the weight decay."""
     adaptive_max_decay: float = 0.03

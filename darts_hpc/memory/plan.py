@@ -157,7 +157,7 @@ def plan_search(cfg: SearchConfig, facts: DatasetFacts, world: World, space: Sea
         relaxation=cfg.arch_optim.relaxation,
         perturb=cfg.optim.perturb,
         drop_path=cfg.model.search_drop_path > 0,
-        eigenvalue=cfg.early_stop.early_stop in ("eigenvalue", "adaptive"),
+        eigenvalue=cfg.early_stop.record_eigenvalue or cfg.early_stop.early_stop in ("eigenvalue", "adaptive"),
         sync_bn=sync_bn,
         precision=choose_precision(cfg.runtime.precision, world.device),
         optim=cfg.optim,

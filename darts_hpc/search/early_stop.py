@@ -32,8 +32,8 @@ class EarlyStop:
 
     @property
     def needs_eigenvalues(self) -> bool:
-        """Whether the rule needs the eigenvalues of epochs."""
-        return self.cfg.early_stop in ("eigenvalue", "adaptive")
+        """Whether the eigenvalues of epochs are measured, for the rule or for the record."""
+        return self.cfg.record_eigenvalue or self.cfg.early_stop in ("eigenvalue", "adaptive")
 
     @property
     def epochs_to_keep(self) -> int:

@@ -1,5 +1,6 @@
 """What holds for a search by every preset of the family: it goes on from a kill, and ranks search as one process."""
 
+import functools
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.plan import plan_search
+from darts_hpc.search import curvature
 from darts_hpc.search.schedule import epoch_conditions
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.space.spaces import SPACES
@@ -246,3 +248,16 @@ def test_a_line_says_why_a_search_takes_the_plain_supernet(flags, served):
     plan = plan_search(cfg, DatasetFacts(100, 0, 8, 10), World(torch.device("cpu")))
     assert plan.step.supernet == ("plain" if served else "stacked")
     assert (plan.fallback is None) == (served is None) and (served or "") in (plan.fallback or "")
+
+
+def test_recording_the_eigenvalue_changes_nothing_else(tmp_path, monkeypatch):
+    by_few = functools.partial(curvature.largest_eigenvalue, num_products=2)  # of the 15, which take ten seconds
+    monkeypatch.setattr(curvature, "largest_eigenvalue", by_few)
+    own = ["--epochs", "3", "--eigenvalue_every", "5", "--record_eigenvalue"]
+    search("sdarts_rs", tmp_path / "with", monkeypatch, None, *own)
+    search("sdarts_rs", tmp_path / "without", monkeypatch, None, "--epochs", "3")
+    recorded, plain = (metrics(tmp_path / name, "epoch") for name in ("with", "without"))
+    assert ["eigenvalue" in line for line in recorded] == [True, False, True]
+    assert [{key: value for key, value in line.items() if key != "eigenvalue"} for line in recorded] == plain
+    tensors = [torch.load(tmp_path / name / "weights.pt", weights_only=True) for name in ("with", "without")]
+    assert all(torch.equal(tensor, tensors[1][name]) for name, tensor in tensors[0].items())

@@ -167,6 +167,7 @@ OURS = {
         "early_stop_from": 10,
         "eigenvalue_every": 2,
         "eigenvalue_factor": 1.3,
+        "record_eigenvalue": False,
         "adaptive_factor": 10.0,
         "adaptive_max_decay": 0.03,
         "selection": "magnitude",
