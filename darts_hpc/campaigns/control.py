@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from darts_hpc.campaigns.anytime import write_cell
 from darts_hpc.campaigns.command import stop_mark
 from darts_hpc.campaigns.executors import Executor, active_now, exit_code, make_executor
 from darts_hpc.campaigns.plan import make_plan
@@ -67,6 +68,8 @@ def run_campaign(cfg: CampaignConfig, folder: Path, executor: Executor) -> list[
         for each in ready[: max(0, executor.num_free(attempts))]:
             number = len(each.record.attempts)
             each.job.folder(folder).parent.mkdir(parents=True, exist_ok=True)
+            if each.job.stage == "anytime":
+                write_cell(folder, each.job)
             attempt = executor.submit(each.job, number, attempts)
             attempts.append(attempt)
             each.record.attempts.append(attempt)

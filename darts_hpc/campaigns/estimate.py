@@ -18,10 +18,16 @@ from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.space.genotypes import GENOTYPES, Genotype, load_genotype
+from darts_hpc.space.spaces import SPACES
 from darts_hpc.units import readable_duration
 
-PASSES = {False: 2, True: 5}
-"""Forward-backward passes per search step: first order, and unrolled (paper, equations 7 and 8), 2.5 times as many."""
+PASSES = {"first_order": 2, "finite_difference": 5, "exact": 6}
+"""Forward-backward passes per search step: first order; unrolled (paper, equations 7 and 8); with the true product,
+whose double backward counts for three."""
+ADVERSARY_PASSES = 7
+"""Further ones of --perturb adversarial: its gradient steps."""
+PT_INTERVALS = 16
+"""Intervals between the 17 decisions of --selection perturbation in a cell of 4 nodes."""
 PUBLISHED_SECONDS = {"train_search": 0.4 * 86_400, "train": 1.5 * 86_400}
 """The paper's first-order search and its training of DARTS_V2 on CIFAR-10, each on one GPU of 2018."""
 
@@ -29,9 +35,11 @@ PUBLISHED_SECONDS = {"train_search": 0.4 * 86_400, "train": 1.5 * 86_400}
 def multiply_adds(job: Job, configs: Mapping[str, Any]) -> float | None:
     """Return the multiply-adds of a whole job, a backward pass counting for two forward; None where unknown."""
     if job.entry == "train_search":
-        return _search(configs["search.yaml"], unrolled="--unrolled" in job.flags)
+        cfg = configs[job.preset]
+        unrolled = "--unrolled" in job.flags or (cfg.arch_optim.unrolled and "--no_unrolled" not in job.flags)
+        return _search(cfg, cfg.arch_optim.unrolled_method if unrolled else "first_order")
     if job.entry == "train":
-        return _train(configs["train.yaml"], dict(zip(job.flags[::2], job.flags[1::2], strict=True)))
+        return _train(configs[job.preset], dict(zip(job.flags[::2], job.flags[1::2], strict=True)))
     return None
 
 
@@ -40,19 +48,20 @@ def estimate_seconds(
 ) -> tuple[dict[str, float | None], str]:
     """Return job -> seconds (None where unknown), and where the rate comes from, in words."""
     work = {job.name: multiply_adds(job, configs) for job in jobs}
-    entries = {job.name: job.entry for job in jobs}
     finished = {each.job.name: each.progress.seconds for each in done if each.state == "finished" and each.progress}
     rates = published_rates()
-    for entry in rates:
-        measured = [name for name in finished if entries.get(name) == entry and work.get(name)]
-        if measured:
-            rates[entry] = sum(work[name] or 0.0 for name in measured) / sum(finished[name] for name in measured)
+    for of in ({job.name: job.entry for job in jobs}, {job.name: job.preset for job in jobs}):
+        for key in dict.fromkeys(of.values()):
+            measured = [name for name in finished if of.get(name) == key and work.get(name)]
+            if measured:
+                rates[key] = sum(work[name] or 0.0 for name in measured) / sum(finished[name] for name in measured)
+    rate = {job.name: rates.get(job.preset, rates.get(job.entry, 0.0)) for job in jobs}
     words = (
         f"by the {len(finished)} finished jobs"
         if finished
         else "by what the paper took on a GPU of 2018; today's are several times faster, a CPU is slower"
     )
-    seconds = {name: total / rates[entries[name]] if total is not None else None for name, total in work.items()}
+    seconds = {name: total / rate[name] if total is not None else None for name, total in work.items()}
     return seconds, words
 
 
@@ -74,17 +83,24 @@ def estimate_text(folder: Path, configs: Mapping[str, Any], states: Sequence[Job
 def published_rates() -> dict[str, float]:
     """Return entry -> multiply-adds per second of the published runs."""
     train = TrainConfig(model=TrainModelConfig(auxiliary=True))
-    work = {"train_search": _search(SearchConfig(), unrolled=False), "train": _train(train, {"--arch": "DARTS_V2"})}
+    work = {"train_search": _search(SearchConfig(), "first_order"), "train": _train(train, {"--arch": "DARTS_V2"})}
     return {entry: (total or 0.0) / PUBLISHED_SECONDS[entry] for entry, total in work.items()}
 
 
-def _search(cfg: SearchConfig, unrolled: bool) -> float | None:
+def _search(cfg: SearchConfig, gradient: str) -> float | None:
+    """gradient: a key of PASSES."""
     facts = _facts(cfg.data)
     if facts is None:
         return None
-    forward = _supernet_forward(cfg.model.init_channels, cfg.model.layers, facts.num_classes, facts.image_size)
+    model = cfg.model
+    forward = _supernet_forward(
+        model.init_channels, model.layers, facts.num_classes, facts.image_size, model.space, model.partial_channels
+    )
+    passes = PASSES[gradient] + (ADVERSARY_PASSES if cfg.optim.perturb == "adversarial" else 0)
+    tuning = cfg.selection.selection == "perturbation"
+    epochs = cfg.run.epochs + (PT_INTERVALS * cfg.selection.pt_epochs_between + 1 if tuning else 0)
     steps = facts.num_train * cfg.data.train_portion
-    return cfg.run.epochs * forward * (3 * PASSES[unrolled] * steps + facts.num_train - steps)
+    return epochs * forward * (3 * passes * steps + facts.num_train - steps)
 
 
 def _train(cfg: TrainConfig, flags: Mapping[str, str]) -> float | None:
@@ -115,9 +131,11 @@ def _facts_of(name: str, root: Path, image_size: int | None) -> DatasetFacts | N
 
 
 @cache
-def _supernet_forward(init_channels: int, layers: int, classes: int, side: int) -> int:
+def _supernet_forward(init_channels: int, layers: int, classes: int, side: int, space: str, partial: int) -> int:
     with torch.device("meta"):
-        supernet = build_supernet("plain", init_channels, layers, classes)
+        supernet = build_supernet(
+            "plain", init_channels, layers, classes, space=SPACES[space], partial_channels=partial
+        )  # fmt: skip
     return measure_costs(supernet, side).multiply_adds
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import darts_hpc
 from darts_hpc import strict_json
-from darts_hpc.campaigns.plan import PRESETS, RANDOM, families
+from darts_hpc.campaigns.families import families
+from darts_hpc.campaigns.plan import PRESETS
 from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.config.flags import affecting, flat
 from darts_hpc.config.presets import to_yaml
@@ -28,10 +29,11 @@ def campaign_folder(save: str) -> Path:
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Compare the configs of a folder's campaign, by file, with those asked for now.
 
-    Raises ValueError, one line, with every flag that differs.
+    Variants and spaces may be more or fewer: each has a file of its own. Raises ValueError, one line, with every
+    flag that differs.
     """
-    differences = [f"{file} is there" for file in before if file not in now]
-    differences += [f"{file} is not there" for file in now if file not in before]
+    differences = [f"{file} is there" for file in before if file not in now and not _is_of_family(file)]
+    differences += [f"{file} is not there" for file in now if file not in before and not _is_of_family(file)]
     for file in [file for file in now if file in before]:
         old, new = flat(before[file]), flat(now[file])
         for name in sorted(affecting(type(now[file]), *COMPARED)):
@@ -58,15 +60,24 @@ def check_version(folder: Path) -> None:
         )
 
 
+def search_presets(folder: Path) -> list[str]:
+    """Return the files of a campaign's folder with the presets of its searches."""
+    return sorted(path.name for path in folder.glob("search*.yaml"))
+
+
 def write_folder(cfg: CampaignConfig, folder: Path, configs: Mapping[str, Any], command: str) -> None:
-    """Write a fresh campaign's files: presets, random cells, and about.json last, which makes it a campaign."""
+    """Write a campaign's files: presets, random cells, and about.json last, which makes a folder a campaign's."""
     for name in ("runs", "jobs", "cells"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    space = SPACES[configs[PRESETS["train_search"]].model.space]
-    for cell in families(cfg).get(RANDOM, []):
-        genotype = random_genotype(int(cell.removeprefix(f"{RANDOM}-")), space)
-        write_atomically(folder / "cells" / f"{cell}.json", (genotype.to_json() + "\n").encode())
+    for family in families(cfg).values():
+        if family.is_random:
+            space = SPACES[family.space or configs[PRESETS["train_search"]].model.space]
+            for cell in family.cells:
+                genotype = random_genotype(int(cell.rpartition("-")[2]), space)
+                write_atomically(folder / "cells" / f"{cell}.json", (genotype.to_json() + "\n").encode())
     write_presets(folder, configs)
+    if (folder / "about.json").exists():
+        return
     about = {
         "darts_hpc": darts_hpc.__version__,
         "created": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -79,6 +90,10 @@ def write_presets(folder: Path, configs: Mapping[str, Any]) -> None:
     """Write the configs, by file, that jobs and later commands read."""
     for name, cfg in configs.items():
         write_atomically(folder / name, to_yaml(cfg, f"{name} of {folder}").encode())
+
+
+def _is_of_family(file: str) -> bool:
+    return file.startswith("search-")
 
 
 def _in_words(value: object) -> str:

@@ -2,16 +2,15 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from darts_hpc.campaigns.families import Family, families, family_of
 from darts_hpc.config.campaign import CampaignConfig
 
-STAGES = ("search", "select", "final", "imagenet")
+STAGES = ("search", "select", "anytime", "final", "imagenet")
 PRESETS = {"train_search": "search.yaml", "train": "train.yaml", "train_imagenet": "imagenet.yaml"}
-"""The presets in the campaign's folder, by the entry that reads them."""
-RANDOM = "random"
-"""The family of random cells; the others are orders of search."""
+"""The presets in the campaign's folder, by the entry that reads them; with --spaces each family has a search-*."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +18,8 @@ class Job:
     """One run of an entry point.
 
     name: of its run folder, its log and its record. cell: what it finds or trains, such as first_order-seed2, random-0,
-    DARTS_V1, or "best of first_order" while that is open. after: names of the jobs whose results it needs.
+    DARTS_V1, or "best of first_order" while that is open. preset: file in the campaign's folder. after: names of the
+    jobs whose results it needs. share: of the search's epochs, after which the cell is its own.
     """
 
     name: str
@@ -27,8 +27,10 @@ class Job:
     cell: str
     seed: int
     entry: str
+    preset: str
     flags: tuple[str, ...]
     after: tuple[str, ...] = ()
+    share: float = 1.0
 
     @property
     def is_open(self) -> bool:
@@ -42,7 +44,7 @@ class Job:
     def command(self, campaign: Path) -> list[str]:
         """Return the arguments after `python -m`."""
         return [
-            f"darts_hpc.{self.entry}", "--config", str(campaign / PRESETS[self.entry]), *self.flags,
+            f"darts_hpc.{self.entry}", "--config", str(campaign / self.preset), *self.flags,
             "--seed", str(self.seed), "--save", f"{self.folder(campaign)}/", "--resume", "auto",
         ]  # fmt: skip
 
@@ -51,76 +53,92 @@ class Job:
         return shlex.join(["python", "-m", *self.command(campaign)])
 
 
-def families(cfg: CampaignConfig) -> dict[str, list[str]]:
-    """Return the cells that compete with each other, by family: each order of search, then the random cells."""
-    orders = ["first_order", "unrolled"] if cfg.search.order == "both" else [cfg.search.order]
-    found = {order: [f"{order}-seed{seed}" for seed in cfg.search.search_seeds] for order in orders}
-    seeds = range(cfg.search.random_seed, cfg.search.random_seed + cfg.search.random_cells)
-    return found | ({RANDOM: [f"{RANDOM}-{seed}" for seed in seeds]} if seeds else {})
-
-
 def make_plan(cfg: CampaignConfig, folder: Path, best: Mapping[str, str]) -> list[Job]:
     """Return every job, a dependency before what needs it.
 
     best: family -> its best cell, for the families whose ranking is complete. The full trainings of other families
     stand for a cell that is still open.
     """
-    jobs = [_search(cfg, order, seed) for order in families(cfg) if order != RANDOM for seed in cfg.search.search_seeds]
-    for cells in families(cfg).values():
-        jobs += [_select(cfg, folder, cell) for cell in cells]
+    found = families(cfg).values()
+    searched = [family for family in found if not family.is_random]
+    jobs = [_search(cfg, family, seed) for family in searched for seed in cfg.search.search_seeds]
+    jobs += [_select(cfg, folder, family, cell) for family in found for cell in family.cells]
+    jobs += [
+        _anytime(cfg, folder, family, cell, share)
+        for share in cfg.train.anytime_shares
+        for family in searched
+        for cell in family.cells
+    ]
     jobs += _finals(cfg, folder, best)
     if cfg.train.imagenet_config:
-        for family in families(cfg):
-            if family != RANDOM:
-                jobs += [_imagenet(cfg, folder, family, best, seed) for seed in cfg.train.imagenet_seeds]
+        jobs += [_imagenet(cfg, folder, family, best, seed) for family in searched for seed in cfg.train.imagenet_seeds]
     return jobs
 
 
-def arch_of(cell: str, folder: Path) -> str:
+def arch_of(cell: str, family: Family | None, folder: Path) -> str:
     """Return the --arch of a cell: a search's run folder, the file of a random cell, or a published name."""
-    if cell.startswith(f"{RANDOM}-"):
-        return str(folder / "cells" / f"{cell}.json")
-    if cell.startswith(("first_order-", "unrolled-")):
-        return str(folder / "runs" / f"search-{cell}")
-    return cell
+    if family is None:
+        return cell
+    return str(folder / "cells" / f"{cell}.json" if family.is_random else folder / "runs" / f"search-{cell}")
 
 
-def _search(cfg: CampaignConfig, order: str, seed: int) -> Job:
-    flags = ("--unrolled",) if order == "unrolled" else ("--no_unrolled",)
-    flags += ("--device", cfg.size.device)
-    name = f"{order}-seed{seed}"
-    return Job(name=f"search-{name}", stage="search", cell=name, seed=seed, entry="train_search", flags=flags)
-
-
-def _select(cfg: CampaignConfig, folder: Path, cell: str) -> Job:
+def _search(cfg: CampaignConfig, family: Family, seed: int) -> Job:
+    cell = f"{family.name}-seed{seed}"
+    own = () if family.space else family.flags  # else its preset has them
     return Job(
-        name=f"select-{cell}",
-        stage="select",
+        name=f"search-{cell}",
+        stage="search",
+        cell=cell,
+        seed=seed,
+        entry="train_search",
+        preset=family.preset,
+        flags=(*own, "--device", cfg.size.device),
+    )
+
+
+def _select(cfg: CampaignConfig, folder: Path, family: Family, cell: str) -> Job:
+    return _short(cfg, f"select-{cell}", "select", cell, arch_of(cell, family, folder), _search_of(cell, family))
+
+
+def _anytime(cfg: CampaignConfig, folder: Path, family: Family, cell: str, share: float) -> Job:
+    own = f"{cell}-at{share:g}"
+    arch = str(folder / "cells" / f"{own}.json")
+    return replace(_short(cfg, f"anytime-{own}", "anytime", own, arch, _search_of(cell, family)), share=share)
+
+
+def _short(cfg: CampaignConfig, name: str, stage: str, cell: str, arch: str, after: tuple[str, ...]) -> Job:
+    return Job(
+        name=name,
+        stage=stage,
         cell=cell,
         seed=cfg.train.select_seed,
         entry="train",
+        preset=PRESETS["train"],
         flags=(
-            *("--arch", arch_of(cell, folder), "--held_out", str(cfg.train.held_out)),
+            *("--arch", arch, "--held_out", str(cfg.train.held_out)),
             *("--epochs", str(cfg.train.select_epochs), "--device", cfg.size.device),
         ),
-        after=_search_of(cell),
+        after=after,
     )
 
 
 def _finals(cfg: CampaignConfig, folder: Path, best: Mapping[str, str]) -> list[Job]:
+    of_cell = family_of(cfg)
     wanted: dict[tuple[str, int], tuple[str, ...]] = {}
-    for family, cells in families(cfg).items():
-        after = tuple(f"select-{cell}" for cell in cells)
-        for seed in cfg.train.final_seeds:
-            cell = best.get(family, f"best of {family}")
-            wanted[cell, seed] = _search_of(cell) if family in best else after
-    if cfg.train.train_all:
-        for cells in families(cfg).values():
-            for cell in cells:
-                wanted.setdefault((cell, cfg.train.final_seeds[0]), _search_of(cell))
+    if cfg.search.variants:
+        for cell, family in of_cell.items():
+            wanted |= {(cell, seed): _search_of(cell, family) for seed in cfg.train.final_seeds}
+    else:
+        for family in families(cfg).values():
+            after = tuple(f"select-{cell}" for cell in family.cells)
+            for seed in cfg.train.final_seeds:
+                cell = best.get(family.name, f"best of {family.name}")
+                wanted[cell, seed] = _search_of(cell, family) if family.name in best else after
+        if cfg.train.train_all:
+            for cell, family in of_cell.items():
+                wanted.setdefault((cell, cfg.train.final_seeds[0]), _search_of(cell, family))
     for cell in cfg.train.baselines:
         wanted |= {(cell, seed): () for seed in cfg.train.baseline_seeds}
-    flags = ("--held_out", "0", "--device", cfg.size.device)
     return [
         Job(
             name=f"final-{cell.replace(' ', '_')}-seed{seed}",
@@ -128,25 +146,28 @@ def _finals(cfg: CampaignConfig, folder: Path, best: Mapping[str, str]) -> list[
             cell=cell,
             seed=seed,
             entry="train",
-            flags=("--arch", arch_of(cell, folder), *flags),
+            preset=PRESETS["train"],
+            flags=("--arch", arch_of(cell, of_cell.get(cell), folder), "--held_out", "0", "--device", cfg.size.device),
             after=after,
         )
         for (cell, seed), after in wanted.items()
     ]
 
 
-def _imagenet(cfg: CampaignConfig, folder: Path, family: str, best: Mapping[str, str], seed: int) -> Job:
-    cell = best.get(family, f"best of {family}")
+def _imagenet(cfg: CampaignConfig, folder: Path, family: Family, best: Mapping[str, str], seed: int) -> Job:
+    cell = best.get(family.name, f"best of {family.name}")
+    is_known = family.name in best
     return Job(
         name=f"imagenet-{cell.replace(' ', '_')}-seed{seed}",
         stage="imagenet",
         cell=cell,
         seed=seed,
         entry="train_imagenet",
-        flags=("--arch", arch_of(cell, folder), "--device", cfg.size.device),
-        after=_search_of(cell) if family in best else tuple(f"select-{other}" for other in families(cfg)[family]),
+        preset=PRESETS["train_imagenet"],
+        flags=("--arch", arch_of(cell, family if is_known else None, folder), "--device", cfg.size.device),
+        after=_search_of(cell, family) if is_known else tuple(f"select-{other}" for other in family.cells),
     )
 
 
-def _search_of(cell: str) -> tuple[str, ...]:
-    return (f"search-{cell}",) if cell.startswith(("first_order-", "unrolled-")) else ()
+def _search_of(cell: str, family: Family) -> tuple[str, ...]:
+    return () if family.is_random else (f"search-{cell}",)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from darts_hpc.campaigns.plan import families
+from darts_hpc.campaigns.families import families
 from darts_hpc.campaigns.state import JobState
 from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.run.reader import read_progress
@@ -15,10 +15,10 @@ def selection_accuracies(cfg: CampaignConfig, folder: Path) -> dict[str, dict[st
     Ties go to the cell planned first.
     """
     ranking = {}
-    for family, cells in families(cfg).items():
-        found = {cell: read_progress(folder / "runs" / f"select-{cell}") for cell in cells}
+    for name, family in families(cfg).items():
+        found = {cell: read_progress(folder / "runs" / f"select-{cell}") for cell in family.cells}
         done = {c: p.accuracy for c, p in found.items() if p is not None and p.finished and p.accuracy is not None}
-        ranking[family] = dict(sorted(done.items(), key=lambda item: -item[1]))
+        ranking[name] = dict(sorted(done.items(), key=lambda item: -item[1]))
     return ranking
 
 
@@ -28,5 +28,5 @@ def best_cells(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) ->
     return {
         family: next(iter(accuracies))
         for family, accuracies in selection_accuracies(cfg, folder).items()
-        if accuracies and all(f"select-{cell}" in settled for cell in families(cfg)[family])
+        if accuracies and all(f"select-{cell}" in settled for cell in families(cfg)[family].cells)
     }

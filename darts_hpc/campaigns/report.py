@@ -4,16 +4,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from darts_hpc.campaigns.families import families
 from darts_hpc.campaigns.page import CampaignView, to_html
-from darts_hpc.campaigns.plan import PRESETS, RANDOM, STAGES, Job, families
+from darts_hpc.campaigns.plan import PRESETS, STAGES, Job
 from darts_hpc.campaigns.ranking import best_cells, selection_accuracies
 from darts_hpc.campaigns.state import JobState, last_lines
 from darts_hpc.campaigns.tables import Campaign, Ranked, Row, to_csv, to_json, to_latex, to_markdown, to_terminal
 from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.reporting.files import write_report as write_files
 from darts_hpc.run.reader import RecordedRun, read_run
-
-TITLES = {"first_order": "first order", "unrolled": "second order", RANDOM: "random search"}
 
 
 def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) -> Campaign:
@@ -22,7 +21,8 @@ def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState])
     best = best_cells(cfg, folder, states)
     rows = _rows(cfg, states, runs, best)
     jobs = [each.job for each in states]
-    presets = [name for name in ("campaign.yaml", *PRESETS.values()) if (folder / name).is_file()]
+    searches = list(dict.fromkeys(family.preset for family in families(cfg).values() if family.preset))
+    presets = ["campaign.yaml", *searches, PRESETS["train"], PRESETS["train_imagenet"]]
     return Campaign(
         name=folder.name.removeprefix("campaign-"),
         about=json.loads((folder / "about.json").read_text(encoding="utf-8")),
@@ -33,7 +33,7 @@ def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState])
         stages=_stages(states),
         failed={e.job.name: last_lines(folder, e.job, 20) for e in states if e.state == "failed"},
         num_open=sum(each.state in ("running", "ready", "waiting") for each in states),
-        files={name: (folder / name).read_text(encoding="utf-8") for name in presets},
+        files={name: (folder / name).read_text(encoding="utf-8") for name in presets if (folder / name).is_file()},
         commands={
             row.title: _commands(folder, jobs, {run.name for run in row.runs}, row.cell) for row in rows if row.runs
         },
@@ -68,24 +68,28 @@ def _rows(
         own = [runs[name] for name in names if name in runs]
         rows.append(Row(title=title, cell=cell, runs=own, num_planned=len(names), search_seconds=seconds))
 
-    for family, cells in families(cfg).items():
+    for family in families(cfg).values():
+        count = len(family.cells)
         seconds = sum(
             each.progress.seconds
             for each in states
-            if each.job.cell in cells and each.job.stage in ("search", "select") and each.progress is not None
+            if each.job.cell in family.cells and each.job.stage in ("search", "select") and each.progress is not None
         )
-        cell = best.get(family, "")
+        cell = best.get(family.name, "")
         names = [f"final-{cell}-seed{seed}" for seed in cfg.train.final_seeds]
-        add(f"{TITLES[family]}, best of {len(cells)}" + (f": {cell}" if cell else ""), cell, names, seconds)
-        if cfg.train.train_all:
-            what = "random cells" if family == RANDOM else f"{TITLES[family]}, each of {len(cells)} searches"
-            add(what, "", [f"final-{each}-seed{cfg.train.final_seeds[0]}" for each in cells], None)
+        add(f"{family.title}, best of {count}" + (f": {cell}" if cell else ""), cell, names, seconds)
+        if cfg.train.train_all and not cfg.search.variants:
+            what = f"{family.title}, each of {count} searches"
+            if family.is_random:
+                what = "random cells" + (f" in {family.space}" if family.space else "")
+            add(what, "", [f"final-{each}-seed{cfg.train.final_seeds[0]}" for each in family.cells], None)
     for cell in cfg.train.baselines:
         add(cell, cell, [f"final-{cell}-seed{seed}" for seed in cfg.train.baseline_seeds], None)
-    for family, cell in best.items():
-        if cfg.train.imagenet_config and family != RANDOM:
+    for name, family in families(cfg).items():
+        if cfg.train.imagenet_config and name in best and not family.is_random:
+            cell = best[name]
             names = [f"imagenet-{cell}-seed{seed}" for seed in cfg.train.imagenet_seeds]
-            add(f"ImageNet: {TITLES[family]}, {cell}", cell, names, None)
+            add(f"ImageNet: {family.title}, {cell}", cell, names, None)
     return rows
 
 
@@ -94,17 +98,18 @@ def _ranking(
 ) -> list[Ranked]:
     of_job = {each.job.name: each.state for each in states}
     ranking = []
-    for family, accuracies in selection_accuracies(cfg, folder).items():
-        unranked = [cell for cell in families(cfg)[family] if cell not in accuracies]
+    for name, accuracies in selection_accuracies(cfg, folder).items():
+        family = families(cfg)[name]
+        unranked = [cell for cell in family.cells if cell not in accuracies]
         for cell in [*accuracies, *unranked]:
             final = runs.get(f"final-{cell}-seed{cfg.train.final_seeds[0]}")
             ranking.append(
                 Ranked(
-                    family=TITLES[family],
+                    family=family.title,
                     cell=cell,
                     held_out=accuracies.get(cell),
                     final=final.accuracy if final is not None and final.finished else None,
-                    chosen=best.get(family) == cell,
+                    chosen=best.get(name) == cell,
                     why_not=of_job[f"select-{cell}"],
                 )
             )

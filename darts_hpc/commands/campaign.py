@@ -10,7 +10,8 @@ from typing import Any
 
 from darts_hpc.campaigns.control import cancel_campaign, read_states, run_campaign, stop_jobs
 from darts_hpc.campaigns.executors import make_executor, num_gpus
-from darts_hpc.campaigns.folder import campaign_folder, check_same, check_version, write_folder, write_presets
+from darts_hpc.campaigns.families import families
+from darts_hpc.campaigns.folder import campaign_folder, check_same, check_version, search_presets, write_folder
 from darts_hpc.campaigns.plan import PRESETS
 from darts_hpc.campaigns.report import write_report
 from darts_hpc.campaigns.status import summary_line, watch
@@ -45,11 +46,8 @@ def main(cfg: CampaignConfig) -> None:
         return
     executor = make_executor(cfg, folder, num_gpus())
     with lock_run_folder(folder), log_to_terminal():
-        if is_new:
-            command = shlex.join(["python", "-m", "darts_hpc.campaign", *sys.argv[1:]])
-            write_folder(cfg, folder, configs, command)
-        else:
-            write_presets(folder, configs)  # such as another --memory_check in --search_flags, for the jobs to come
+        # what may have changed, such as --memory_check in --search_flags or a new variant, is for the jobs to come
+        write_folder(cfg, folder, configs, shlex.join(["python", "-m", "darts_hpc.campaign", *sys.argv[1:]]))
         log.info("campaign folder: %s", folder)
         try:
             states = run_campaign(cfg, folder, executor)
@@ -85,17 +83,34 @@ def cancel(cfg: CampaignFolderConfig) -> None:
 
 
 def presets(cfg: CampaignConfig) -> dict[str, Any]:
-    """Return the configurations that the campaign's files hold, by file name."""
-    given = {
-        "train_search": (cfg.search.search_config, cfg.search.search_flags),
-        "train": (cfg.train.train_config, cfg.train.train_flags),
-    }
-    if cfg.train.imagenet_config:
-        given["train_imagenet"] = (cfg.train.imagenet_config, cfg.train.imagenet_flags)
+    """Return the configurations that the campaign's files hold, by file name.
+
+    Raises ValueError, one line, for the first preset or flag that its entry would refuse.
+    """
+    data = ["--data", str(cfg.where.data)] if cfg.where.data is not None else []
     found: dict[str, Any] = {"campaign.yaml": cfg}
-    for entry, (preset, flags) in given.items():
-        found[PRESETS[entry]] = parse_config(ENTRIES[entry], ["--config", preset, *shlex.split(flags)])
+    search = ["--config", cfg.search.search_config, *shlex.split(cfg.search.search_flags), *data]
+    for family in families(cfg).values():
+        if family.space and not family.is_random:
+            with naming(f"{family.title}: "):
+                found[family.preset] = parse_config(ENTRIES["train_search"], [*search, *family.flags])
+    if not cfg.search.spaces:
+        found[PRESETS["train_search"]] = parse_config(ENTRIES["train_search"], search)
+    train = ["--config", cfg.train.train_config, *shlex.split(cfg.train.train_flags), *data]
+    found[PRESETS["train"]] = parse_config(ENTRIES["train"], train)
+    if cfg.train.imagenet_config:
+        imagenet = ["--config", cfg.train.imagenet_config, *shlex.split(cfg.train.imagenet_flags)]
+        found[PRESETS["train_imagenet"]] = parse_config(ENTRIES["train_imagenet"], imagenet)
     return found
+
+
+@contextlib.contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Say what a ValueError is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{what}{error}") from None
 
 
 def open_campaign(folder: Path) -> tuple[Path, CampaignConfig]:
@@ -108,6 +123,7 @@ def open_campaign(folder: Path) -> tuple[Path, CampaignConfig]:
 def presets_of(folder: Path) -> dict[str, Any]:
     """Return the configurations in a campaign's folder, by file name."""
     classes = {"campaign.yaml": CampaignConfig} | {name: ENTRIES[entry] for entry, name in PRESETS.items()}
+    classes |= dict.fromkeys(search_presets(folder), ENTRIES["train_search"])
     return {
         name: parse_config(cls, ["--config", str(folder / name)])
         for name, cls in classes.items()

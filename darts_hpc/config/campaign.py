@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from darts_hpc.config.checks import check_choice, check_not_negative, check_positive
 from darts_hpc.config.flags import flag
+from darts_hpc.config.train_search import Space
+from darts_hpc.config.variants import Variant, read_variants
 
 Order = Literal["first_order", "unrolled", "both"]
 
@@ -23,11 +25,18 @@ class CampaignSearchConfig:
     """Flags of train_search that win over its preset, such as "--epochs 10 --image_size 16"."""
     order: Order = "first_order"
     """Order of the alphas' gradient; both makes two families of searches, ranked apart."""
+    variants: tuple[str, ...] = flag((), affects="named")
+    """Searches to compare with each other, each "NAME: FLAGS" or, for some of --spaces, "NAME in SPACE ...: FLAGS".
+    FLAGS are those of train_search, a --config of a method's preset among them; they win over --search_flags, which win
+    over the presets. Every found cell is trained in full with every final seed. More may be added later."""
+    spaces: tuple[Space, ...] = flag((), affects="named")
+    """Search spaces, in each of which --variants are searched, and random cells drawn; left out, that of the preset.
+    More may be added later."""
     search_seeds: tuple[int, ...] = (0, 1, 2, 3)
-    """One search per seed (and order)."""
+    """One search per seed (and order, or variant and space)."""
     random_cells: int = 0
-    """Number of cells drawn at random from the same space, ranked among themselves and trained as the found ones
-    are."""
+    """Number of cells drawn at random from the same space (each of --spaces), ranked among themselves and trained as
+    the found ones are."""
     random_seed: int = 0
     """Seed of the first random cell; the others follow."""
 
@@ -35,6 +44,26 @@ class CampaignSearchConfig:
         check_choice(self, "order", Order)
         _check_seeds(self, "search_seeds")
         check_not_negative(self, "random_cells", "random_seed")
+        for space in self.spaces:
+            if space not in get_args(Space):
+                raise ValueError(f"--spaces {space}: expected some of {', '.join(get_args(Space))}")
+        _check_once(self, "spaces", "space")
+        if self.variants and not self.spaces:
+            raise ValueError("--variants without --spaces: expected the spaces to search in, such as --spaces darts")
+        if self.variants and self.order != "first_order":
+            raise ValueError(
+                f"--order {self.order} with --variants: expected one of them; a variant may be 'unrolled: --unrolled'"
+            )
+        assert self.methods  # which raises ValueError for a variant that can't be read
+
+    @property
+    def methods(self) -> list[Variant]:
+        """The searches that are compared: --variants, or else the orders of --order."""
+        if self.variants:
+            return read_variants(self.variants, self.spaces)
+        orders = ("first_order", "unrolled") if self.order == "both" else (self.order,)
+        flags = {"first_order": "--no_unrolled", "unrolled": "--unrolled"}
+        return [Variant(order, self.spaces or ("",), (flags[order],)) for order in orders]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +81,11 @@ class CampaignTrainConfig:
     held_out: float = 0.2
     """Share of the training images, between 0 and 1, that the short trainings are ranked on; the test images are not
     looked at."""
+    anytime_shares: tuple[float, ...] = flag((), affects="named")
+    """Shares of a search's epochs, between 0 and 1, after which its cell of then gets a short training too: how good
+    its cell would have been, had it ended there. More may be added later."""
     final_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
-    """One full training of each best cell per seed."""
+    """One full training of each best cell, with --variants of every cell, per seed."""
     train_all: bool = False
     """Also train every ranked cell in full once, with the first final seed: the average over cells, and how well the
     ranking predicted the result."""
@@ -76,9 +108,14 @@ class CampaignTrainConfig:
         _check_seeds(self, "imagenet_seeds")
         if not 0 < self.held_out < 1:
             raise ValueError(f"--held_out {self.held_out}: expected a share between 0 and 1, to rank cells on")
-        twice = [name for name in self.baselines if self.baselines.count(name) > 1]
-        if twice:
-            raise ValueError(f"--baselines names {twice[0]} twice: expected each cell once")
+        _check_once(self, "baselines", "cell")
+        _check_once(self, "anytime_shares", "share")
+        for share in self.anytime_shares:
+            if not 0 < share < 1:
+                raise ValueError(
+                    f"--anytime_shares {share}: expected shares of a search between 0 and 1, such as 0.25 0.5; its "
+                    "end is ranked in any case"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +124,8 @@ class CampaignJobsConfig:
 
     save: str = flag("EXP", affects="nothing")
     """Name of the campaign, kept under runs/campaign-NAME; with a slash in it, its folder. The same again goes on."""
+    data: Path | None = flag(None, affects="nothing")
+    """Folder of the images, for searches and trainings, but not those on ImageNet; left out, what their presets say."""
     executor: Executor = flag("local", affects="nothing")
     """Where jobs run: local, in processes on this machine, or slurm, as jobs of Slurm."""
     jobs: int = flag(0, affects="nothing")
@@ -145,6 +184,13 @@ class CampaignFolderConfig:
 
     folder: Path
     """Folder of the campaign, such as runs/campaign-digits."""
+
+
+def _check_once(cfg: object, flag: str, what: str) -> None:
+    values = getattr(cfg, flag)
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"--{flag} names {value} twice: expected each {what} once")
 
 
 def _check_seeds(cfg: object, flag: str) -> None:

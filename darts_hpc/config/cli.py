@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 import tyro
 
@@ -259,7 +259,18 @@ def _preset_tokens(file: str, key: str, value: Any, flags: dict[str, Flag]) -> l
     if flag.type is bool:
         return [f"--{key}" if value else f"--no_{key}"]
     if isinstance(value, list) and flag.is_list:
-        return [f"--{key}", *map(str, value)]
+        return [f"--{key}", *(_list_item(file, key, item, flag) for item in value)]
     if isinstance(value, list | dict):
         raise ValueError(f"{file}: {key}: {value!r}: expected {flag.expected}, not a list or a section")
     return [f"--{key}={value}"]
+
+
+def _list_item(file: str, key: str, item: Any, flag: Flag) -> str:
+    """Spell an item of a list; YAML reads a text such as `beta: --alpha_regulariser beta` as a pair."""
+    pair = list(item.items()) if isinstance(item, dict) else []
+    if len(pair) == 1 and get_args(flag.type)[0] is str and not isinstance(pair[0][1], list | dict):
+        name, value = pair[0]
+        return f"{name}: {'' if value is None else value}".strip()
+    if isinstance(item, list | dict) or item is None:
+        raise ValueError(f"{file}: {key}: {item!r}: expected {flag.expected}, not a list or a section")
+    return str(item)

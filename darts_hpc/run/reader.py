@@ -34,8 +34,8 @@ class RecordedRun:
     decisions: list[dict[str, Any]]
     """One record of metrics.jsonl per decision of --selection perturbation."""
     genotypes: list[Genotype]
-    num_derived: int
-    """How many of the genotypes were derived at an epoch's end; the others were written before the first epoch."""
+    cell_after: dict[int, Genotype]
+    """Epoch, from 0 -> the cell that was derived at its end; of one done again after a roll-back, the later cell."""
     space: dict[str, Any]
     """Operations in the order of alpha's columns: "primitives" of every edge, or a list per edge of each cell."""
     performance: list[dict[str, Any]]
@@ -82,7 +82,7 @@ class RecordedRun:
     @property
     def is_before_first_epoch(self) -> bool:
         """Whether its genotype is that of alphas no epoch has trained yet."""
-        return self.entry == "train_search" and not self.finished and not self.num_derived
+        return self.entry == "train_search" and not self.finished and not self.cell_after
 
     @property
     def last_epoch(self) -> dict[str, float]:
@@ -162,6 +162,7 @@ def read_run(folder: Path) -> RecordedRun:
     entry, config = read_config(folder)
     metrics = list(_read_lines(folder / "metrics.jsonl", ("epoch", "step")))
     history = list(_read_lines(folder / "genotypes.jsonl", ("genotype",)))
+    genotypes = [_genotype(folder / "genotypes.jsonl", line, record) for line, record in enumerate(history, start=1)]
     command = folder / "command.txt"
     return RecordedRun(
         folder=folder,
@@ -169,8 +170,12 @@ def read_run(folder: Path) -> RecordedRun:
         config=config,
         epochs=_last_record_per_epoch(metrics),
         decisions=[record for record in metrics if record.get("event") == "selection"],
-        genotypes=[_genotype(folder / "genotypes.jsonl", line, record) for line, record in enumerate(history, start=1)],
-        num_derived=sum(record.get("when") == "epoch_end" for record in history),
+        genotypes=genotypes,
+        cell_after={
+            record["epoch"]: genotype
+            for record, genotype in zip(history, genotypes, strict=True)
+            if record.get("when") == "epoch_end" and "epoch" in record
+        },
         space=_read_object(folder / "space.json") or {"primitives": list(PRIMITIVES)},
         performance=list(_read_lines(folder / "performance.jsonl", ("epoch", "step"))),
         result=read_result(folder),

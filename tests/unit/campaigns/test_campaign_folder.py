@@ -1,6 +1,7 @@
 """A campaign's folder goes on with the campaign that made it, and with other values of what computes nothing."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from darts_hpc.campaigns.folder import check_same, write_folder, write_presets
 from darts_hpc.campaigns.plan import PRESETS
+from darts_hpc.commands.campaign import presets
 from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.flags import flags_of
@@ -69,3 +71,73 @@ def test_random_cells_are_of_the_space_that_is_searched(tmp_path: Path):
 def test_the_campaigns_presets_are_compared_by_what_they_say():
     cfg = CampaignConfig(train=CampaignTrainConfig(train_config="elsewhere.yaml", train_flags="--cutout"))
     check_same(Path("here"), {"campaign.yaml": CampaignConfig()}, {"campaign.yaml": cfg})
+
+
+def test_a_variant_may_be_added_or_left_out_but_not_become_another():
+    one, two = SearchConfig(), SearchConfig(model=SearchModelConfig(space="s2"))
+    check_same(Path("here"), {"search-s2-a.yaml": one}, {"search-s2-a.yaml": one, "search-s2-b.yaml": two})
+    check_same(Path("here"), {"search-s2-a.yaml": one, "search-s2-b.yaml": two}, {"search-s2-a.yaml": one})
+    with pytest.raises(ValueError, match=r"space is darts there and s2 here \(search-s2-a\.yaml\)"):
+        check_same(Path("here"), {"search-s2-a.yaml": one}, {"search-s2-a.yaml": two})
+    with pytest.raises(ValueError, match=r"search\.yaml is there"):
+        check_same(Path("here"), {"search.yaml": one}, {"search-s2-a.yaml": one})
+
+
+def compared(*flags: str) -> dict[str, Any]:
+    """The files of a campaign that compares, as its command line asks for it."""
+    argv = ["--config", "configs/campaign/tiny.yaml", "--spaces", "s2", "darts", "--random_cells", "1", *flags]
+    return presets(parse_config(CampaignConfig, argv))
+
+
+def test_each_variant_has_its_own_flags_in_the_campaigns_space_and_size():
+    files = compared(
+        *("--search_flags", "--layers 4 --epochs 3", "--data", "images", "--variants", "first_order"),
+        *("pc in darts: --config configs/search/pc_darts.yaml --epochs 5 --alpha_warmup_epochs 1",),
+        *("beta in s2: --config configs/search/beta_darts.yaml",),
+    )
+    searches = {name: cfg for name, cfg in files.items() if name.startswith("search")}
+    assert set(searches) == {
+        "search-s2-first_order.yaml", "search-darts-first_order.yaml", "search-darts-pc.yaml", "search-s2-beta.yaml"
+    }  # fmt: skip
+    pc, beta = searches["search-darts-pc.yaml"], searches["search-s2-beta.yaml"]
+    assert (pc.model.partial_channels, pc.model.space, pc.model.layers, pc.run.epochs) == (4, "darts", 4, 5)
+    assert beta.arch_optim.alpha_regulariser == "beta" and beta.model.space == "s2"  # its preset says darts_no_none
+    assert {cfg.model.layers for cfg in searches.values()} == {4} and beta.run.epochs == 3
+    assert {cfg.data.data for cfg in (*searches.values(), files["train.yaml"])} == {Path("images")}
+
+
+def test_a_variant_that_its_search_would_refuse_is_named_before_anything_starts():
+    for flags, said in {
+        "pc in darts: --config configs/search/pc_darts.yaml": "pc in darts: --alpha_warmup_epochs 15 with --epochs 2",
+        "x: --no_such_flag": "x in s2: unknown flag --no_such_flag",
+        "x: --config nope.yaml": "x in s2: --config nope.yaml: no such file",
+        "x: --tau_max 3": "x in s2: --tau_max 3.0: expected --relaxation gumbel",
+        "x: beta": "x in s2: unexpected 'beta'",
+    }.items():
+        with pytest.raises(ValueError) as refusal:
+            compared("--search_flags", "--epochs 2", "--variants", flags)
+        assert str(refusal.value).startswith(said) and "\n" not in str(refusal.value)
+
+
+def test_variants_in_yaml_are_pairs_or_texts_and_are_written_as_they_are_read(tmp_path: Path):
+    preset = tmp_path / "compare.yaml"
+    preset.write_text("spaces: [s2]\nvariants:\n- plain:\n- 'a: --unrolled'\n- b in s2: --epochs 3\n- c\n")
+    cfg = parse_config(CampaignConfig, ["--config", str(preset)])
+    assert cfg.search.variants == ("plain:", "a: --unrolled", "b in s2: --epochs 3", "c")
+    assert [variant.flags for variant in cfg.search.methods] == [(), ("--unrolled",), ("--epochs", "3"), ()]
+    write_presets(tmp_path, {"campaign.yaml": cfg})
+    assert parse_config(CampaignConfig, ["--config", str(tmp_path / "campaign.yaml")]) == cfg
+    for wrong in ("{a: 1, b: 2}", "[a]", "{a: [b]}", ""):
+        preset.write_text(f"spaces: [s2]\nvariants:\n- {wrong}\n")
+        with pytest.raises(ValueError, match=r"variants: .*: expected a text, not a list or a section"):
+            parse_config(CampaignConfig, ["--config", str(preset)])
+
+
+def test_random_cells_of_several_spaces_are_drawn_in_each_and_a_space_may_come_later(tmp_path: Path):
+    for spaces in (("s2",), ("s2", "s4")):
+        cfg = CampaignConfig(search=CampaignSearchConfig(random_cells=2, spaces=spaces, variants=("plain",)))
+        write_folder(cfg, tmp_path, {"campaign.yaml": cfg}, f"for {len(spaces)}")
+    cells = {path.stem: load_genotype(str(path)) for path in (tmp_path / "cells").iterdir()}
+    assert set(cells) == {"s2-random-0", "s2-random-1", "s4-random-0", "s4-random-1"}
+    assert {name for name, _ in cells["s4-random-0"].normal} <= {"noise", "sep_conv_3x3"}
+    assert json.loads((tmp_path / "about.json").read_text())["command"] == "for 1"

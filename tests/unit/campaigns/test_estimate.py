@@ -12,7 +12,7 @@ from darts_hpc.campaigns.state import JobState, Record
 from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
 from darts_hpc.config.shared import TrainModelConfig
 from darts_hpc.config.train import TrainConfig
-from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.config.train_search import SearchConfig, SearchModelConfig, SearchOptimConfig, SelectionConfig
 from darts_hpc.run.reader import Progress
 
 DAY = 86_400
@@ -87,3 +87,27 @@ def test_the_images_of_a_folder_are_counted_and_one_that_is_not_there_has_no_est
     digits = search_seconds(jobs, dataset="digits")
     assert counted is not None and digits is not None
     assert counted / digits == pytest.approx(12 / 1_437, rel=0.01)
+
+
+def test_a_variant_costs_what_its_space_its_gradient_and_its_epochs_do():
+    spaces = {"darts": SearchConfig(), "s2": SearchConfig(model=SearchModelConfig(space="s2"))}
+    pt = replace(SearchConfig(), selection=SelectionConfig(selection="perturbation"))
+    adversary = replace(SearchConfig(), optim=SearchOptimConfig(perturb="adversarial"))
+    partial = SearchConfig(model=SearchModelConfig(partial_channels=4))
+    noise = SearchConfig(model=SearchModelConfig(space="s4"))
+    variants = {**spaces, "pt": pt, "adversary": adversary, "partial": partial, "s4": noise}
+    own = [
+        Job(name=name, stage="search", cell=name, seed=0, entry="train_search", preset=name, flags=())
+        for name in variants
+    ]
+    seconds, _ = estimate_seconds(own, variants, [])
+    found = {name: value or 0.0 for name, value in seconds.items()}
+    assert found["pt"] / found["darts"] == pytest.approx((50 + 161) / 50)
+    assert found["s4"] < found["s2"] < found["darts"] and found["partial"] < 0.5 * found["darts"]
+    assert found["adversary"] == pytest.approx(found["darts"] * (3 * 9 + 1) / (3 * 2 + 1))
+    progress = Progress(finished=True, epoch=50, epochs=50, accuracy=88.0, seconds=1000.0, steps=0)
+    states = [JobState(job=own[1], state="finished", record=Record(), progress=progress)]
+    measured, _ = estimate_seconds(own, variants, states)
+    assert measured["s2"] == pytest.approx(1000) and measured["darts"] == pytest.approx(
+        1000 * found["darts"] / found["s2"]
+    )
