@@ -10,6 +10,9 @@ UNITS = {"": 1, "B": 1} | {
 }
 """Bytes by unit: GB is 10**9, GiB is 2**30."""
 
+MAX_BYTES = 2**50
+"""A larger size is a slip: no machine has so much."""
+
 
 def readable_duration(seconds: float) -> str:
     """Spell a duration with its two largest units, such as 1 h 05 min; "unknown" for what is not finite."""
@@ -41,7 +44,9 @@ def parse_bytes(text: str) -> int:
     """Return the bytes that a size such as 10GiB, 1.5 GB or 800MB means. Raises ValueError."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
     units = {name.lower(): size for name, size in UNITS.items()}
-    size = int(float(match[1]) * units[match[2].lower()]) if match and match[2].lower() in units else 0
-    if size <= 0:
+    size = float(match[1]) * units[match[2].lower()] if match and match[2].lower() in units else 0.0
+    if size < 1:
         raise ValueError(f"{text!r}: expected a size above 0, such as 10GiB or 800MB")
-    return size
+    if size > MAX_BYTES:
+        raise ValueError(f"{text!r}: expected at most {MAX_BYTES // 2**40} TiB, such as 10GiB or 800MB")
+    return int(size)

@@ -19,8 +19,8 @@ MAX_DEPTH = 100
 """Lists and objects in one another."""
 MAX_DIGITS = 40
 """Of a whole number; a float holds no larger one than 1e308, and no run counts so far."""
-MAX_NAME, MAX_PATH = 255, 4095
-"""Bytes of a name, and of a whole path, that Linux takes."""
+MAX_NAME, MAX_PATH = 255, 3800
+"""Bytes of a name, and of a path: Linux takes 4095, which leaves room for the names of files below it."""
 SHOWN = 300
 """Characters of a value that a message repeats."""
 TOKENS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
@@ -29,6 +29,15 @@ IN_WORDS = {
     dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number", bool: "true or false",
     type(None): "null",
 }  # fmt: skip
+
+
+WAYS_OUT = {
+    errno.ENOENT: "look at its spelling",
+    errno.ENAMETOOLONG: "shorten it",
+    errno.ELOOP: "remove the links that lead in a circle",
+}
+OF_A_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+"""Errors that come again with the same path, and with no other."""
 
 
 def check_path(path: str | Path, what: str = "") -> None:
@@ -179,6 +188,16 @@ def check_inside(name: str, source: str | Path) -> str:
     return name
 
 
+def explained(error: OSError) -> ValueError:
+    """Return the line for an error about a path that was opened elsewhere; one about the machine is raised again."""
+    if error.errno not in OF_A_PATH or error.filename is None:
+        raise error
+    way_out = WAYS_OUT.get(error.errno, "correct that, or name another")
+    return ValueError(
+        f"{shown(error.filename)}: {error.strerror}; expected a path that this user may use so: {way_out}"
+    )
+
+
 def _stat(path: Path) -> os.stat_result | None:
     """Return what lies at a path, links followed; None where nothing does."""
     try:
@@ -191,11 +210,7 @@ def _stat(path: Path) -> os.stat_result | None:
 
 def _unreadable(path: Path, error: Exception, expected: str) -> ValueError:
     reason = error.strerror if isinstance(error, OSError) else str(error) or type(error).__name__
-    way_out = {
-        errno.ENOENT: "look at its spelling",
-        errno.ENAMETOOLONG: "shorten it",
-        errno.ELOOP: "remove the links that lead in a circle",
-    }.get(getattr(error, "errno", None) or 0, "correct that, or name another")
+    way_out = WAYS_OUT.get(getattr(error, "errno", None) or 0, "correct that, or name another")
     return ValueError(f"{shown(path)} can't be read ({reason}); expected {expected} that this user may read: {way_out}")
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from darts_hpc.config.checks import check_choice, check_not_negative, check_positive
+from darts_hpc.config.checks import MAX_SEED, check_choice, check_not_negative, check_positive, check_save
 from darts_hpc.config.flags import flag
 from darts_hpc.config.train_search import Space
 from darts_hpc.config.variants import Variant, read_variants
@@ -19,7 +19,7 @@ Executor = Literal["local", "slurm"]
 class CampaignSearchConfig:
     """The searches."""
 
-    search_config: str = flag("configs/search/cifar10.yaml", affects="named")
+    search_config: str = flag("configs/search/cifar10.yaml", affects="named", path=True)
     """Preset of the searches."""
     search_flags: str = flag("", affects="named")
     """Flags of train_search that win over its preset, such as "--epochs 10 --image_size 16"."""
@@ -70,7 +70,7 @@ class CampaignSearchConfig:
 class CampaignTrainConfig:
     """The trainings: a short one of every cell for the ranking, then full ones."""
 
-    train_config: str = flag("configs/train/cifar10.yaml", affects="named")
+    train_config: str = flag("configs/train/cifar10.yaml", affects="named", path=True)
     """Preset of train, for the short and the full trainings."""
     train_flags: str = flag("", affects="named")
     """Flags of train that win over its preset, for the short and the full trainings."""
@@ -93,7 +93,7 @@ class CampaignTrainConfig:
     """Published cells trained under the same recipe."""
     baseline_seeds: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     """One full training of each baseline per seed."""
-    imagenet_config: str = flag("", affects="named")
+    imagenet_config: str = flag("", affects="named", path=True)
     """Preset of train_imagenet: train the best cells on ImageNet too; empty for no ImageNet."""
     imagenet_flags: str = flag("", affects="named")
     """Flags of train_imagenet that win over its preset."""
@@ -122,7 +122,7 @@ class CampaignTrainConfig:
 class CampaignJobsConfig:
     """Where and how jobs run; none of it changes a number, and a campaign may go on with other values."""
 
-    save: str = flag("EXP", affects="nothing")
+    save: str = flag("EXP", affects="nothing", path=True)
     """Name of the campaign, kept under runs/campaign-NAME; with a slash in it, its folder. The same again goes on."""
     data: Path | None = flag(None, affects="nothing")
     """Folder of the images, for searches and trainings, but not those on ImageNet; left out, what their presets say."""
@@ -145,6 +145,7 @@ class CampaignJobsConfig:
         check_choice(self, "executor", Executor)
         check_not_negative(self, "jobs", "retries")
         check_positive(self, "hours", "poll_seconds")
+        check_save(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,5 +201,7 @@ def _check_seeds(cfg: object, flag: str) -> None:
     for seed in seeds:
         if seed < 0:
             raise ValueError(f"--{flag} {seed}: expected seeds of 0 or above")
+        if seed > MAX_SEED:
+            raise ValueError(f"--{flag} {seed}: expected at most {MAX_SEED}")
         if seeds.count(seed) > 1:
             raise ValueError(f"--{flag} names seed {seed} twice: expected each once, or one run would count for two")

@@ -4,11 +4,40 @@ import math
 import re
 from typing import Any, get_args
 
-MAX_BATCH_SIZE = 1 << 20
-"""Images; a larger batch is taken for a mistake, before it takes the memory."""
-
+from darts_hpc.user_files import check_path, exists, is_folder, shown
 
 MAX_SEED = (1 << 63) - 1
+LARGEST = {
+    "batch_size": 1 << 20,
+    "valid_batch_size": 1 << 20,
+    "global_batch_size": 1 << 24,
+    "image_size": 4096,
+    "resize": 8192,
+    "cutout_length": 4096,
+    "init_channels": 4096,
+    "layers": 1000,
+    "epochs": 1_000_000,
+    "select_epochs": 1_000_000,
+    "num_threads": 1024,
+    "prefetch": 1024,
+    "synthetic_images": 1 << 28,
+    "synthetic_classes": 1 << 20,
+    "shard_mb": 1_000_000,
+    "random_cells": 10_000,
+    "random_seed": MAX_SEED >> 1,
+    "gpus_per_job": 1024,
+    "cpus_per_job": 4096,
+    "jobs": 100_000,
+    "retries": 1000,
+    "hours": 100_000,
+    "poll_seconds": 86_400,
+    "seed": MAX_SEED,
+    "select_seed": MAX_SEED,
+}
+"""flag -> the largest value that makes sense; a larger one is a slip, and would overflow or take all memory."""
+LARGEST_OTHER = 1_000_000_000
+LONGEST_SAVE = 150
+"""Bytes of a run's name; its folder's has the entry, the time and the job beside it."""
 UNPACKED = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
 """The folder that a download is unpacked to -> its data set; --data is the folder above it."""
 
@@ -21,6 +50,7 @@ def check_network(cfg: Any) -> None:
             f"--init_channels {cfg.init_channels}: expected a positive even number, because a factorized reduction "
             f"makes them in two halves; try {near}"
         )
+    check_at_most(cfg, "init_channels", "layers")
     if cfg.layers < 3:  # reduction cells stand at layers // 3 and 2 * layers // 3, and a normal cell before them
         raise ValueError(
             f"--layers {cfg.layers}: expected at least 3, so that there are two reduction cells and a normal one"
@@ -43,32 +73,47 @@ def check_choice(cfg: Any, flag: str, choices: Any) -> None:
 
 
 def check_positive(cfg: Any, *flags: str) -> None:
-    """Check that flags are above 0, and finite."""
+    """Check that flags are above 0, and no larger than makes sense."""
     for flag in flags:
         if not 0 < getattr(cfg, flag) < math.inf:
             raise ValueError(f"--{flag} {getattr(cfg, flag)}: expected a number above 0")
-
-
-def check_at_most(cfg: Any, limit: int, *flags: str) -> None:
-    """Check that flags don't exceed a limit."""
-    for flag in flags:
-        if getattr(cfg, flag) > limit:
-            raise ValueError(f"--{flag} {getattr(cfg, flag)}: expected at most {limit}")
+    check_at_most(cfg, *flags)
 
 
 def check_not_negative(cfg: Any, *flags: str) -> None:
-    """Check that flags are 0 or above, and finite."""
+    """Check that flags are 0 or above, and no larger than makes sense."""
     for flag in flags:
         if not 0 <= getattr(cfg, flag) < math.inf:
             raise ValueError(f"--{flag} {getattr(cfg, flag)}: expected 0 or a number above 0")
+    check_at_most(cfg, *flags)
+
+
+def check_at_most(cfg: Any, *flags: str) -> None:
+    """Check that flags don't exceed what makes sense of them."""
+    for flag in flags:
+        limit = LARGEST.get(flag, LARGEST_OTHER)
+        if getattr(cfg, flag) > limit:
+            raise ValueError(f"--{flag} {shown(getattr(cfg, flag))}: expected at most {limit}")
+
+
+def check_save(cfg: Any) -> None:
+    """Check that a run's name, where --save is no path, leaves room for the rest of its folder's."""
+    length = len(cfg.save.encode())
+    if "/" not in cfg.save and length > LONGEST_SAVE:
+        raise ValueError(
+            f"--save {shown(cfg.save)}: a name of {length} bytes; expected at most {LONGEST_SAVE}: shorten it"
+        )
+    if cfg.save in ("", ".", ".."):
+        raise ValueError(f"--save {cfg.save!r}: expected a name, or a path with a slash in it")
 
 
 def check_data_folder(cfg: Any) -> None:
     """Check that --data is not the very folder that a download was unpacked to, which would be downloaded anew."""
+    check_path(cfg.data, "--data")
     folder = cfg.data.resolve()
     dataset = UNPACKED.get(folder.name)
     is_downloaded = cfg.dataset not in ("digits", "folder")
-    if dataset and is_downloaded and folder.is_dir() and not (folder / folder.name).exists():
+    if dataset and is_downloaded and is_folder(folder) and not exists(folder / folder.name):
         above = cfg.data.parent if cfg.data.name == folder.name else folder.parent
         other = f" --dataset {dataset}" if cfg.dataset != dataset else ""
         raise ValueError(f"--data {cfg.data}: expected the folder in which {folder.name} lies: --data {above}{other}")

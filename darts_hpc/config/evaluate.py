@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from darts_hpc.config.checks import (
-    MAX_BATCH_SIZE,
-    MAX_SEED,
-    check_at_most,
     check_device,
     check_network,
     check_not_negative,
@@ -67,9 +64,7 @@ class EvaluateConfig:
         check_positive(self, "batch_size")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"--held_out {self.held_out}: expected a share from 0 up to, but not including, 1")
-        check_at_most(self, MAX_BATCH_SIZE, "batch_size")
         check_not_negative(self, "seed")
-        check_at_most(self, MAX_SEED, "seed")
         check_device(self)
 
 
@@ -106,5 +101,4 @@ class EvaluateImageNetConfig:
     def __post_init__(self) -> None:
         check_network(self)
         check_not_negative(self, "seed")
-        check_at_most(self, MAX_SEED, "seed")
         check_device(self)

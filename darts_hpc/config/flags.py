@@ -19,13 +19,14 @@ AFFECTS = {
 (campaigns.folder) compare configurations by it."""
 
 
-def flag(default: Any, *, affects: str = "numbers", unused: bool = False) -> Any:
+def flag(default: Any, *, affects: str = "numbers", unused: bool = False, path: bool = False) -> Any:
     """Return a config's field that affects something else than the numbers, which is what a plain default does.
 
-    `unused` is for what the original scripts take, and has no effect: --help lists it at the end.
+    `unused` is for what the original scripts take, and has no effect: --help lists it at the end. `path` says that a
+    text names a file or folder, or a part of its name.
     """
     assert affects in AFFECTS, affects
-    return field(default=default, metadata={"affects": affects, "unused": unused})
+    return field(default=default, metadata={"affects": affects, "unused": unused, "path": path})
 
 
 RENAMED_VALUES = {"supernet": {"stacked": "fast", "fused": "fast"}}
@@ -43,6 +44,12 @@ class Flag:
     default: Any
     affects: str = "numbers"
     unused: bool = False
+    path: bool = False
+
+    @property
+    def is_path(self) -> bool:
+        """Whether its values are paths."""
+        return self.path or self.type is Path or Path in get_args(self.type)
 
     @property
     def positional(self) -> bool:

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from darts_hpc.config.checks import MAX_SEED, check_at_most, check_not_negative, check_positive
-
-MAX_SHARD_MB = 1_000_000
+from darts_hpc.config.checks import check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,5 +26,3 @@ class PackConfig:
     def __post_init__(self) -> None:
         check_positive(self, "shard_mb", "num_threads")
         check_not_negative(self, "seed", "max_bad_images")
-        check_at_most(self, MAX_SHARD_MB, "shard_mb")
-        check_at_most(self, MAX_SEED, "seed")

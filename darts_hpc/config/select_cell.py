@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from darts_hpc.config.checks import check_device
+from darts_hpc.config.checks import check_device, check_save
+from darts_hpc.config.flags import flag
 from darts_hpc.config.train_search import PerturbationConfig
 
 
@@ -13,9 +14,9 @@ class SelectCellConfig:
 
     search: Path
     """Folder of the finished search, whose settings and newest checkpoint are taken."""
-    save: str = "selection"
+    save: str = flag("selection", path=True)
     """Name of the run, whose folder is made under runs/; with a slash in it, the run folder itself."""
-    resume: str = "none"
+    resume: str = flag("none", path=True)
     """What to go on from: none starts afresh; auto continues the newest valid checkpoint of --save."""
     device: str = "auto"
     """Device to compute on: auto (a GPU where there is one), cpu, cuda, or cuda:N."""
@@ -24,4 +25,5 @@ class SelectCellConfig:
     perturbation: PerturbationConfig = field(default_factory=PerturbationConfig)
 
     def __post_init__(self) -> None:
+        check_save(self)
         check_device(self)

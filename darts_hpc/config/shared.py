@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from darts_hpc.config.checks import (
-    MAX_BATCH_SIZE,
-    MAX_SEED,
     check_at_most,
     check_choice,
     check_data_folder,
@@ -14,6 +12,7 @@ from darts_hpc.config.checks import (
     check_network,
     check_not_negative,
     check_positive,
+    check_save,
 )
 from darts_hpc.config.flags import flag
 from darts_hpc.data.sets.table import IN_MEMORY
@@ -56,7 +55,6 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_images(self)
         check_positive(self, "batch_size")
-        check_at_most(self, MAX_BATCH_SIZE, "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +181,9 @@ class RunConfig:
     """Epochs: passes over the training images."""
     seed: int = flag(2, affects="member")
     """Seed of the weights, the alphas, the split, the order and the augmentation."""
-    save: str = flag("EXP", affects="nothing")
+    save: str = flag("EXP", affects="nothing", path=True)
     """Name of the experiment, whose run folder is made under runs/; with a slash in it, the run folder itself."""
-    resume: str = flag("none", affects="nothing")
+    resume: str = flag("none", affects="nothing", path=True)
     """What to go on from: none starts afresh; auto continues the newest valid checkpoint of --save; a run folder
     continues that run."""
     device: str = flag("auto", affects="nothing")
@@ -206,7 +204,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_positive(self, "epochs", "report_freq")
         check_not_negative(self, "seed", "checkpoint_freq")
-        check_at_most(self, MAX_SEED, "seed")
+        check_save(self)
         check_device(self)
 
 
@@ -218,5 +216,7 @@ def check_images(cfg: Any) -> None:
     if cfg.image_size is None:
         if cfg.dataset in ("folder", "webdataset"):
             raise ValueError(f"--dataset {cfg.dataset}: expected an --image_size beside it, such as --image_size 32")
-    elif cfg.image_size < 4:
+        return
+    check_at_most(cfg, "image_size")
+    if cfg.image_size < 4:
         raise ValueError(f"--image_size {cfg.image_size}: expected at least 4, because two reduction cells quarter it")

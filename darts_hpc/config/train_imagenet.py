@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from darts_hpc.config.checks import MAX_BATCH_SIZE, check_at_most, check_choice, check_not_negative, check_positive
+from darts_hpc.config.checks import check_at_most, check_choice, check_not_negative, check_positive
 from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import (
     OptimizerImpl,
@@ -67,13 +67,12 @@ class ImageNetDataConfig:
         check_choice(self, "jitter", Jitter)
         check_choice(self, "decode", Decode)
         check_positive(self, "batch_size", "num_threads", "prefetch", "synthetic_images")
-        check_at_most(self, MAX_BATCH_SIZE, "batch_size")
         check_not_negative(self, "max_bad_images")
         if self.valid_batch_size is not None:
             check_positive(self, "valid_batch_size")
-            check_at_most(self, MAX_BATCH_SIZE, "valid_batch_size")
         if self.manifest is not None and not self.manifest.name:
             raise ValueError(f"--manifest {str(self.manifest)!r}: expected a file, such as manifest.npz")
+        check_at_most(self, "image_size", "resize", "synthetic_classes")
         if self.image_size < 32:
             raise ValueError(f"--image_size {self.image_size}: expected at least 32, because the network divides by 32")
         if self.resize < self.image_size:

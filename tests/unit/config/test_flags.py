@@ -5,6 +5,12 @@ from typing import Any
 
 import pytest
 
+from darts_hpc.config.campaign import (
+    CampaignJobsConfig,
+    CampaignSearchConfig,
+    CampaignSizeConfig,
+    CampaignTrainConfig,
+)
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
 from darts_hpc.config.flags import flat
 from darts_hpc.config.pack import PackConfig
@@ -331,13 +337,40 @@ TOO_MUCH = [
     (cls, "seed", 10**23) for cls in (RunConfig, EvaluateConfig, EvaluateImageNetConfig)
 ] + [
     (cls, "batch_size", 10**11) for cls in (SearchDataConfig, TrainDataConfig, EvaluateConfig, ImageNetDataConfig)
-] + [(ImageNetDataConfig, "valid_batch_size", 10**11)]  # fmt: skip
+] + [
+    (ImageNetDataConfig, "valid_batch_size", 10**11),
+    (TrainDataConfig, "image_size", 1_000_000),
+    (ImageNetDataConfig, "image_size", 1_000_000),
+    (ImageNetDataConfig, "resize", 10**9),
+    (ImageNetDataConfig, "synthetic_images", 10**12),
+    (ImageNetDataConfig, "num_threads", 10**6),
+    (TrainDataConfig, "cutout_length", 10**12),
+    (SearchModelConfig, "init_channels", 10**12),
+    (TrainModelConfig, "init_channels", 10**12),
+    (SearchModelConfig, "layers", 10**9),
+    (EvaluateConfig, "layers", 10**9),
+    (RunConfig, "epochs", 10**30),
+    (RunConfig, "report_freq", 10**30),
+    (RunConfig, "gpu", 10**30),
+    (TrainOptimConfig, "global_batch_size", 10**12),
+    (ArchOptimConfig, "alpha_warmup_epochs", 10**30),
+    (CampaignSearchConfig, "random_cells", 10**12),
+    (CampaignTrainConfig, "select_epochs", 10**12),
+    (CampaignJobsConfig, "jobs", 10**12),
+    (CampaignSizeConfig, "cpus_per_job", 10**12),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("cls", "flag", "value"), TOO_MUCH)
 def test_numbers_beyond_what_arithmetic_or_memory_can_hold_are_refused(cls, flag: str, value: int):
     with pytest.raises(ValueError, match=rf"^--{flag} {value}: expected at most \d+$"):
         cls(**{flag: value})
+
+
+@pytest.mark.parametrize("limit", ["99999999999999999999", "9" * 400, "1e9TiB", "2000TiB"])
+def test_a_memory_limit_beyond_any_machine_is_refused(limit):
+    with pytest.raises(ValueError, match=r"^--memory_limit '.*expected"):
+        MemoryConfig(memory_limit=limit)
 
 
 def test_packing_refuses_numbers_beyond_what_arithmetic_can_hold():
