@@ -14,16 +14,18 @@ from typing import Any, NoReturn, TypeVar, get_args
 import tyro
 
 from darts_hpc import __version__
-from darts_hpc.config.explain import LISTED, explain_stop, explain_tokens, grouped
+from darts_hpc.config.explain import LISTED, check_words, explain_stop, explain_tokens, grouped
 from darts_hpc.config.flags import RENAMED_VALUES, Flag, flags_of
 from darts_hpc.config.help import show_help
 from darts_hpc.config.presets import ENTRY, entry_of, read_yaml
 from darts_hpc.config.program import program, spelled
+from darts_hpc.config.yaml_text import Plain, meaning
 from darts_hpc.distributed.launcher import is_first_process, leave_stopped, stop_restarts
 from darts_hpc.errors import ExplainedError, Stopped
 from darts_hpc.openmp import bound_spinning
 from darts_hpc.suggest import did_you_mean
 from darts_hpc.terminal import outlive_terminal
+from darts_hpc.user_files import check_path, exists, explained, shown
 
 Config = TypeVar("Config")
 
@@ -69,6 +71,8 @@ def run_entry(
         check(cfg)
     except ValueError as error:
         refuse(error, silent=not is_first)  # every rank has the same command line: one says it
+    except OSError as error:
+        refuse(explained(error), silent=not is_first)
     except KeyboardInterrupt:
         leave_stopped(signal.SIGINT)
     if imports_torch and "torch" not in sys.modules:
@@ -80,6 +84,8 @@ def run_entry(
             result = main(cfg)
     except ValueError as error:
         refuse(error)
+    except OSError as error:
+        refuse(explained(error))
     except Stopped as stop:
         leave_stopped(stop.number)
     except KeyboardInterrupt:
@@ -122,15 +128,22 @@ def parse_config(cls: type[Config], argv: Sequence[str] | None = None) -> Config
     presets, typed = _split_presets(sys.argv[1:] if argv is None else argv)
     flags = flags_of(cls)
     sources = [(f"{file}: ", _read_preset(file, flags, cls)) for file in presets] + [("", typed)]
-    sources = [(source, list(_with_new_names(tokens))) for source, tokens in sources]
+    sources = [(source, [_home_expanded(token) for token in _with_new_names(tokens)]) for source, tokens in sources]
+    for source, tokens in sources:
+        check_words(tokens, flags, source)
     args = [token for _, tokens in sources for token in tokens]
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # tyro draws a box around its errors
-            return _tyro(cls, args)
+            cfg = _tyro(cls, args)
     except SystemExit as stop:
         for source, tokens in sources:
             explain_tokens(tokens, flags, source)
         raise ValueError(explain_stop(stop, flags)) from None
+    for name in [name for name, flag in flags.items() if flag.positional and flag.is_path]:
+        value = getattr(cfg, name)
+        for path in value if isinstance(value, tuple) else (value,):
+            check_path(path)
+    return cfg
 
 
 def presets_given() -> list[str]:
@@ -143,7 +156,7 @@ def value_of(flag: str, argv: Sequence[str]) -> str | None:
     presets, typed = _split_presets(argv)
     found = None
     for preset in map(_peek, presets):
-        found = str(preset[flag]) if flag in preset else found
+        found = str(preset[flag]) if meaning(preset.get(flag)) is not None else found
     for token, values in grouped(typed):
         if token[2:].replace("-", "_") == flag and values:
             found = values[0]
@@ -156,7 +169,8 @@ def given_flags(argv: Sequence[str] | None = None) -> set[str]:
     A value that equals the default counts too, which the parsed config does not show.
     """
     presets, typed = _split_presets(sys.argv[1:] if argv is None else argv)
-    from_presets = {key for preset in map(_peek, presets) for key, value in preset.items() if value is not None}
+    values = {key: meaning(value) for preset in map(_peek, presets) for key, value in preset.items()}
+    from_presets = {key for key, value in values.items() if value is not None}
     words = {token[2:].replace("-", "_") for token, _ in grouped(typed)}
     return from_presets | words | {word.removeprefix("no_") for word in words}
 
@@ -188,6 +202,14 @@ def _with_new_names(tokens: Sequence[str]) -> Iterator[str]:
             yield RENAMED_VALUES.get(flag, {}).get(token, token)
 
 
+def _home_expanded(token: str) -> str:
+    """Return a token with the home folder for a ~ before its value: a shell does so for a word of its own only."""
+    name, equals, value = token.partition("=")
+    if not token.startswith("-") or not equals:
+        name, equals, value = "", "", token
+    return name + equals + os.path.expanduser(value)  # noqa: PTH111 - Path's fails where there is no home
+
+
 def _split_presets(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Take every --config FILE and --config=FILE out of the tokens; return the files and the other tokens."""
     presets, typed, tokens = [], [], iter(argv)
@@ -201,7 +223,7 @@ def _split_presets(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         file = token.partition("=")[2] or next(tokens, "")
         if not file or file.startswith("--"):
             raise ValueError("--config: expected a preset file, such as configs/search/digits.yaml")
-        presets.append(file)
+        presets.append(_home_expanded(file))
     return presets, typed
 
 
@@ -216,7 +238,8 @@ def shipped_presets() -> dict[str, Path]:
 
 def find_preset(file: str) -> Path:
     """Find a preset where its path says, else among the shipped ones. Raises ValueError, with the nearest name."""
-    if Path(file).is_file():
+    check_path(file, "--config")
+    if exists(Path(file)):
         return Path(file)
     shipped = shipped_presets()
     if file in shipped:
@@ -238,39 +261,39 @@ def _read_preset(file: str, flags: dict[str, Flag], cls: type) -> list[str]:
         preset = read_yaml(path)
     except ValueError as error:
         raise ValueError(f"--config {error}") from None
-    written_by = preset.pop(ENTRY, None)
+    written_by = meaning(preset.pop(ENTRY, None))
     if written_by not in (None, entry_of(cls)):
         own = f"{entry_of(cls) or Path(sys.argv[0]).stem}'s"
-        raise ValueError(f"--config {file}: these are flags of {written_by}; expected a preset of {own} flags")
+        raise ValueError(f"--config {file}: these are flags of {shown(written_by)}; expected a preset of {own} flags")
     return [token for key, value in preset.items() for token in _preset_tokens(file, key, value, flags)]
 
 
 def _preset_tokens(file: str, key: str, value: Any, flags: dict[str, Flag]) -> list[str]:
+    """Spell a key and its value, as it was written, as tokens: the flag says what type it is."""
     known = [name for name, flag in flags.items() if not flag.positional]
     if key not in known:
-        raise ValueError(f"{file}: unknown key {key}; {did_you_mean(key, known, LISTED)}")
+        raise ValueError(f"{file}: unknown key {shown(key)}; {did_you_mean(key[:100], known, LISTED)}")
     flag = flags[key]
-    if value is None:
+    if isinstance(value, Plain) and meaning(value) is None:
         return []
-    if (flag.type is bool) != isinstance(value, bool):
-        raise ValueError(
-            f"{file}: {key}: {value!r}: expected {'true or false' if flag.type is bool else flag.expected}"
-        )
-    if flag.type is bool:
-        return [f"--{key}" if value else f"--no_{key}"]
     if isinstance(value, list) and flag.is_list:
         return [f"--{key}", *(_list_item(file, key, item, flag) for item in value)]
-    if isinstance(value, list | dict):
-        raise ValueError(f"{file}: {key}: {value!r}: expected {flag.expected}, not a list or a section")
-    return [f"--{key}={value}"]
+    if not isinstance(value, str):
+        what = shown(meaning(value))
+        raise ValueError(f"{file}: {key}: {what}: expected {flag.expected}, not a list or a section")
+    if flag.type is not bool:
+        return [f"--{key}={value}"]
+    if not isinstance(is_on := meaning(value), bool):
+        raise ValueError(f"{file}: {key}: {shown(value)}: expected true or false")
+    return [f"--{key}" if is_on else f"--no_{key}"]
 
 
 def _list_item(file: str, key: str, item: Any, flag: Flag) -> str:
     """Spell an item of a list; YAML reads a text such as `beta: --alpha_regulariser beta` as a pair."""
     pair = list(item.items()) if isinstance(item, dict) else []
-    if len(pair) == 1 and get_args(flag.type)[0] is str and not isinstance(pair[0][1], list | dict):
+    if len(pair) == 1 and get_args(flag.type)[0] is str and isinstance(pair[0][1], str):
         name, value = pair[0]
-        return f"{name}: {'' if value is None else value}".strip()
-    if isinstance(item, list | dict) or item is None:
-        raise ValueError(f"{file}: {key}: {item!r}: expected {flag.expected}, not a list or a section")
+        return f"{name}: {'' if meaning(value) is None else value}".strip()
+    if not isinstance(item, str) or (isinstance(item, Plain) and meaning(item) is None):
+        raise ValueError(f"{file}: {key}: {shown(meaning(item))}: expected {flag.expected}, not a list or a section")
     return str(item)

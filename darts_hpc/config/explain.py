@@ -12,8 +12,28 @@ import tyro
 
 from darts_hpc.config.flags import Flag
 from darts_hpc.suggest import did_you_mean
+from darts_hpc.user_files import check_path, shown
 
 LISTED = "--help lists the known ones"
+
+
+def check_words(tokens: Sequence[str], flags: dict[str, Flag], source: str) -> None:
+    """Raise ValueError for a text that no file could hold, and for what can't be a path where one is expected."""
+    for token, values in grouped(tokens):
+        flag = flags.get(token[2:].replace("-", "_"))
+        for value in (token, *values):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"{source}{shown(ascii(value))} is not UTF-8; expected text in UTF-8: rename what it names, or set "
+                    "LC_ALL=C.UTF-8"
+                ) from None
+            if "\0" in value:
+                raise ValueError(f"{source}{token} {shown(ascii(value))} holds a NUL; expected text: leave that out")
+        if flag is not None and flag.is_path:
+            for value in values:
+                check_path(value, f"{source}{token}")
 
 
 def explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -> None:
@@ -24,7 +44,8 @@ def explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -
     for token, values in grouped(tokens):
         flag = spellings.get("--" + token[2:].replace("-", "_"))
         if token and not flag:
-            raise ValueError(f"{source}unknown flag {token}; {did_you_mean(token, [*spellings, '--config'], LISTED)}")
+            near = did_you_mean(token[:100], [*spellings, "--config"], LISTED)
+            raise ValueError(f"{source}unknown flag {shown(token)}; {near}")
         num_values = 0 if flag is None or flag.type is bool else len(values) if flag.is_list else 1
         if flag and num_values and not values:
             raise ValueError(f"{source}{token}: expected {flag.expected}")
@@ -32,12 +53,12 @@ def explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -
             if flag and not _accepts(flag, value):
                 near = did_you_mean(value, get_args(flag.type), "") if get_origin(flag.type) is Literal else ""
                 raise ValueError(
-                    f"{source}{f'{token} {value}'.strip()}: expected {flag.expected}{'; ' if near else ''}{near}"
+                    f"{source}{f'{token} {shown(value)}'.strip()}: expected {flag.expected}{'; ' if near else ''}{near}"
                 )
         num_words -= len(values) - num_values
         if num_words < 0:
             hint = f"; write --{flag.name} or --no_{flag.name}" if flag and flag.type is bool else ""
-            raise ValueError(f"{source}unexpected {values[-1]!r} after {token or 'the command'}{hint}")
+            raise ValueError(f"{source}unexpected {shown(repr(values[-1]))} after {token or 'the command'}{hint}")
 
 
 def grouped(tokens: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

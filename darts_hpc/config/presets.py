@@ -11,7 +11,11 @@ from darts_hpc.config.flags import flat
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.config.yaml_text import meaning, parse_yaml
+from darts_hpc.user_files import read_text
 
+MAX_BYTES = 1 << 18
+"""Of a preset; its longest line is the command that wrote it."""
 ENTRY = "entry"
 """Key of the name of the entry point that a written config is for."""
 ENTRIES = {
@@ -44,28 +48,22 @@ def to_yaml(cfg: Any, header: str) -> str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the keys and values of a preset. Raises ValueError, which names the file and the line of what is wrong."""
-    try:
-        preset = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        mark = error.context_mark or error.problem_mark
-        where = f" line {mark.line + 1}" if mark else ""
-        raise ValueError(f"{path}{where}: not YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{path}: can't be read: {error}") from None
-    if not isinstance(preset, dict | None):
-        raise ValueError(f"{path}: expected lines of the form flag: value, such as epochs: 50")
-    return {str(key): value for key, value in (preset or {}).items()}
+    """Return the keys and values of a preset as they were written (parse_yaml).
+
+    Raises ValueError, which names the file and the line of what is wrong.
+    """
+    return parse_yaml(read_text(path, MAX_BYTES), path)
 
 
 def read_written(path: Path) -> tuple[str | None, dict[str, Any]]:
-    """Return the entry that wrote a config and its flags by name. Raises ValueError as read_yaml does.
+    """Return the entry that wrote a config and its flags by name, typed. Raises ValueError as read_yaml does.
 
     Runs of older versions name their entry in a comment alone; None where there is none.
     """
-    flags = read_yaml(path)
+    text = read_text(path, MAX_BYTES)
+    flags = meaning(parse_yaml(text, path))
     entry = flags.pop(ENTRY, None)
     if entry is None:
-        comment = re.match(rf"#.*?\b({'|'.join(ENTRIES)})\b", path.read_text(encoding="utf-8"))
+        comment = re.match(rf"#.*?\b({'|'.join(ENTRIES)})\b", text)
         entry = comment[1] if comment else None
     return None if entry is None else str(entry), flags

@@ -180,7 +180,7 @@ def test_a_config_s_own_checks_reach_the_user():
         ("epochs: {a: 1}", ": epochs: {'a': 1}: expected a whole number, not a list or a section"),
         ("epochs: [1]", ": epochs: [1]: expected a whole number, not a list or a section"),
         ("epochs: 6.5", ": --epochs 6.5: expected a whole number"),
-        ("epochs: true", ": epochs: True: expected a whole number"),
+        ("epochs: true", ": --epochs true: expected a whole number"),
         ("unrolled: 1", ": unrolled: 1: expected true or false"),
         ("- epochs", ": expected lines of the form flag: value, such as epochs: 50"),
         ("epochs: 3: 4", " line 1: not YAML: mapping values are not allowed here"),
