@@ -1,26 +1,25 @@
 """Images in webdataset tars: train/*.tar and test/*.tar (or val/*.tar), a sample being KEY.jpg with its label.
 
 The label is KEY.cls, a number, or stands in KEY.json, as img2dataset writes it. Names in a tar are keys and no paths:
-nothing is unpacked, and links are passed over.
+nothing is unpacked.
 """
 
-import io
 import json
-import os
 import re
-import tarfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from darts_hpc.data.sets.folder import SUFFIXES, decode
+from darts_hpc.data.class_folders import is_junk
+from darts_hpc.data.sets.folder import read_images
 from darts_hpc.data.sets.image_set import DataSet, ImageSet, measured_data_set
 from darts_hpc.data.sets.table import DatasetFacts
+from darts_hpc.data.stored_bytes import read_bytes
+from darts_hpc.data.tar_files import IMAGE, TarFile, list_tar
 from darts_hpc.distributed.world import World
+from darts_hpc.user_files import list_folder
 
 PARTS = {"train": ("train",), "test": ("test", "val")}
 """What the folder of a part may be called, or a word in its tars' names."""
@@ -28,8 +27,6 @@ LABEL_KEYS = ("label", "cls", "class", "target")
 """Where a KEY.json has its label: the first of them that it has."""
 MAX_LABEL = 1 << 16
 """A number beyond it is taken for a mistake."""
-MAX_JSON = 1 << 20
-"""Bytes; a larger one is not read."""
 
 Label = int | str
 
@@ -54,7 +51,8 @@ def load(root: Path, image_size: int | None, world: World | None) -> DataSet:
         raise ValueError("--dataset webdataset needs --image_size, the side in pixels that images are resized to")
     train, test = (_samples(root, part) for part in PARTS)
     classes = _classes(root, train, test)
-    train_set, test_set = (_read(samples, classes, image_size) for samples in (train, test))
+    is_main = world is None or world.is_main
+    train_set, test_set = (_read(samples, classes, image_size, is_main) for samples in (train, test))
     return measured_data_set("webdataset", f"--data {root}", classes, train_set, test_set, world=world)
 
 
@@ -66,53 +64,44 @@ def count(root: Path, image_size: int | None) -> DatasetFacts:
 
 def _samples(root: Path, part: str) -> list[Sample]:
     for name in PARTS[part]:
-        tars = sorted((root / name).glob("*.tar")) or sorted(
-            path for path in root.glob("*.tar") if name in re.findall(r"[a-z]+", path.name.lower())
-        )
+        tars = list_folder(root / name, "*.tar") or [
+            path for path in list_folder(root, "*.tar") if name in re.findall(r"[a-z]+", path.name.lower())
+        ]
+        tars = [tar for tar in tars if not is_junk(tar.name)]
         if tars:
             samples = [sample for tar in tars for sample in _list(tar)]
             if not samples:
                 raise ValueError(f"{tars[0].parent} has {len(tars)} {part} tars, and no image in them")
             return samples
-    raise ValueError(f"--data {root} has no {part} tars; expected train/*.tar and test/*.tar (or val/*.tar)")
+    raise ValueError(
+        f"--data {root} has no {part} tars; expected train/*.tar and test/*.tar (or val/*.tar), not compressed"
+    )
 
 
 def _list(path: Path) -> Iterator[Sample]:
     """Yield the samples of a tar in its order."""
-    images: dict[str, tuple[int, int]] = {}
+    images: dict[str, TarFile] = {}
     labels: dict[tuple[str, str], Label | None] = {}
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                key, extension = f"{folder}/{stem}".removeprefix("./").removeprefix("/"), extension.lower()
-                if not member.isfile() or not stem:
-                    continue
-                if member.issparse():
-                    raise ValueError(f"{path}: {member.name!r} is sparse; expected plain files; pack the tar again")
-                is_image = f".{extension}" in SUFFIXES
-                if (key in images and is_image) or (key, extension) in labels:
-                    raise ValueError(f"{path}: the key {key!r} has two files .{extension}; expected a key per sample")
-                if is_image:
-                    images[key] = member.offset_data, member.size
-                elif extension in ("cls", "json"):
-                    text = os.pread(file.fileno(), min(member.size, MAX_JSON), member.offset_data)
-                    labels[key, extension] = _label(text, extension, f"{path}: {key + '.' + extension!r}")
-            end = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{path} can't be read as a tar ({error}); copy or pack it again") from None
-    if end.strip(b"\0"):  # tarfile stops in silence there
-        raise ValueError(f"{path} is damaged at byte {tar.offset}: no tar header; copy or pack it again")
-    for key, (offset, size) in images.items():
+    for file in list_tar(path, ("cls", "json")):
+        is_image = file.kind == IMAGE
+        if (is_image and file.key in images) or (file.key, file.kind) in labels:
+            raise ValueError(
+                f"{path}: the key {file.key!r} has two files .{'jpg' if is_image else file.kind}; expected a key per "
+                "sample"
+            )
+        if is_image:
+            images[file.key] = file
+        else:
+            labels[file.key, file.kind] = _label(file.text, file.kind, f"{path}: {file.key + '.' + file.kind!r}")
+    for key, image in images.items():
         label = next((found for form in ("cls", "json") if (found := labels.get((key, form))) is not None), None)
         if label is None:
             raise ValueError(
                 f"{path}: {key!r} has no label; expected its .cls, or its .json with one of the keys "
                 f"{', '.join(LABEL_KEYS)}"
             )
-        yield Sample(key, label, path, offset, size)
-    if alone := [key for key, extension in labels if extension == "cls" and key not in images]:
+        yield Sample(key, label, path, image.offset, image.size)
+    if alone := [key for key, form in labels if form == "cls" and key not in images]:
         raise ValueError(f"{path}: {alone[0]!r} has a label and no image; expected its .jpg or the like")
 
 
@@ -147,18 +136,19 @@ def _classes(root: Path, train: Sequence[Sample], test: Sequence[Sample]) -> tup
     names = range(max(labels) + 1) if kinds == {int} else sorted(labels)  # pyright: ignore
     if len(names) < 2:
         raise ValueError(f"--data {root} holds {len(names)} class; expected two or more")
+    if lacking := [name for name in names if name not in labels]:
+        raise ValueError(
+            f"--data {root}: class {str(lacking[0])!r} has no training image, and labels go up to {names[-1]}; they "
+            "count from 0, without holes"
+        )
     return tuple(map(str, names))
 
 
-def _read(samples: Sequence[Sample], classes: Sequence[str], size: int) -> ImageSet:
+def _read(samples: Sequence[Sample], classes: Sequence[str], size: int, is_main: bool) -> ImageSet:
     numbers = {name: number for number, name in enumerate(classes)}
-    with ThreadPoolExecutor() as pool:
-        images = np.stack(list(pool.map(lambda sample: _decode(sample, size), samples)))  # (N, H, W, 3)
+    images = [
+        (f"{tar}: {key!r}", lambda tar=tar, offset=offset, num_bytes=num_bytes: read_bytes(tar, offset, num_bytes))
+        for key, _, tar, offset, num_bytes in samples
+    ]
     labels = torch.tensor([numbers[str(sample.label)] for sample in samples])
-    return ImageSet(torch.from_numpy(images).permute(0, 3, 1, 2), labels)
-
-
-def _decode(sample: Sample, size: int) -> np.ndarray:
-    with sample.tar.open("rb") as file:
-        content = os.pread(file.fileno(), sample.size, sample.offset)
-    return decode(io.BytesIO(content), f"{sample.tar}: {sample.key!r}", size)
+    return ImageSet(read_images(images, size, is_main), labels)

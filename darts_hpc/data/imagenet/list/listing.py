@@ -1,18 +1,24 @@
 """What lies under --data: an ImageFolder tree, or tar shards. Names and places only; no image is opened."""
 
-import os
+import logging
 import re
-import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from darts_hpc.data.sets.folder import SUFFIXES
+from darts_hpc.data.class_folders import Tree, file_size, is_junk, label_images, list_tree, remarks
+from darts_hpc.data.imagenet.list.layouts import compressed_shards, explain_layout
+from darts_hpc.data.imagenet.list.val_labels import find_val_labels, read_val_labels
+from darts_hpc.data.tar_files import IMAGE, TarFile, list_tar
+from darts_hpc.user_files import exists, list_folder, read_text
+
+log = logging.getLogger(__name__)
 
 PARTS = ("train", "val")
 WORDS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
 """What a shard's name may call its part."""
+CLASSES = "classes.txt"
 MAX_INDEX = 1 << 20
 """A label beyond this is taken for a mistake."""
 
@@ -44,48 +50,35 @@ class Listing:
 def list_data(root: Path, parts: Sequence[str] = PARTS) -> Listing:
     """List train/CLASS/* and val/CLASS/* under the root, or else its tar shards; only these parts.
 
-    Tars beside the class folders, as they are downloaded, are no shards.
+    The images of val/ may lie in no class folders where a file that names their classes is there. Tars beside the class
+    folders, as they are downloaded, are no shards.
 
     Raises ValueError, one line, for a missing part, classes of one part only, and shards that can't be read.
     """
     if not root.is_dir():
         raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or with tar shards")
-    shards = [] if _has_classes(root, parts) else list_shards(root, parts)
-    return _list_tars(root, shards, parts) if shards else _list_tree(root, parts)
-
-
-def _has_classes(root: Path, parts: Sequence[str]) -> bool:
-    """Whether each part is a folder of folders."""
-    return all(any(path.is_dir() and path.name[0] != "." for path in _contents(root / part)) for part in parts)
-
-
-def _contents(folder: Path) -> Iterator[Path]:
-    return folder.iterdir() if folder.is_dir() else iter(())
+    tree = list_tree(root, parts)
+    is_flat = "val" in parts and not tree.classes("val") and bool(tree.beside_classes("val"))
+    labels_file = find_val_labels(root) if is_flat else None
+    if all(tree.classes(part) for part in parts if part != "val" or labels_file is None):
+        return _list_tree(root, parts, tree, labels_file)
+    if (problem := explain_layout(root, parts, tree)) is not None:
+        raise ValueError(problem)
+    shards = list_shards(root, parts)
+    if compressed := compressed_shards(root, parts):
+        raise ValueError(f"{compressed[0]} is compressed; images are read from where they lie in a tar: decompress it")
+    return _list_tars(root, shards, parts) if shards else _list_tree(root, parts, tree, None)
 
 
 def list_shards(root: Path, parts: Sequence[str] = PARTS) -> list[Path]:
     """Return the tar files of these parts in the root and in its train/ and val/ folders, sorted."""
-    every = sorted(path for folder in (root, *(root / part for part in PARTS)) for path in folder.glob("*.tar"))
-    return [shard for shard in every if _part_of(shard, root) in parts]
+    every = sorted(path for folder in (root, *(root / part for part in PARTS)) for path in list_folder(folder, "*.tar"))
+    return [shard for shard in every if not is_junk(shard.name) and _part_of(shard, root) in parts]
 
 
 def shard_files(root: Path, shards: list[Path]) -> dict[str, int]:
     """Return the size of each shard, -1 for a link to nowhere, by its path relative to the root."""
-    return {shard.relative_to(root).as_posix(): _size(str(shard)) for shard in shards}
-
-
-def tree_files(root: Path, parts: Sequence[str] = PARTS) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the size of each image file of a tree, and the time of change of each folder, by relative path."""
-    files, folders = {}, {}
-    for part in parts:
-        for folder, names, contents in os.walk(root / part, followlinks=True):
-            names[:] = sorted(name for name in names if not name.startswith("."))
-            relative = os.path.relpath(folder, root)
-            folders[relative] = os.stat(folder).st_mtime_ns  # noqa: PTH116 - os.walk's paths, a million times
-            for name in sorted(contents):
-                if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith("."):  # noqa: PTH122
-                    files[f"{relative}/{name}"] = _size(f"{folder}/{name}")
-    return files, folders
+    return {shard.relative_to(root).as_posix(): file_size(str(shard)) for shard in shards}
 
 
 def tree_folders(root: Path, folders: dict[str, int]) -> dict[str, int]:
@@ -99,42 +92,25 @@ def tree_folders(root: Path, folders: dict[str, int]) -> dict[str, int]:
     return now
 
 
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116
-    except OSError:  # a dangling link, or one that this user may not follow
-        return -1
-
-
-def _list_tree(root: Path, parts: Sequence[str]) -> Listing:
+def _list_tree(root: Path, parts: Sequence[str], tree: Tree, labels_file: Path | None) -> Listing:
+    """List the class folders. labels_file: what names the classes of the images in val/, where there are no such."""
     for part in parts:
-        if not (root / part).is_dir():
+        if part not in tree.folders:
             raise ValueError(f"--data {root} has no {part}/; expected {part}/CLASS/* there, or tar shards")
-    files, folders = tree_files(root, parts)
-    classes = {
-        part: {path.name for path in (root / part).iterdir() if path.is_dir() and not path.name.startswith(".")}
-        for part in parts
-    }
-    if one_sided := sorted(set.union(*classes.values()) - set.intersection(*classes.values())):
-        where, lacking = PARTS if one_sided[0] in classes["train"] else reversed(PARTS)
-        raise ValueError(
-            f"class {one_sided[0]!r} is in {root / where} and not in {root / lacking}; both need the same classes"
-        )
-    names = sorted(classes[parts[0]])
-    if len(names) < 2:
-        raise ValueError(f"{root / parts[0]} holds {len(names)} classes; expected two or more folders")
-    labels = {name: label for label, name in enumerate(names)}
+    in_folders = [part for part in parts if part != "val" or labels_file is None]
+    names, images = label_images(root, in_folders, tree) if in_folders else ((), {})
+    if labels_file is not None:
+        files = tree.beside_classes("val")
+        names, labels = read_val_labels(labels_file, files, names)
+        images["val"] = list(zip(files, labels, strict=True))
+        check_every_class(names, labels, f"the images in {root / 'val'}, by {labels_file}")
+        log.info("%s: the classes of the images in val/ are those of %s", root, labels_file)
+    if said := remarks(tree, in_folders):
+        log.warning("%s: %s", root, said)
     entries: dict[str, list[Entry]] = {part: [] for part in PARTS}
-    for file in sorted(files):
-        part, _, name = file.partition("/")
-        group, _, rest = name.partition("/")
-        if rest:  # not a stray image beside the class folders
-            entries[part].append(Entry(name, labels[group], file, 0, None))
     for part in parts:
-        present = {entry.label for entry in entries[part]}
-        if lacking := [name for name, label in labels.items() if label not in present]:
-            raise ValueError(f"{root / part / lacking[0]} holds no image; fill it, or remove it from both parts")
-    return Listing(tuple(names), entries, files, folders)
+        entries[part] = [Entry(file.partition("/")[2], label, file, 0, None) for file, label in images[part]]
+    return Listing(tuple(names), entries, tree.files, tree.folders)
 
 
 def _part_of(shard: Path, root: Path) -> str:
@@ -163,18 +139,30 @@ def _list_tars(root: Path, shards: list[Path], parts: Sequence[str]) -> Listing:
         raise ValueError(
             f"class {one_sided[0]} is in the {where} shards of {root} and not in the {lacking} shards; both need it"
         )
-    return Listing(_class_names(root, max(labels[parts[0]]) + 1), entries, shard_files(root, shards), {})
+    classes = _class_names(root, max(labels[parts[0]]) + 1)
+    check_every_class(classes, labels[parts[0]], f"the {parts[0]} shards of {root}")
+    return Listing(classes, entries, shard_files(root, shards), {})
+
+
+def check_every_class(classes: Sequence[str], labels: Collection[int], where: str) -> None:
+    """Refuse labels that leave out a class, as an empty class folder is refused. Raises ValueError, one line."""
+    present = set(labels)
+    if lacking := [label for label in range(len(classes)) if label not in present]:
+        raise ValueError(
+            f"{where} hold no image of class {classes[lacking[0]]} (label {lacking[0]} of 0 to {len(classes) - 1}); "
+            "labels count from 0, without holes"
+        )
 
 
 def _class_names(root: Path, num_classes: int) -> tuple[str, ...]:
     """Read classes.txt, a name a line, or else number the classes."""
-    file = root / "classes.txt"
-    if not file.is_file():
+    file = root / CLASSES
+    if not exists(file):
         return tuple(str(label) for label in range(num_classes))
     try:
-        names = file.read_text(encoding="utf-8").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{file} can't be read ({error}); expected the classes' names in UTF-8, one a line") from None
+        names = read_text(file).splitlines()
+    except ValueError as error:
+        raise ValueError(f"{error}; {CLASSES} holds the classes' names, one a line") from None
     if len(names) < num_classes:
         raise ValueError(f"{file} names {len(names)} classes; the shards' labels go up to {num_classes - 1}")
     return tuple(names)
@@ -185,43 +173,29 @@ def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
 
     Of what else a key has, such as KEY.json or the mask KEY.seg.png, nothing is read.
     """
-    images: dict[str, tarfile.TarInfo] = {}
+    images: dict[str, TarFile] = {}
     labels: dict[str, int] = {}
-    try:
-        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                if not member.isfile() or not stem:
-                    continue
-                key = f"{folder}/{stem}" if folder else stem
-                if extension == "cls":
-                    _refuse_second(labels, key, "label (.cls)", shard)
-                    labels[key] = _label(os.pread(file.fileno(), min(member.size, 32), member.offset_data), shard, key)
-                elif f".{extension.lower()}" in SUFFIXES:
-                    _refuse_second(images, key, "image", shard)
-                    images[key] = member
-            end = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
-    except (OSError, tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{shard} can't be read as a tar ({error}); copy or pack it again") from None
-    if end.strip(b"\0"):  # tarfile stops in silence there
-        raise ValueError(f"{shard} is damaged at byte {tar.offset}: no tar header; copy or pack it again")
+    for file in list_tar(shard, ("cls",)):
+        found, what = (images, "image") if file.kind == IMAGE else (labels, "label (.cls)")
+        if file.key in found:
+            raise ValueError(
+                f"{shard}: {file.key} has a second {what}; give each sample a key of its own, and pack again"
+            )
+        found[file.key] = file if file.kind == IMAGE else _label(file, shard)
     if missing := sorted(images.keys() ^ labels.keys()):
         has, lacks = ("an image", "label (.cls)") if missing[0] in images else ("a label", "image")
         raise ValueError(
-            f"{shard}: {missing[0]} has {has} and no {lacks}; expected KEY.jpg and KEY.cls for each sample"
+            f"{shard}: {missing[0]} has {has} and no {lacks}; expected KEY.jpg and KEY.cls for each sample, the label "
+            "being the number of the class, counted from 0"
         )
-    for key, member in images.items():
-        yield Entry(key, labels[key], relative, member.offset_data, member.size)
+    for key, image in images.items():
+        yield Entry(key, labels[key], relative, image.offset, image.size)
 
 
-def _refuse_second(found: Mapping[str, object], key: str, what: str, shard: Path) -> None:
-    if key in found:
-        raise ValueError(f"{shard}: {key} has a second {what}; give each sample a key of its own, and pack again")
-
-
-def _label(text: bytes, shard: Path, key: str) -> int:
-    label = text.strip()
-    if not label.isdigit() or int(label) >= MAX_INDEX:
-        raise ValueError(f"{shard}: {key}.cls holds {text!r}; expected the number of the class, counted from 0")
+def _label(file: TarFile, shard: Path) -> int:
+    label = file.text.strip()
+    if not label.isdigit() or len(label) > 9 or int(label) >= MAX_INDEX:
+        raise ValueError(
+            f"{shard}: {file.key}.cls holds {file.text[:32]!r}; expected the number of the class, counted from 0"
+        )
     return int(label)

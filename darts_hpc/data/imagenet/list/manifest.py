@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from darts_hpc.data.imagenet.list.listing import PARTS, list_shards, shard_files, tree_files, tree_folders
+from darts_hpc.data.class_folders import list_tree
+from darts_hpc.data.imagenet.list.listing import PARTS, list_shards, shard_files, tree_folders
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.durable import write_atomically
 from darts_hpc.user_files import check_inside
@@ -176,7 +177,7 @@ def check_unchanged(manifest: Manifest, root: Path, path: Path) -> None:
         folders = dict(zip(manifest.folders, manifest.folder_times.tolist(), strict=True))
         if len(manifest.file_names) > ALWAYS_LIST and tree_folders(root, folders) == folders:
             return
-        now, _ = tree_files(root, manifest.parts)
+        now = list_tree(root, manifest.parts).files
     else:
         now = shard_files(root, list_shards(root, manifest.parts))
     listed = dict(zip(manifest.file_names, manifest.file_sizes.tolist(), strict=True))

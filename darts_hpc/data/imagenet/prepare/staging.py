@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from darts_hpc.data.imagenet.list.listing import list_shards, shard_files, tree_files, tree_folders
+from darts_hpc.data.class_folders import list_tree
+from darts_hpc.data.imagenet.list.listing import list_shards, shard_files, tree_folders
 from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import NAME, STAGING, VAL_NAME
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
@@ -85,7 +86,7 @@ def _is_staged(wanted: Manifest, destination: Path) -> bool:
 
 def _superfluous(source: Path, wanted: Manifest, destination: Path) -> list[str]:
     """Return the image files there that are not wanted. Raises ValueError where they are nobody's copy."""
-    there, sizes = tree_files(destination, wanted.parts)[0], _sizes(wanted)
+    there, sizes = list_tree(destination, wanted.parts).files, _sizes(wanted)
     if not len(wanted.folders):
         there |= shard_files(destination, list_shards(destination, wanted.parts))
     others = sorted(name for name, size in there.items() if sizes.get(name) != size)

@@ -230,11 +230,7 @@ def test_a_folder_that_may_not_be_listed_is_no_fault_of_the_manifests_place(own_
     before = sorted(own_tree.rglob("*"))
     for name in ("listdir", "scandir"):
         monkeypatch.setattr(os, name, forbidding(getattr(os, name), own_tree / folder))
-    if kept and folder:
-        expected = "have changed since"  # its files are no longer to be seen
-    else:
-        expected = r"holds no image" if folder == "val/bee" else rf"--data {own_tree} can't be read .*Permission denied"
-    with pytest.raises(ValueError, match=expected) as refusal:
+    with pytest.raises(ValueError, match=rf"{own_tree / folder} can't be read .*Permission denied") as refusal:
         open_manifest(own_tree, None, ALONE)
     assert "--manifest" not in str(refusal.value)
     monkeypatch.undo()
@@ -243,7 +239,7 @@ def test_a_folder_that_may_not_be_listed_is_no_fault_of_the_manifests_place(own_
 
 def forbidding(call, folder: Path):
     def checked(path="."):
-        if not isinstance(path, int) and Path(path) == folder:
+        if not isinstance(path, int) and Path(path).resolve() == folder:
             raise PermissionError(13, "Permission denied", str(path))
         return call(path)
 
@@ -373,7 +369,7 @@ REFUSED_SHARDS = {
             (root / "classes.txt").write_bytes("Bär\n".encode("latin-1")),
             *(shard(root / f"{part}.tar", {"a.jpg": b"x", "a.cls": b"0"}) for part in ("train", "val")),
         ],
-        "classes.txt can't be read .*in UTF-8, one a line",
+        "classes.txt is not UTF-8 .*the classes' names, one a line",
     ),
     "no tar": (lambda root: (root / "train.tar").write_bytes(b"x" * 2000), "train.tar can't be read as a tar"),
 }

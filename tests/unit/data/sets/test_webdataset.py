@@ -147,29 +147,43 @@ def test_a_tar_cut_short_or_overwritten_is_named(tmp_path: Path, keep: float):
         load_dataset("webdataset", tmp_path, image_size=8)
 
 
-def test_names_are_no_paths_and_links_are_not_followed(tmp_path: Path):
+def add(tar: tarfile.TarFile, name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "") -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.type, member.linkname = len(content), kind, link
+    tar.addfile(member, io.BytesIO(content))
+
+
+def test_names_are_no_paths_and_a_hard_link_is_its_file(tmp_path: Path):
     """Nothing beside the tars is read or written, whatever their names say."""
-    secret, root = tmp_path / "secret.png", tmp_path / "data"
-    secret.write_bytes(picture(1))
-    by_numbers(root)
-    with tarfile.open(root / "train" / "00000.tar", "w") as tar:
-        for name, content in (
-            ("../../evil.png", picture(5)),
-            ("../../evil.cls", b"0"),
-            ("/abs.png", picture(9)),
-            ("/abs.cls", b"1"),
-        ):
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
-            member = tarfile.TarInfo(f"{kind.decode()}link.png")
-            member.type, member.linkname = kind, str(secret)
-            tar.addfile(member)
+    by_numbers(tmp_path / "data")
+    with tarfile.open(tmp_path / "data" / "train" / "00000.tar", "w") as tar:
+        add(tar, "../../evil.png", picture(5))
+        add(tar, "../../evil.CLS", b"0")
+        add(tar, "/abs.png", kind=tarfile.LNKTYPE, link="../../evil.png")
+        add(tar, "/abs.cls", b"1")
+        add(tar, "README", kind=tarfile.SYMTYPE, link="elsewhere")
     before = sorted(tmp_path.rglob("*"))
-    data = load_dataset("webdataset", root, image_size=8)
+    data = load_dataset("webdataset", tmp_path / "data", image_size=8)
     assert len(data.train) == 2 + 3 and sorted(tmp_path.rglob("*")) == before
-    assert 1 not in data.train.images[:, 0, 0, 0]
+    assert data.train.labels[:2].tolist() == [0, 1] and (data.train.images[:2, 0] == 5).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (tarfile.SYMTYPE, "is a symbolic link to '{secret}'"),
+        (tarfile.LNKTYPE, "is a hard link to '{secret}', which the tar does not hold before it"),
+        (tarfile.FIFOTYPE, "is a pipe or a device"),
+    ],
+)
+def test_a_member_that_is_no_plain_file_is_refused_by_name(tmp_path: Path, kind: bytes, said: str):
+    by_numbers(tmp_path / "data")
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(picture(1))
+    with tarfile.open(tmp_path / "data" / "train" / "00000.tar", "w") as tar:
+        add(tar, "link.png", kind=kind, link=str(secret))
+    with pytest.raises(ValueError, match=rf"00000.tar: 'link.png' {said.format(secret=secret)}; expected plain files"):
+        load_dataset("webdataset", tmp_path / "data", image_size=8)
 
 
 def test_a_sparse_file_is_not_expanded(tmp_path: Path):
