@@ -191,7 +191,7 @@ def register_timm() -> list[str]:
 
 def _num_classes_of(dataset: str) -> int:
     if not isinstance(dataset, str) or dataset not in DATASETS:
-        raise ValueError(f"dataset {dataset!r} is unknown; {did_you_mean(dataset, DATASETS)}")
+        raise ValueError(f"dataset {dataset!r} is unknown; {did_you_mean(str(dataset), DATASETS)}")
     if not DATASETS[dataset].num_classes:
         raise ValueError(f"dataset {dataset!r}: how many classes it has, only its files say; give num_classes")
     return DATASETS[dataset].num_classes
