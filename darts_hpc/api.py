@@ -26,6 +26,7 @@ from darts_hpc.search.relaxations import Relaxation
 from darts_hpc.space.genotypes import Genotype, load_genotype
 from darts_hpc.space.spaces import SearchSpace
 from darts_hpc.suggest import did_you_mean
+from darts_hpc.user_files import exists
 
 TRAININGS = ("train", "train_imagenet")
 """Entries whose runs train a network of a cell."""
@@ -210,7 +211,7 @@ def _finished(main: Callable[[Any], Path], cfg: Any) -> FinishedRun:
 def _training(cell: object) -> Path | None:
     """Return the folder of the training that this names; None for any other cell, such as a search's."""
     folder = Path(str(cell)) if isinstance(cell, str | Path) else None
-    if folder is None or not (folder / "config.yaml").is_file():
+    if folder is None or not exists(folder / "config.yaml"):
         return None
     return folder if read_config(folder)[0] in TRAININGS else None
 
@@ -221,7 +222,7 @@ def _num_classes(run: Path) -> int | None:
     if result is not None and "preprocessing" in result:
         return len(result["preprocessing"]["classes"])
     weights = run / "weights.pt"  # a run on ImageNet by an older version
-    return len(read_weights(weights, "weights")["classifier.bias"]) if weights.is_file() else None
+    return len(read_weights(weights, "weights")["classifier.bias"]) if exists(weights) else None
 
 
 def _read_state(run: Path | None, cell: object, weights: bool | str | Path) -> Mapping[str, torch.Tensor] | None:
@@ -231,14 +232,16 @@ def _read_state(run: Path | None, cell: object, weights: bool | str | Path) -> M
     if weights is not True:
         if not isinstance(weights, str | Path):
             raise ValueError(f"weights {weights!r}: expected True, or a file of weights")
+        if not exists(Path(weights)):
+            raise ValueError(f"no weights in {weights}; give a file of weights")
         return read_weights(Path(weights), "weights")
     path = Path(str(cell)) / "weights.pt"
-    if run is None and (path.parent / "config.yaml").is_file():
+    if run is None and exists(path.parent / "config.yaml"):
         raise ValueError(
             f"{cell} is a run of {read_config(path.parent)[0]}, which trains no network of its cell; train it first: "
             f"python -m darts_hpc.train --arch {cell}"
         )
-    if run is None or not path.is_file():
+    if run is None or not exists(path):
         raise ValueError(f"no weights in {path}; give the folder of a finished training, or a file of weights")
     return read_weights(path, "weights")
 

@@ -10,6 +10,7 @@ from darts_hpc.config.cli import run_entry, value_of
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
 from darts_hpc.run.reader import check_exists, read_config
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.user_files import is_file, is_folder
 
 
 def main(cfg: EvaluateConfig) -> None:
@@ -29,13 +30,13 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
 def check(cfg: EvaluateConfig | EvaluateImageNetConfig) -> None:
     """Raise ValueError where the weights are not there, or the cell of a file's is unknown."""
     check_exists(cfg.model_path, "--model_path")
-    if cfg.model_path.is_file():
+    if is_file(cfg.model_path):
         load_genotype(cfg.arch)
 
 
 def report_on_it(cfg: EvaluateConfig | EvaluateImageNetConfig, _: str) -> str:
     """Return the report of the run that was evaluated."""
-    return f"report {shlex.quote(str(cfg.model_path))}" if cfg.model_path.is_dir() else ""
+    return f"report {shlex.quote(str(cfg.model_path))}" if is_folder(cfg.model_path) else ""
 
 
 def is_imagenet(argv: Sequence[str]) -> bool:

@@ -7,7 +7,6 @@ and whoever can write there could have any code run.
 """
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from types import FrameType
 from darts_hpc import strict_json
 from darts_hpc.durable import write_atomically
 from darts_hpc.run.requeue import REQUEUE_FILE
-from darts_hpc.user_files import read_file
+from darts_hpc.user_files import read_json
 
 LAUNCHER = ("darts_hpc.distributed.torchrun", "--standalone")
 JOB_ID = {"local": "SUBMITIT_LOCAL_JOB_ID", "slurm": "SLURM_JOB_ID"}
@@ -100,8 +99,8 @@ def write_result(results: Path, job_id: str, code: int) -> None:
 def read_result(results: Path, job_id: str) -> int | None:
     """Return a job's exit code; None where it was lost with its machine or killed."""
     try:
-        code = json.loads(read_file(results / f"{job_id}.json"))["exit_code"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        code = read_json(results / f"{job_id}.json")["exit_code"]
+    except (ValueError, KeyError):
         return None
     return code if type(code) is int else None
 

@@ -1,6 +1,5 @@
 """The campaign's folder: whose it is, the presets its jobs read, and the files of random cells."""
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from darts_hpc.config.presets import to_yaml
 from darts_hpc.durable import write_atomically
 from darts_hpc.space.random_cells import random_genotype
 from darts_hpc.space.spaces import SPACES
+from darts_hpc.user_files import check_path, exists, read_json, shown
 
 COMPARED = ("numbers", "batches", "last_bits")
 """Kinds of flags (config.flags.AFFECTS) that a continued campaign must not change. Jobs set seeds and cells."""
@@ -23,7 +23,9 @@ COMPARED = ("numbers", "batches", "last_bits")
 
 def campaign_folder(save: str) -> Path:
     """Return the folder that --save names, absolute: runs/campaign-NAME, or the folder itself where it has a slash."""
-    return (Path(save) if "/" in save else Path("runs") / f"campaign-{save}").absolute()
+    folder = (Path(save) if "/" in save else Path("runs") / f"campaign-{save}").absolute()
+    check_path(folder, "--save")  # jobs, which may run elsewhere, take it whole
+    return folder
 
 
 def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -47,16 +49,16 @@ def check_same(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) 
 def check_version(folder: Path) -> None:
     """Raise ValueError, one line, when another version of this package made the folder, or something else did."""
     path = folder / "about.json"
+    if not exists(path):
+        raise ValueError(f"{shown(folder)} is no campaign's folder: it holds no about.json")
     try:
-        made_by = json.loads(path.read_text(encoding="utf-8"))["darts_hpc"]
-    except FileNotFoundError:
-        raise ValueError(f"{folder} is no campaign's folder: it holds no about.json") from None
-    except (ValueError, KeyError, TypeError) as error:
+        made_by = read_json(path)["darts_hpc"]
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error}); choose another --save") from None
     if made_by != darts_hpc.__version__:
         raise ValueError(
-            f"{folder} was made by darts_hpc {made_by} and this is {darts_hpc.__version__}, whose numbers may differ; "
-            "finish it with that version, or choose another --save"
+            f"{folder} was made by darts_hpc {shown(made_by)} and this is {darts_hpc.__version__}, whose numbers may "
+            "differ; finish it with that version, or choose another --save"
         )
 
 

@@ -1,6 +1,5 @@
 """From a campaign's folder to what its report says, and to the report's files."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from darts_hpc.campaigns.tables import Campaign, Ranked, Row, to_csv, to_json, t
 from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.reporting.files import write_report as write_files
 from darts_hpc.run.reader import RecordedRun, read_run
+from darts_hpc.user_files import exists, read_json, read_text
 
 
 def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) -> Campaign:
@@ -23,9 +23,10 @@ def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState])
     jobs = [each.job for each in states]
     searches = list(dict.fromkeys(family.preset for family in families(cfg).values() if family.preset))
     presets = ["campaign.yaml", *searches, PRESETS["train"], PRESETS["train_imagenet"]]
+    presets = [name for name in presets if exists(folder / name)]
     return Campaign(
         name=folder.name.removeprefix("campaign-"),
-        about=json.loads((folder / "about.json").read_text(encoding="utf-8")),
+        about=read_json(folder / "about.json"),
         rows=rows,
         ranking=_ranking(cfg, folder, states, runs, best),
         searches=[runs[job.name] for job in jobs if job.stage == "search" and job.name in runs],
@@ -33,7 +34,7 @@ def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState])
         stages=_stages(states),
         failed={e.job.name: last_lines(folder, e.job, 20) for e in states if e.state == "failed"},
         num_open=sum(each.state in ("running", "ready", "waiting") for each in states),
-        files={name: (folder / name).read_text(encoding="utf-8") for name in presets if (folder / name).is_file()},
+        files={name: read_text(folder / name) for name in presets},
         commands={
             row.title: _commands(folder, jobs, {run.name for run in row.runs}, row.cell) for row in rows if row.runs
         },

@@ -1,6 +1,5 @@
 """The state of each job: read from its run folder, and from jobs/NAME.json, which lists its starts."""
 
-import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from darts_hpc.campaigns.plan import Job
 from darts_hpc.durable import write_atomically
 from darts_hpc.run import reader
 from darts_hpc.run.reader import Progress, read_progress
+from darts_hpc.user_files import exists, read_json
 
 
 @dataclass
@@ -50,15 +50,19 @@ class JobState:
 def read_record(folder: Path, job: Job) -> Record:
     """Read a job's starts. Raises ValueError, one line, when the file is damaged."""
     path = record_path(folder, job)
+    if not exists(path):
+        return Record()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         attempts = [Attempt(**attempt) for attempt in content["attempts"]]
         for attempt in attempts:
-            if not re.fullmatch(r"[1-9]\d*", attempt.id):  # it is given to kill and to scancel
+            if not re.fullmatch(r"[1-9]\d{0,18}", attempt.id):  # it is given to kill and to scancel
                 raise ValueError(f"{attempt.id!r} is no job's number")
+            if not isinstance(attempt.end, str) or not isinstance(attempt.gpus, list):
+                raise ValueError("an attempt is not as a campaign writes it")
+        if type(content["failures"]) is not int:
+            raise ValueError("failures is no whole number")
         return Record(attempts, content["failures"])
-    except FileNotFoundError:
-        return Record()
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it, and its job starts anew") from None
 

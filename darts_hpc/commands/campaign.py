@@ -22,6 +22,7 @@ from darts_hpc.locks import lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
 from darts_hpc.suggest import did_you_mean
 from darts_hpc.terminal import outlive_terminal
+from darts_hpc.user_files import exists, list_folder
 
 log = logging.getLogger("darts_hpc")
 
@@ -33,11 +34,11 @@ def main(cfg: CampaignConfig) -> None:
     for name in cfg.train.baselines:
         if name not in GENOTYPES:
             raise ValueError(f"--baselines {name} is no published cell; {did_you_mean(name, GENOTYPES)}")
-    is_new = not (folder / "campaign.yaml").is_file()
+    is_new = not exists(folder / "campaign.yaml")
     if not is_new:
         check_version(folder)
         check_same(folder, presets_of(folder), configs)
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif list_folder(folder):
         raise ValueError(f"--save {folder} holds something else; choose another, or an empty folder")
     if cfg.where.dry_run:
         from darts_hpc.campaigns.estimate import estimate_text  # imports torch
@@ -127,7 +128,7 @@ def presets_of(folder: Path) -> dict[str, Any]:
     return {
         name: parse_config(cls, ["--config", str(folder / name)])
         for name, cls in classes.items()
-        if (folder / name).is_file()
+        if exists(folder / name)
     }
 
 

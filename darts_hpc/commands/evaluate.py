@@ -27,12 +27,13 @@ from darts_hpc.run.weights import read_weights
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.loops import evaluate
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
+from darts_hpc.user_files import is_folder
 
 
 def main(cfg: EvaluateConfig) -> None:
     """Print the accuracy of a run's newest weights, or of a file's: on the test images, or those it held out."""
     state = read_weights(cfg.model_path)
-    if cfg.model_path.is_dir():
+    if is_folder(cfg.model_path):
         cfg = with_network_of_run(cfg, given_flags())
     genotype = load_genotype(cfg.arch)
     with World.open(cfg.device, cfg.gpu) as world:
@@ -54,7 +55,7 @@ def main(cfg: EvaluateConfig) -> None:
 def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
     """Print the validation accuracy on ImageNet (the original test_imagenet.py), over any number of processes."""
     state = read_weights(cfg.model_path)
-    if cfg.model_path.is_dir():
+    if is_folder(cfg.model_path):
         cfg = with_imagenet_network_of_run(cfg, given_flags())
     genotype = load_genotype(cfg.arch)
     with World.open(cfg.device, cfg.gpu) as world:

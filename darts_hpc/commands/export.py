@@ -15,6 +15,7 @@ from darts_hpc.durable import write_atomically
 from darts_hpc.models.classifier import Classifier
 from darts_hpc.run.reader import read_result
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.user_files import read_text
 
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}
 TOLERANCE = 1e-4
@@ -36,7 +37,7 @@ def main(cfg: ExportConfig) -> None:
     metadata = {
         "preprocessing": strict_json.dumps(result["preprocessing"]),
         "genotype": load_genotype(str(cfg.run)).to_json(),
-        "config": (cfg.run / "config.yaml").read_text(encoding="utf-8"),
+        "config": read_text(cfg.run / "config.yaml"),
     }
     side = result["preprocessing"]["image_size"]
     more = (3, 10) if takes_other_sides(model, side) else (0, 0)

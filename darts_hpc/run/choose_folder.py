@@ -4,7 +4,6 @@ launch.json in a run folder holds the identity of the launch that runs there, an
 by the UTC time in it: their names have local time, and file times come from the file server's clock.
 """
 
-import json
 import os
 import re
 import time
@@ -22,7 +21,7 @@ from darts_hpc.locks import is_locked, lock_run_folder
 from darts_hpc.run.checkpoint import read_fingerprint, write_text_atomically
 from darts_hpc.run.fingerprint import Fingerprint, same_configuration
 from darts_hpc.run.folder import check_files
-from darts_hpc.user_files import read_file
+from darts_hpc.user_files import exists, is_folder, list_folder, read_json
 
 RUNS = Path("runs")
 LAUNCH = "launch.json"
@@ -86,7 +85,7 @@ def choose_run_folder(
     if given is not None:
         return given, resume != "none" or bool(own_names)
     name = re.compile(rf"{re.escape(entry)}-{re.escape(save)}-\d{{8}}-\d{{6}}-[^-]+")
-    earlier = [path for path in runs.glob("*") if name.fullmatch(path.name)]
+    earlier = [path for path in list_folder(runs) if name.fullmatch(path.name)]
     own = [path for path in earlier if _is_own(path, request)]
     if own:
         return max(own, key=lambda path: (not is_locked(path), not is_finished(path), _created(path))), True
@@ -123,12 +122,12 @@ def check_run_folder(cfg: RunConfig, world: World) -> None:
     if not world.is_main:
         return
     folder = given_folder(cfg.save, cfg.resume, identities()) or RUNS / "new"
-    if folder.exists():
+    if exists(folder):
         with lock_run_folder(folder):
             check_files(folder)
             return
-    there = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
+    there = next(parent for parent in folder.absolute().parents if exists(parent))
+    if not (is_folder(there) and os.access(there, os.W_OK)):
         raise ValueError(
             f"can't write to the run folder {folder}: {there} is no writable folder; choose another --save"
         )
@@ -136,17 +135,17 @@ def check_run_folder(cfg: RunConfig, world: World) -> None:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run in this folder can be continued."""
-    return any(folder.glob("checkpoints/step-*"))
+    return bool(list_folder(folder / "checkpoints", "step-*"))
 
 
 def holds_run(folder: Path) -> bool:
     """Whether a run began in this folder."""
-    return (folder / "config.yaml").exists() or has_checkpoint(folder)
+    return exists(folder / "config.yaml") or has_checkpoint(folder)
 
 
 def is_finished(folder: Path) -> bool:
     """Whether the run in this folder came to its end."""
-    return (folder / "result.json").exists()
+    return exists(folder / "result.json")
 
 
 def write_launch(folder: Path, request: FolderRequest) -> None:
@@ -170,7 +169,7 @@ def _make_folder(wanted: Path) -> Path:
             folder.mkdir(parents=True)
             return folder
         except FileExistsError:
-            if not folder.is_dir():
+            if not is_folder(folder):
                 raise _not_writable(folder, "a file is in the way") from None
             number += 1
             folder = wanted.with_name(f"{wanted.name}.{number}")
@@ -204,7 +203,7 @@ def _fingerprint(folder: Path) -> dict:
     launch = _read_launch(folder)
     if launch is not None:
         return launch.fingerprint
-    steps = sorted(folder.glob("checkpoints/step-*"), reverse=True)
+    steps = reversed(list_folder(folder / "checkpoints", "step-*"))
     return next(filter(None, map(read_fingerprint, steps)), {})
 
 
@@ -219,9 +218,9 @@ def _created(folder: Path) -> float:
 
 def _read_launch(folder: Path) -> Launch | None:
     try:
-        launch = Launch(**json.loads(read_file(folder / LAUNCH)))
+        launch = Launch(**read_json(folder / LAUNCH))
         datetime.fromisoformat(launch.created)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         return None
     names = launch.launchers
     is_ours = isinstance(names, list) and all(isinstance(name, str) for name in names)

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from darts_hpc import strict_json
 from darts_hpc.durable import write_atomically
+from darts_hpc.user_files import list_folder
 
 COMMANDS = "command.txt"
 WRITTEN = ("config.yaml", "environment.json", "space.json", COMMANDS, "launch.json", "result.json")
@@ -29,8 +30,8 @@ PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "darts_hpc")
 
 def check_files(folder: Path) -> None:
     """Raise ValueError, one line, where something else lies in the place of a file that a run writes in its folder."""
-    for path in (*(folder / name for name in WRITTEN), *folder.glob("log.rank*.txt")):
-        if os.path.lexists(path) and not path.is_file():
+    for path in (*(folder / name for name in WRITTEN), *list_folder(folder, "log.rank*.txt")):
+        if os.path.lexists(path) and not path.is_file():  # a link that leads in a circle is in the way, too
             raise ValueError(f"{path} is in the way; expected a file or nothing: remove it, or choose another --save")
     checkpoints = folder / "checkpoints"
     if not os.path.lexists(checkpoints):
@@ -91,17 +92,19 @@ def write_description(folder: Path, texts: Mapping[str, str], only_missing: bool
         if only_missing and (folder / name).exists():
             continue
         if name == COMMANDS:
-            with (folder / name).open("a") as file:
+            with (folder / name).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         else:
-            write_atomically(folder / name, text.encode())
+            write_atomically(folder / name, text.encode(errors="backslashreplace"))
 
 
 @contextmanager
 def logging_to(folder: Path, rank: int) -> Iterator[None]:
     """Log to log.rankN.txt, and on rank 0 to the terminal too, around a progress bar."""
     logger = logging.getLogger("darts_hpc")
-    handlers: list[logging.Handler] = [LogFile(folder / f"log.rank{rank}.txt", delay=True)]
+    handlers: list[logging.Handler] = [
+        LogFile(folder / f"log.rank{rank}.txt", delay=True, encoding="utf-8", errors="backslashreplace")
+    ]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     if rank == 0:
         handlers.append(TerminalHandler())

@@ -1,6 +1,5 @@
 """Read run folders, finished or not; only this module does. It imports no torch."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from darts_hpc.config.presets import read_written
+from darts_hpc.run.record_types import HISTORY, POSITIONED, RESULT, check_space, check_types
 from darts_hpc.space.genotypes import PRIMITIVES, Genotype, load_genotype, parse_genotype
+from darts_hpc.user_files import exists, is_file, is_folder, parse_json, read_json, read_tail, read_text, shown
 
 ACCURACIES = ("test/accuracy", "valid/accuracy")
 """A run's accuracy is the first of these that it has: on test images, else on validation images (held out of a
@@ -19,6 +20,8 @@ POSITION = ("epoch", "step", "num_epochs")
 MEASURED = ("step", "epoch", "performance")
 """Events in which null stands for a number that is not finite; elsewhere it means none."""
 TAIL_BYTES = 1 << 16
+MAX_BYTES = 1 << 30
+"""Of a file of records; a long run writes some megabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ class RecordedRun:
         if self.genotypes:
             return self.genotypes[-1]
         try:
-            return load_genotype(self.config["arch"])
+            return load_genotype(str(self.config["arch"]))
         except (KeyError, ValueError):
             return None
 
@@ -160,10 +163,12 @@ def accuracy_of(numbers: Mapping[str, Any]) -> float | None:
 def read_run(folder: Path) -> RecordedRun:
     """Read a run folder. Raises ValueError naming the file and line when it is no run folder, or damaged."""
     entry, config = read_config(folder)
-    metrics = list(_read_lines(folder / "metrics.jsonl", ("epoch", "step")))
-    history = list(_read_lines(folder / "genotypes.jsonl", ("genotype",)))
+    metrics = list(_read_lines(folder / "metrics.jsonl", POSITIONED))
+    history = list(_read_lines(folder / "genotypes.jsonl", HISTORY))
     genotypes = [_genotype(folder / "genotypes.jsonl", line, record) for line, record in enumerate(history, start=1)]
     command = folder / "command.txt"
+    space = _read_object(folder / "space.json") or {"primitives": list(PRIMITIVES)}
+    check_space(space, f"{folder / 'space.json'} line 1")
     return RecordedRun(
         folder=folder,
         entry=entry,
@@ -176,20 +181,20 @@ def read_run(folder: Path) -> RecordedRun:
             for record, genotype in zip(history, genotypes, strict=True)
             if record.get("when") == "epoch_end" and "epoch" in record
         },
-        space=_read_object(folder / "space.json") or {"primitives": list(PRIMITIVES)},
-        performance=list(_read_lines(folder / "performance.jsonl", ("epoch", "step"))),
+        space=space,
+        performance=list(_read_lines(folder / "performance.jsonl", POSITIONED)),
         result=read_result(folder),
         environment=_read_object(folder / "environment.json") or {},
         identity=(_read_object(folder / "launch.json") or {}).get("fingerprint", {}),
-        command=_read_text(command).strip() if command.is_file() else "",
+        command=read_text(command).strip() if exists(command) else "",
     )
 
 
 def check_exists(path: Path, flag: str) -> None:
     """Raise ValueError where neither a run folder nor a file of weights is there. `flag` is what named the path."""
-    if not path.exists():
-        raise ValueError(f"{flag} {path} does not exist; give a run folder, or a .pt file of weights")
-    if not (path.is_dir() or path.is_file()):
+    if not exists(path):
+        raise ValueError(f"{flag} {shown(path)} does not exist; give a run folder, or a .pt file of weights")
+    if not (is_folder(path) or is_file(path)):
         raise ValueError(f"{flag} {path} is a device or a pipe; give a run folder, or a .pt file of weights")
 
 
@@ -199,24 +204,33 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     Raises ValueError when it is no run folder, or its config is damaged.
     """
     path = folder / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"{folder} is no run folder: it holds no config.yaml; give folders such as runs/train-...")
+    if not exists(path):
+        raise ValueError(
+            f"{shown(folder)} is no run folder: it holds no config.yaml; give folders such as runs/train-..."
+        )
     entry, config = read_written(path)
     return entry or folder.resolve().name.partition("-")[0], config
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """Return a finished run's result.json; None while there is none. Raises ValueError when it is damaged."""
-    result = _read_object(folder / "result.json")
-    return result if result and result.get("status") == "finished" else None
+    path = folder / "result.json"
+    result = _read_object(path)
+    if not result or result.get("status") != "finished":
+        return None
+    check_types(result.get("final") or {}, f"{path} line 1")
+    if result.get("genotype"):
+        _genotype(path, 1, result)
+    return result
 
 
 def read_progress(folder: Path) -> Progress | None:
     """Read how far the run in a folder has come; None when it has not started. It reads the ends of files only."""
-    if not (folder / "config.yaml").is_file():
+    if not exists(folder / "config.yaml"):
         return None
     result = read_result(folder)
     if result is not None:
+        check_types(result, f"{folder / 'result.json'} line 1", RESULT)
         return Progress(
             finished=True,
             epoch=result["epochs"],
@@ -226,14 +240,17 @@ def read_progress(folder: Path) -> Progress | None:
             steps=0,
             gpus=_gpus(folder),
         )
-    records = _last_records(folder / "metrics.jsonl")
+    records = _last_records(folder / "metrics.jsonl", POSITIONED)
     epochs = [record for record in records if record.get("event") == "epoch"]
-    performance = _last_records(folder / "performance.jsonl")
-    seconds = [record["performance/seconds"] for record in performance if "performance/seconds" in record]
+    performance = _last_records(folder / "performance.jsonl", {})
+    seconds = [record["performance/seconds"] for record in performance if record.get("performance/seconds")]
+    num_epochs = _num_epochs(epochs, read_config(folder)[1].get("epochs", 0))
+    if not _is_number(num_epochs):
+        raise ValueError(f"{folder / 'config.yaml'}: epochs: expected a whole number")
     return Progress(
         finished=False,
         epoch=epochs[-1]["epoch"] + 1 if epochs else records[-1]["epoch"] if records else 0,
-        epochs=_num_epochs(epochs, read_config(folder)[1].get("epochs", 0)),
+        epochs=num_epochs,
         accuracy=accuracy_of(epochs[-1]) if epochs else None,
         seconds=seconds[-1] if seconds else 0.0,
         steps=records[-1]["step"] if records else 0,
@@ -242,7 +259,7 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def last_lines(path: Path, count: int) -> list[str]:
-    """Return the last lines of a text file that are not empty; none of a file that can't be read."""
+    """Return the last lines of a text file that are not empty; none of a file that is not there."""
     return [line for line in _tail(path).splitlines() if line.strip()][-count:]
 
 
@@ -278,43 +295,37 @@ def _gpus(folder: Path) -> int:
         facts = _read_object(folder / "environment.json") or {}
     except ValueError:  # a run that is just starting
         return 0
-    return facts.get("processes", 0) if str(facts.get("device")).startswith("cuda") else 0
+    return facts.get("processes") or 0 if str(facts.get("device")).startswith("cuda") else 0
 
 
 def _read_object(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
+    """Return what a JSON file holds; None where there is none."""
+    if not exists(path):
         return None
-    try:
-        value = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} line {error.lineno}: damaged JSON: {error.msg}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} line 1: expected a JSON object")
-    return value
+    found = read_json(path)
+    check_types(found, f"{path} line 1")
+    return found
 
 
-def _read_lines(path: Path, required: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _read_lines(path: Path, required: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a file's JSON objects; a last line without its end is still being written, and left out."""
-    lines = _read_text(path).split("\n")[:-1] if path.is_file() else []
+    lines = read_text(path, MAX_BYTES).split("\n")[:-1] if exists(path) else []
     for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number}: damaged JSON: {error.msg}") from None
-        missing = [key for key in required if not isinstance(record, dict) or key not in record]
-        if missing:
-            raise ValueError(f"{path} line {number}: expected a JSON object with {missing[0]!r}")
+        record = parse_json(line, path, line=number)
+        check_types(record, f"{path} line {number}", required)
         yield _with_nan(record) if record.get("event") in MEASURED else record
 
 
-def _last_records(path: Path) -> list[dict[str, Any]]:
+def _last_records(path: Path, required: Mapping[str, Any]) -> list[dict[str, Any]]:
     records = []
     for line in _tail(path).split("\n")[:-1]:  # a last line without its end is still being written
         try:
-            records.append(json.loads(line))
+            record = parse_json(line, path)
+            check_types(record, str(path), required)
         except ValueError:
             continue  # the first line of a tail is cut
-    return [record for record in records if isinstance(record, dict)]
+        records.append(record)
+    return records
 
 
 def _with_nan(value: Any) -> Any:
@@ -326,17 +337,5 @@ def _with_nan(value: Any) -> Any:
     return math.nan if value is None else value
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: can't be read: {error}") from None
-
-
 def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    return read_tail(path, TAIL_BYTES).decode(errors="replace") if exists(path) else ""

@@ -17,6 +17,7 @@ from darts_hpc.run.reader import ACCURACIES, accuracy_of, read_config
 from darts_hpc.run.tensorboard import TensorBoard
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.units import readable_duration
+from darts_hpc.user_files import read_text
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Recorder:
             if cfg.tensorboard:
                 tensorboard = TensorBoard(folder, 0 if newest is None else newest.step, space)
                 stack.callback(tensorboard.close)
-                tensorboard.describe(*read_config(folder), (folder / "command.txt").read_text(encoding="utf-8"))
+                tensorboard.describe(*read_config(folder), read_text(folder / "command.txt"))
                 if (last := records["metrics"].last()) is not None:
                     tensorboard.skip(last)
             yield cls(cfg, world, records, tensorboard)

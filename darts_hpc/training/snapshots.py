@@ -12,9 +12,10 @@ import torch
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import is_out_of_memory
 from darts_hpc.run.checkpoint import save_atomically
-from darts_hpc.user_files import read_file
+from darts_hpc.user_files import exists, list_folder, read_file
 
 FOLDER = "epochs"
+MAX_BYTES = 1 << 40
 
 
 def save_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], rank: int) -> None:
@@ -33,10 +34,10 @@ def save_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], rank: 
 def load_snapshot(run_folder: Path, epoch: int, state: Mapping[str, Any], world: World) -> None:
     """Restore the named parts of what an epoch ended with. Raises ValueError where it is not there, or damaged."""
     own = _path(run_folder, epoch, world.rank)
-    path = own if own.exists() else _path(run_folder, epoch, 0)
-    if not path.exists():
+    path = own if exists(own) else _path(run_folder, epoch, 0)
+    if not exists(path):
         raise _lost(path, "gone")
-    content = read_file(path, path.stat().st_size)
+    content = read_file(path, MAX_BYTES)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as parts:
             is_whole = parts.testzip() is None  # torch does not compare the sums
@@ -63,7 +64,7 @@ def drop_snapshots(run_folder: Path, epoch: int, rank: int) -> None:
 def drop_all_snapshots(run_folder: Path, rank: int) -> None:
     """Remove all snapshots of a rank, and the folder once it is empty: a finished search needs none."""
     folder = run_folder / FOLDER
-    for path in folder.glob(f"epoch-*-rank{rank}.pt"):
+    for path in list_folder(folder, f"epoch-*-rank{rank}.pt"):
         path.unlink(missing_ok=True)
     with suppress(OSError):  # not there, or another rank's are
         folder.rmdir()

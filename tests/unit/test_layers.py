@@ -1,6 +1,7 @@
 """Imports point down the layers only, as MAY_IMPORT has them from top to bottom."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ MAY_IMPORT = {
 }
 
 
+def module_name(path: Path) -> str:
+    """The dotted name of a file in the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
 def imported_modules(path: Path) -> set[str]:
     """Dotted names of everything a file imports, inside functions too."""
     names = set()
@@ -61,7 +67,7 @@ def layer_of(name: str) -> str:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_imports_point_down_the_layers(path: Path):
-    layer = layer_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+    layer = layer_of(module_name(path))
     layer = layer if layer in MAY_IMPORT else "entry"
     names = imported_modules(path)
     inside = {layer_of(name.removeprefix("darts_hpc.")) for name in names if name.startswith("darts_hpc.")}
@@ -76,3 +82,99 @@ def test_imports_point_down_the_layers(path: Path):
         assert not outside & {"tyro", "yaml"}
     if layer not in ("entry", "api", "commands", "commands.export", "config"):
         assert not any(name.startswith("darts_hpc.config.cli") for name in names)
+
+
+BARE = "|".join(
+    (
+        r"(\w+\.)*(torch|json|np|numpy|pickle|yaml)\.(safe_)?loads?(_all)?",
+        r"yaml\.parse",
+        r"os\.(walk|listdir|scandir|open|stat)",
+        r"open",
+        r"(?![A-Z]\w+\.open$).*\.open",
+        r"(tarfile|Image)\.open",
+        r".*\.(read_text|read_bytes|iterdir|glob|rglob|exists|is_file|is_dir)",
+    )
+)
+"""What opens, lists, looks at or parses a file; World.open and the like are this package's own."""
+OWN_CHECKS = {
+    "user_files": "the door itself",
+    # files of this package or of the machine
+    "config.cli": "the shipped presets, and /dev/null",
+    "config.yaml_text": "parses what the door has read, within bounds of its own",
+    "openmp": "/proc",
+    "distributed.identity": "/proc",
+    "memory.available": "/proc and control groups",
+    "campaigns.executors": "/proc, and the package's slurm/site.sh",
+    "terminal": "/dev/null",
+    "pictures.cells": "a picture that this package has just drawn",
+    "data.sets.digits": "the images in the package, and torchvision's digest of them",
+    "space.genotypes": "the published cells in the package; other files by the door",
+    "space.genotype_text": "parses what the door has read, within bounds of its own",
+    # what this process writes
+    "durable": "writes",
+    "locks": "writes and locks",
+    "run.folder": "writes; checks what is in the way",
+    "campaigns.command": "writes a job's log",
+    "campaigns.control": "marks in the campaign's folder, which it holds",
+    "commands.export": "reads back what it has just written, from memory",
+    "training.snapshots": "reads with the door, and torch parses plain data",
+    # own checks, at their own places
+    "run.metrics": "own checks: a run's records, which the run holds locked",
+    "run.weights": "own checks: weights of any layout",
+    "run.checkpoint": "own checks: every byte against a digest",
+    "data.imagenet": "own checks: a million images, tars and manifests",
+    "data.sets": "own checks: images, tars and downloads",
+}
+"""Module, or folder of modules -> why it may do without the door (user_files) for what a user names."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_what_a_user_names_goes_through_the_door(path: Path):
+    module = module_name(path)
+    if any(f"{module}.".startswith(f"{own}.") for own in OWN_CHECKS):
+        return
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    bare = [f"line {call.lineno}: {ast.unparse(call.func)}" for call in calls if is_bare(call)]
+    assert not bare, f"read it by darts_hpc.user_files, or say in OWN_CHECKS why not: {', '.join(bare)}"
+
+
+def is_bare(call: ast.Call) -> bool:
+    """Whether a call opens, lists, looks at or parses a file without the door."""
+    return re.fullmatch(BARE, ast.unparse(call.func), re.DOTALL) is not None
+
+
+@pytest.mark.parametrize(
+    ("code", "bare"),
+    [
+        ("open(path)", True),
+        ("path.open('rb')", True),
+        ("(folder / 'x').read_text()", True),
+        ("Path(x).read_bytes()", True),
+        ("torch.load(file)", True),
+        ("safetensors.torch.load(data)", True),
+        ("json.loads(text)", True),
+        ("np.load(file)", True),
+        ("yaml.safe_load(text)", True),
+        ("folder.iterdir()", True),
+        ("folder.glob('*')", True),
+        ("os.walk(folder)", True),
+        ("tarfile.open(path)", True),
+        ("Image.open(path)", True),
+        ("path.is_file()", True),
+        ("World.open(device)", False),
+        ("read_text(path)", False),
+        ("parse_json(text, path)", False),
+        ("exists(path)", False),
+        ("json.dumps(value)", False),
+        ("part.load_state_dict(state)", False),
+    ],
+)
+def test_what_counts_as_bare(code: str, bare: bool):
+    assert is_bare(ast.parse(code).body[0].value) == bare
+
+
+@pytest.mark.parametrize("module", OWN_CHECKS)
+def test_a_module_that_may_do_without_the_door_is_there_and_does(module: str):
+    places = [path for path in MODULES if f"{module_name(path)}.".startswith(f"{module}.")]
+    calls = [node for path in places for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert any(map(is_bare, calls))
