@@ -128,7 +128,7 @@ def read_file(path: Path, limit: int = MAX_BYTES) -> bytes:
     """Return what is in a regular file. Raises ValueError as open_file does."""
     with open_file(path, limit) as file:
         try:
-            return file.read(limit)
+            return file.read(os.fstat(file.fileno()).st_size)  # Python reserves as much before it reads
         except (OSError, MemoryError) as error:
             raise _unreadable(path, error, "a file") from None
 
