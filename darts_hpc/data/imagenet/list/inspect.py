@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from darts_hpc.data.class_folders import file_size
 from darts_hpc.data.imagenet.list.listing import PARTS, Entry, Listing, list_data
 from darts_hpc.data.imagenet.list.manifest import COLUMNS, Damaged, Manifest, Split
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
@@ -37,7 +38,7 @@ def build_manifest(
 ) -> Manifest:
     """List the data under root and read every image once, with a progress bar; only these parts.
 
-    before: an earlier manifest of a tree; images whose files have kept their sizes are not read again.
+    before: an earlier manifest; images in files that have kept their sizes are not read again.
 
     Raises ValueError, one line, for data that is not laid out as expected, or without any usable image.
     """
@@ -54,7 +55,7 @@ def build_manifest(
             entries, facts = listing.entries[name], []
             for start in range(0, len(entries), BLOCK):
                 block = entries[start : start + BLOCK]
-                facts += pool.map(lambda entry: known.get(entry.file) or _inspect(root, entry), block)
+                facts += pool.map(lambda entry: known.get(entry[2:4]) or _inspect(root, entry), block)
                 progress.add(len(block))
             pairs = zip(entries, facts, strict=True)
             animated += [entry.file for entry, fact in pairs if isinstance(fact, Facts) and fact.is_animated]
@@ -76,15 +77,24 @@ def build_manifest(
     )
 
 
-def _known(before: Manifest, listing: Listing) -> Mapping[str, Facts]:
-    """Return what an earlier manifest of a tree says of those files that have kept their sizes."""
+def damage_has_changed(manifest: Manifest, root: Path) -> bool:
+    """Whether an image that was left out as damaged may be whole now: its file has another size, or it decodes."""
+    files, is_tree = manifest.damaged_files(), len(manifest.folders) > 0
+    return any(file_size(f"{root}/{name}") != size for name, size in files.items()) or any(
+        isinstance(_inspect(root, Entry("", 0, name, 0, None)), Facts) for name in files if is_tree
+    )
+
+
+def _known(before: Manifest, listing: Listing) -> Mapping[tuple[str, int], Facts]:
+    """Return what an earlier manifest says of the images, by file and offset, in files that have kept their sizes."""
+    sizes = zip(before.file_names, before.file_sizes.tolist(), strict=True)
+    kept = {i: name for i, (name, size) in enumerate(sizes) if listing.files.get(name) == size}
     known = {}
     for part in (before.train, before.val):
-        rows = zip(part.files, part.sizes, part.widths, part.heights, part.checksums, strict=True)
-        for file, *facts in rows if part.keys is None else ():
-            name = before.file_names[int(file)]
-            if listing.files.get(name) == int(facts[0]):
-                known[name] = Facts(*map(int, facts))
+        rows = zip(part.files, part.offsets, part.sizes, part.widths, part.heights, part.checksums, strict=True)
+        for file, offset, *facts in rows:
+            if int(file) in kept:
+                known[kept[int(file)], int(offset)] = Facts(*map(int, facts))
     return known
 
 

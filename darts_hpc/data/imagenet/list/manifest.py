@@ -15,7 +15,7 @@ from darts_hpc.data.class_folders import list_tree
 from darts_hpc.data.imagenet.list.listing import PARTS, list_shards, shard_files, tree_folders
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.durable import write_atomically
-from darts_hpc.user_files import check_inside
+from darts_hpc.user_files import check_inside, open_file
 
 FORMAT = 1
 ALWAYS_LIST = 50_000
@@ -96,6 +96,16 @@ class Manifest:
         """The damaged images of both parts."""
         return self.train.damaged + self.val.damaged
 
+    def damaged_files(self) -> dict[str, int]:
+        """Return the files that hold a damaged image, and their sizes; -1 for one that is not there."""
+        sizes = {}
+        for part in (self.train, self.val):
+            sizes |= {one.name if part.keys is None else one.name.partition(":")[0]: -1 for one in part.damaged}
+        if sizes:
+            listed = zip(self.file_names, self.file_sizes.tolist(), strict=True)
+            sizes |= {name: size for name, size in listed if name in sizes}
+        return sizes
+
     def digest(self) -> str:
         """Return a digest of every usable image's bytes and label, in order; the same for a tree and for its shards."""
         digest = hashlib.sha256()
@@ -132,10 +142,10 @@ def load_manifest(path: Path) -> Manifest:
     what lies outside of the data folder.
     """
     try:
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise ValueError("it holds a single array, as an .npy file does")
-        with file:
+        with open_file(path) as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise ValueError("it holds a single array, as an .npy file does")
             arrays = {key: file[key] for key in file.files}  # zipfile verifies the CRC of each
         if int(arrays["format"]) != FORMAT:
             raise ValueError(f"it is of format {int(arrays['format'])}, not {FORMAT}")
@@ -159,7 +169,8 @@ def load_manifest(path: Path) -> Manifest:
         )
         _check(manifest)
     except (
-        OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile
+        OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, MemoryError, zlib.error,
+        zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise ValueError(f"the manifest {path} can't be used ({error}); remove it to have it made again") from None
     for names in (manifest.file_names, manifest.folders):
@@ -170,8 +181,8 @@ def load_manifest(path: Path) -> Manifest:
 def check_unchanged(manifest: Manifest, root: Path, path: Path) -> None:
     """Refuse a manifest whose data was changed: an image file or shard added, removed, renamed or of another size.
 
-    The files of a large tree are looked at only where one of its folders has changed. One that is rewritten in place
-    is found by its checksum, when it is read. Raises ValueError, one line.
+    Those with damaged images may be. The files of a large tree are looked at only where one of its folders has changed.
+    One that is rewritten in place is found by its checksum, when it is read. Raises ValueError, one line.
     """
     if len(manifest.folders):
         folders = dict(zip(manifest.folders, manifest.folder_times.tolist(), strict=True))
@@ -181,9 +192,11 @@ def check_unchanged(manifest: Manifest, root: Path, path: Path) -> None:
     else:
         now = shard_files(root, list_shards(root, manifest.parts))
     listed = dict(zip(manifest.file_names, manifest.file_sizes.tolist(), strict=True))
-    if now == listed:
+    may_change = manifest.damaged_files()
+    changed = {name for name in now.keys() | listed.keys() if now.get(name) != listed.get(name)} - may_change.keys()
+    if not changed:
         return
-    name = min(name for name in now.keys() | listed.keys() if now.get(name) != listed.get(name))
+    name = min(changed)
     before, after = (_described(files.get(name)) for files in (listed, now))
     raise ValueError(
         f"the images under {root} have changed since {path} was made: {name} was {before} and is {after}; "

@@ -1,18 +1,22 @@
 """Finding the manifest of a data folder, or making it: once, by one process, while the others wait."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from darts_hpc.data.imagenet.list.inspect import build_manifest
+from darts_hpc.data.imagenet.list.inspect import build_manifest, damage_has_changed
 from darts_hpc.data.imagenet.list.listing import PARTS
 from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.quarantine import journal_of
 from darts_hpc.distributed.long_tasks import run_on_all, run_on_main
 from darts_hpc.distributed.world import World
 from darts_hpc.locks import locked
+from darts_hpc.user_files import is_file, is_folder
+
+log = logging.getLogger(__name__)
 
 NAME, VAL_NAME = "manifest.npz", "manifest.val.npz"
 STAGING = ".staging"
@@ -33,7 +37,7 @@ def open_manifest(
     Raises ValueError, one line, on every rank: no such data, a manifest that can't be used or written, data that
     changed since it was made, or nodes that see different data.
     """
-    path = manifest_path(root, NAME if "train" in parts else VAL_NAME) if path is None else path
+    path = manifest_path(root, NAME if "train" in parts else VAL_NAME, way_out) if path is None else path
     run_on_main(world, lambda: make_manifest(root, path, parts, way_out))
     run_on_all(world, lambda: _make_missing(root, path, parts, way_out))
     manifest = load_manifest(path)
@@ -44,14 +48,27 @@ def open_manifest(
     return manifest, path
 
 
-def manifest_path(root: Path, name: str = NAME) -> Path:
-    """Return where a folder's manifest lies: inside it, or in the user's cache where that can't be written."""
+def manifest_path(root: Path, name: str = NAME, way_out: str = ANOTHER_PLACE) -> Path:
+    """Return where a folder's manifest lies: inside it, or in the user's cache where that can't be written or read.
+
+    Raises ValueError, one line, where there is no such cache, as for a user without a home folder.
+    """
     inside = root / name
-    if inside.is_file() or os.access(root, os.W_OK) or not root.is_dir():
+    is_there = is_file(inside)
+    if os.access(inside, os.R_OK) if is_there else os.access(root, os.W_OK) or not is_folder(root):
         return inside
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]
-    return cache / "darts_hpc" / f"{folder}{name.removeprefix('manifest')}"
+    folder = hashlib.sha256(str(root.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        raise ValueError(
+            f"the manifest {inside} can't be {'read' if is_there else 'written'}, and this user has no home folder to "
+            f"keep one in; {way_out}, or set XDG_CACHE_HOME"
+        ) from None
+    path = cache / "darts_hpc" / f"{folder}{name.removeprefix('manifest')}"
+    if is_there:
+        log.warning("the manifest %s can't be read by this user; another is kept in %s", inside, path)
+    return path
 
 
 def make_manifest(root: Path, path: Path, parts: Sequence[str] = PARTS, way_out: str = ANOTHER_PLACE) -> None:
@@ -63,21 +80,27 @@ def make_manifest(root: Path, path: Path, parts: Sequence[str] = PARTS, way_out:
             next(root.iterdir(), None)
         elif not path.is_file():
             raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or of tar shards")
-    if path.is_file() or not _made(root, path, parts, way_out):
+    if is_file(path) or not _made(root, path, parts, way_out):
         with _reading(root):
-            check_unchanged(load_manifest(path), root, path)
+            manifest = load_manifest(path)
+            check_unchanged(manifest, root, path)
+            is_outdated = damage_has_changed(manifest, root)
+        if is_outdated:
+            log.info("images of %s that were damaged have changed, and are looked at again", root)
+            _made(root, path, manifest.parts, way_out, manifest)
 
 
-def _made(root: Path, path: Path, parts: Sequence[str], way_out: str) -> bool:
-    """Make the manifest, unless another process did while this one waited."""
+def _made(root: Path, path: Path, parts: Sequence[str], way_out: str, before: Manifest | None = None) -> bool:
+    """Make the manifest, unless another process did while this one waited; or make it again."""
     with _refusing(f"can't write the manifest {path}", way_out):
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_name(f".{path.name}.lock")):
-            if _is_there(path):
+            if before is None and _is_there(path):
                 return False
             with _reading(root):
-                manifest = build_manifest(root, len(os.sched_getaffinity(0)), parts)
-            journal_of(path).unlink(missing_ok=True)
+                manifest = build_manifest(root, len(os.sched_getaffinity(0)), parts, before)
+            if before is None:
+                journal_of(path).unlink(missing_ok=True)
             save_manifest(manifest, path)
             return True
 

@@ -9,6 +9,7 @@ from darts_hpc import strict_json
 from darts_hpc.data.imagenet.list.manifest import Damaged
 from darts_hpc.distributed.world import World
 from darts_hpc.durable import write_atomically
+from darts_hpc.user_files import read_file
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,8 @@ class Quarantine:
     def _read(self) -> list[Damaged]:
         """Read the journal; a line that another process is just writing is left out."""
         try:
-            lines = self.journal.read_bytes().splitlines(keepends=True)
-        except OSError:
+            lines = read_file(self.journal).splitlines(keepends=True)
+        except ValueError:
             return []
         return [self._parsed(line) for line in lines if line.endswith(b"\n")]
 

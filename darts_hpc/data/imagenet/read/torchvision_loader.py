@@ -57,7 +57,10 @@ class TorchvisionLoader:
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch from a step on; without the damaged images, which are named."""
         self.positions[:] = [(epoch, step) for step in range(first_step, self.steps_per_epoch)]
-        for ids, pixels, damaged in self._loader:
+        for loaded in self._loader:
+            if isinstance(loaded, ValueError):
+                raise loaded
+            ids, pixels, damaged = loaded
             for sample_id, reason in damaged:
                 self.samples.leave_out(sample_id, reason)
             yield self.samples.finish(epoch, ids, pixels)
@@ -103,14 +106,20 @@ class _Positions(Sampler[tuple[int, int]]):
         return len(self.positions)
 
 
-class _Batches(Dataset[Loaded]):
-    """The batches by (epoch, step)."""
+class _Batches(Dataset[Loaded | ValueError]):
+    """The batches by (epoch, step), or why there is none: torch would make a traceback of what a worker raises."""
 
     def __init__(self, samples: Samples):
         self.samples = samples
 
-    def __getitem__(self, position: tuple[int, int]) -> Loaded:
-        (epoch, step), samples = position, self.samples
+    def __getitem__(self, position: tuple[int, int]) -> Loaded | ValueError:
+        try:
+            return self._load(*position)
+        except ValueError as error:
+            return error
+
+    def _load(self, epoch: int, step: int) -> Loaded:
+        samples = self.samples
         ids = samples.order.ids(epoch, step)
         params = samples.augment_params(epoch, ids) if samples.augment else None
         whole, images, damaged = [], [], []

@@ -12,11 +12,15 @@ from ranks import on_ranks
 from small_imagenet import NUM_TRAIN, NUM_VALID, joined, open_loader, signature, started
 
 from darts_hpc.config.train_imagenet import ImageNetDataConfig
+from darts_hpc.data.imagenet.list import inspect as inspect_module
 from darts_hpc.data.imagenet.list.inspect import build_manifest
 from darts_hpc.data.imagenet.list.manifest import Damaged, Split
 from darts_hpc.data.imagenet.list.quarantine import Quarantine
 from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.data.imagenet.prepare.packing import pack
 from darts_hpc.data.imagenet.read import dali as dali_module
+from darts_hpc.data.imagenet.read.samples import Samples
+from darts_hpc.data.imagenet.read.torchvision_loader import TorchvisionLoader
 from darts_hpc.distributed.world import World
 
 ALONE = World(torch.device("cpu"))
@@ -46,6 +50,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "html": lambda path: path.write_bytes(b"<!DOCTYPE html><html>404</html>"),
     "noise": lambda path: path.write_bytes(os.urandom(2000)),
     "missing": dangle,
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "unreadable": loop,
 }
 LATER = {
@@ -154,6 +159,58 @@ def test_an_image_that_was_mended_is_back_and_no_longer_counts(own_tree: Path):
     victim.write_bytes(whole)
     data = open_imagenet(config(own_tree, 0), 0, ALONE)
     assert sum(len(batch.labels) for batch in data.valid.batches(0)) == 13 and journal.read_text() == ""
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_image_that_was_damaged_from_the_start_is_back_once_it_is_whole(own_tree: Path, monkeypatch, packed: bool):
+    """And the others are not read again."""
+    root, whole = own_tree, build_manifest(own_tree, 1)
+    if packed:
+        root = own_tree.parent / "packed"
+        pack(own_tree, whole, root, shard_bytes=9_000, seed=0, num_threads=1)
+        (root / "manifest.npz").unlink()
+    victim = root / ("val-000000.tar" if packed else whole.val.name(4))
+    content = victim.read_bytes()
+    victim.write_bytes(content.replace(b"\xff\xd8", b"\0\0", 1) if packed else b"")
+    data = open_imagenet(config(root, 1), 0, ALONE)
+    assert data.valid.num_samples == NUM_VALID - 1
+    victim.write_bytes(content + (b"\0" * 10_240 if packed else b""))
+    read, inspect = [], inspect_module._inspect
+    monkeypatch.setattr(inspect_module, "_inspect", lambda root, entry: read.append(entry.file) or inspect(root, entry))
+    again = open_imagenet(config(root, 0), 0, ALONE)
+    assert again.valid.num_samples == NUM_VALID and again.digest == whole.digest()
+    assert set(read) == {victim.relative_to(root).as_posix()}
+    assert sum(len(batch.labels) for batch in again.valid.batches(0)) == NUM_VALID
+    assert open_imagenet(config(root, 0), 0, ALONE).digest == whole.digest()
+
+
+def test_a_damaged_image_may_be_removed_or_damaged_otherwise_and_no_other_file_may_change(own_tree: Path):
+    victim = own_tree / "val/bee/val_004.JPEG"
+    victim.write_bytes(b"")
+    digest = open_imagenet(config(own_tree, 1), 0, ALONE).digest
+    victim.write_bytes(b"<html>")
+    assert open_imagenet(config(own_tree, 1), 0, ALONE).digest == digest
+    victim.unlink()
+    assert open_imagenet(config(own_tree, 0), 0, ALONE).digest == digest
+    (own_tree / "val/bee/val_001.JPEG").unlink()
+    with pytest.raises(ValueError, match=r"have changed since .*val_001.JPEG was of \d+ bytes and is absent"):
+        open_imagenet(config(own_tree, 0), 0, ALONE)
+
+
+@pytest.mark.parametrize("kind", ["dali", "torchvision"])
+def test_a_disk_that_fails_ends_the_run_by_name_and_counts_no_damage(own_tree: Path, monkeypatch, kind: str):
+    manifest = build_manifest(own_tree, 1)
+    loader = open_loader(own_tree, manifest, kind=kind)
+    monkeypatch.setattr(Samples, "read", read_with_fault)
+    if isinstance(loader, TorchvisionLoader):  # what a worker would send
+        loader._loader = [loader._loader.dataset[0, 0]]  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match=r"^0.JPEG can't be read \(Input/output error\)$"):
+        next(loader.batches(0))
+    assert not (own_tree / "damaged.jsonl").exists()
+
+
+def read_with_fault(samples: Samples, sample_id: int) -> bytes:
+    raise ValueError("0.JPEG can't be read (Input/output error)")
 
 
 def test_however_long_the_journal_the_names_are_gone_through_once(own_tree: Path, monkeypatch: pytest.MonkeyPatch):

@@ -203,6 +203,38 @@ def test_it_goes_to_the_cache_where_the_data_cannot_be_written(tree: Path, tmp_p
         open_manifest(tree, Path("/proc/nowhere/m.npz"), ALONE)
 
 
+def test_one_that_another_user_keeps_to_himself_is_made_again_in_the_cache(
+    own_tree: Path, tmp_path, monkeypatch, caplog
+):
+    theirs, path = open_manifest(own_tree, None, ALONE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "access", lambda name, mode: Path(name) != path)
+    ours, place = open_manifest(own_tree, None, ALONE)
+    assert place.parent == tmp_path / "cache" / "darts_hpc" and ours.digest() == theirs.digest()
+    assert f"the manifest {path} can't be read by this user; another is kept in {place}" in caplog.text
+
+
+@pytest.mark.parametrize(("way_out", "said"), [((), "name another place with --manifest"), (("repeat",), "repeat")])
+def test_a_user_without_a_home_is_told_where_else_it_may_lie(own_tree: Path, monkeypatch, way_out: tuple, said: str):
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home")))
+    with pytest.raises(
+        ValueError, match=rf"manifest.npz can't be written, and .* no home folder .*; {said}, or set XDG"
+    ):
+        open_manifest(own_tree, None, ALONE, ("train", "val"), *way_out)
+    assert open_manifest(own_tree, own_tree.parent / "m.npz", ALONE)[1] == own_tree.parent / "m.npz"
+
+
+@pytest.mark.parametrize("thing", ["a pipe", "a device", "a folder"])
+def test_a_manifest_that_is_no_file_is_refused_and_not_waited_for(own_tree: Path, thing: str):
+    path = own_tree / "manifest.npz"
+    {"a pipe": os.mkfifo, "a device": lambda path: path.symlink_to("/dev/zero"), "a folder": Path.mkdir}[thing](path)
+    with pytest.raises(ValueError, match=r"the manifest .* can't be used .*; remove it to have it made again"):
+        open_manifest(own_tree, None, ALONE)
+
+
 def open_on_own_disk(folder: Path) -> int:
     """Open the manifest of this rank's own folder. A collective waits for a second, and rank 1 reads for longer."""
     rank = int(os.environ["RANK"])
