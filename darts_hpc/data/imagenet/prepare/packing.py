@@ -2,9 +2,9 @@
 
 import dataclasses
 import io
-import json
 import logging
 import os
+import re
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from darts_hpc import counter_rng, strict_json
-from darts_hpc.data.imagenet.list.listing import PARTS
+from darts_hpc.data.class_folders import is_junk
+from darts_hpc.data.imagenet.list.listing import CLASSES, PARTS
 from darts_hpc.data.imagenet.list.manifest import Manifest, Split, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.open_manifest import NAME
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
@@ -23,10 +24,13 @@ from darts_hpc.data.imagenet.list.verify import find_damage, read_sample
 from darts_hpc.data.rgb import DamagedImage
 from darts_hpc.durable import failpoint, fsync_folder, write_atomically
 from darts_hpc.progress import Progress
+from darts_hpc.user_files import exists, is_file, is_folder, list_folder, read_json
 
 log = logging.getLogger(__name__)
 
-PLAN, CLASSES = "pack.json", "classes.txt"
+PLAN = "pack.json"
+PACKED = re.compile(rf"(train|val)-\d{{6,}}\.tar|manifest\..*|{re.escape(PLAN)}|{re.escape(CLASSES)}")
+"""What a pack's folder holds."""
 SUFFIX_OF = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"RI": "webp", b"BM": "bmp"}
 """By an image's first two bytes; what else there is calls itself jpg, and is told apart by its content all the same."""
 
@@ -54,8 +58,11 @@ def pack(source: Path, manifest: Manifest, destination: Path, *, shard_bytes: in
         for shard in _plan(name, getattr(manifest, name), shard_bytes, seed, stream)
     ]
     try:
+        check_pack_folder(destination)
+        _check_plan(destination, plan := {"digest": manifest.digest(), "shard_bytes": shard_bytes, "seed": seed})
         destination.mkdir(parents=True, exist_ok=True)
-        _begin(destination, {"digest": manifest.digest(), "shard_bytes": shard_bytes, "seed": seed})
+        if not is_file(destination / PLAN):
+            write_atomically(destination / PLAN, strict_json.dumps(plan).encode())
         packed = _packed_manifest(manifest, shards)
         if (destination / NAME).is_file() and load_manifest(destination / NAME).digest() == packed.digest():
             log.info("%s is packed already", destination)
@@ -87,19 +94,28 @@ def _plan(name: str, part: Split, shard_bytes: int, seed: int, stream: int) -> I
         yield Shard(name, f"{name}-{k:06}.tar", members)
 
 
-def _begin(destination: Path, plan: dict[str, object]) -> None:
+def check_pack_folder(destination: Path) -> None:
+    """Refuse a folder that holds anything but a pack, whole or begun. Raises ValueError, one line; writes nothing."""
+    if exists(destination) and not is_folder(destination):
+        raise ValueError(f"{destination} is a file; choose a folder")
+    contents = [path for path in list_folder(destination) if not is_junk(path.name)]
+    is_pack = is_file(destination / PLAN)
+    for path in contents:
+        if not (is_pack and PACKED.fullmatch(path.name) and is_file(path)):
+            raise ValueError(f"{destination} holds {path.name} already; choose another folder, or empty that")
+
+
+def _check_plan(destination: Path, plan: dict[str, object]) -> None:
+    """Refuse a pack of other images or flags."""
     file = destination / PLAN
-    if file.is_file():
-        try:
-            begun = json.loads(file.read_bytes())
-        except ValueError:
-            raise ValueError(f"{file} is damaged; empty {destination}, or choose another folder") from None
-        if begun != plan:
-            raise ValueError(f"{destination} holds a pack of other images or flags; choose another folder")
+    if not is_file(file):
         return
-    if stranger := next((path for path in destination.iterdir() if path.suffix == ".tar" or path.name == NAME), None):
-        raise ValueError(f"{destination} holds {stranger.name} already; choose another folder")
-    write_atomically(file, strict_json.dumps(plan).encode())
+    try:
+        begun = read_json(file)
+    except ValueError:
+        raise ValueError(f"{file} is damaged; empty {destination}, or choose another folder") from None
+    if begun != plan:
+        raise ValueError(f"{destination} holds a pack of other images or flags; choose another folder")
 
 
 def _write(source: Path, manifest: Manifest, destination: Path, shard: Shard) -> None:

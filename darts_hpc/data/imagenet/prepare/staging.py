@@ -14,7 +14,7 @@ from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, loa
 from darts_hpc.data.imagenet.list.open_manifest import NAME, STAGING, VAL_NAME
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.list.verify import find_damage
-from darts_hpc.data.imagenet.prepare.private_folder import check_not_linked, make_folder
+from darts_hpc.data.imagenet.prepare.destination import check_not_linked, make_folder
 from darts_hpc.durable import failpoint
 from darts_hpc.locks import locked
 from darts_hpc.progress import Progress

@@ -9,6 +9,10 @@ import pytest
 import torch
 from small_imagenet import make_tree, open_loader, pack_small, signature, started
 
+from darts_hpc.commands import pack as pack_command
+from darts_hpc.commands import stage as stage_command
+from darts_hpc.config.pack import PackConfig
+from darts_hpc.config.stage import StageConfig
 from darts_hpc.data.imagenet.list.inspect import build_manifest
 from darts_hpc.data.imagenet.list.manifest import Manifest, load_manifest
 from darts_hpc.data.imagenet.list.open_manifest import open_manifest
@@ -105,6 +109,42 @@ def test_a_folder_with_something_else_in_it_is_refused(tree, manifest, packed, t
     (tmp_path / "mine.tar").touch()
     with pytest.raises(ValueError, match=r"holds mine.tar already; choose another folder"):
         pack(tree, manifest, tmp_path, **FLAGS)
+
+
+def names(folder: Path) -> dict[Path, int]:
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def a_file(root: Path) -> None:
+    (root / "notes.txt").touch()
+
+
+def a_folder_of_names(root: Path) -> None:
+    (root / "pack.json").write_text("{}")
+    (root / "classes.txt").mkdir()
+
+
+@pytest.mark.parametrize(
+    "make", [a_file, a_folder_of_names, lambda root: (root / "train-1.tar").symlink_to("elsewhere")]
+)
+def test_a_folder_with_others_files_is_refused_before_anything_is_read_or_written(own_tree: Path, tmp_path, make):
+    (tmp_path / "there").mkdir()
+    make(tmp_path / "there")
+    before = names(tmp_path)
+    with pytest.raises(ValueError, match=r"holds (notes|classes|train-1)\.t.. already; choose another folder"):
+        pack_command.main(PackConfig(source=own_tree, destination=tmp_path / "there"))
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("command", ["pack", "stage"])
+@pytest.mark.parametrize("place", ["", ".", "train", "new/deeper", "../link", "../link/new"])
+def test_the_source_is_no_destination_whatever_leads_there(own_tree: Path, command: str, place: str):
+    (own_tree.parent / "link").symlink_to(own_tree)
+    before = names(own_tree)
+    main, cls = {"pack": (pack_command.main, PackConfig), "stage": (stage_command.main, StageConfig)}[command]
+    with pytest.raises(ValueError, match="is the source itself|lies in the source .*; choose a folder outside of it"):
+        main(cls(source=own_tree, destination=own_tree / place))
+    assert names(own_tree) == before
 
 
 def test_a_damaged_plan_is_refused(tree, manifest, tmp_path: Path):

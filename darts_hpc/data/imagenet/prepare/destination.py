@@ -1,4 +1,4 @@
-"""Making a folder below one that everybody may write to, such as /tmp, where others may have been there first."""
+"""Where copies of images go: apart from what they are copied from, and below /tmp for this user alone."""
 
 import os
 import stat
@@ -20,6 +20,14 @@ def make_folder(folder: Path) -> None:
             path.mkdir(mode=0o700, exist_ok=True)
             _check_own(path, folder)
         is_shared = is_shared or bool(path.stat().st_mode & stat.S_IWOTH)
+
+
+def check_apart(source: Path, destination: Path) -> None:
+    """Raise ValueError where a destination is its source, or lies in it, whatever links lead there."""
+    there, origin = (Path(os.path.realpath(path)) for path in (destination, source))
+    if there == origin or origin in there.parents:
+        where = "is the source itself" if there == origin else f"lies in the source {source}"
+        raise ValueError(f"{destination} {where}; choose a folder outside of it")
 
 
 def check_not_linked(root: Path, folder: Path) -> None:
