@@ -72,7 +72,7 @@ def _members(path: Path, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
                 if member.size < 0:
                     raise tarfile.ReadError(f"{member.name!r} has {member.size} bytes")
                 yield member
-                tar.members = []  # a million of them take a gigabyte
+                tar.members = []  # a million of them take a gigabyte  # pyright: ignore[reportAttributeAccessIssue]
             end = os.pread(file.fileno(), tarfile.BLOCKSIZE, tar.offset)
     except Exception as error:  # tarfile raises all kinds
         reason = " ".join(str(error).split()) or type(error).__name__

@@ -94,7 +94,7 @@ def _known(before: Manifest, listing: Listing) -> Mapping[tuple[str, int], Facts
         rows = zip(part.files, part.offsets, part.sizes, part.widths, part.heights, part.checksums, strict=True)
         for file, offset, *facts in rows:
             if int(file) in kept:
-                known[kept[int(file)], int(offset)] = Facts(*map(int, facts))
+                known[kept[int(file)], int(offset)] = Facts(*map(int, facts), is_animated=False)
     return known
 
 

@@ -176,12 +176,16 @@ def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
     images: dict[str, TarFile] = {}
     labels: dict[str, int] = {}
     for file in list_tar(shard, ("cls",)):
-        found, what = (images, "image") if file.kind == IMAGE else (labels, "label (.cls)")
-        if file.key in found:
+        is_image = file.kind == IMAGE
+        if file.key in (images if is_image else labels):
+            what = "image" if is_image else "label (.cls)"
             raise ValueError(
                 f"{shard}: {file.key} has a second {what}; give each sample a key of its own, and pack again"
             )
-        found[file.key] = file if file.kind == IMAGE else _label(file, shard)
+        if is_image:
+            images[file.key] = file
+        else:
+            labels[file.key] = _label(file, shard)
     if missing := sorted(images.keys() ^ labels.keys()):
         has, lacks = ("an image", "label (.cls)") if missing[0] in images else ("a label", "image")
         raise ValueError(

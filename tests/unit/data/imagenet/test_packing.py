@@ -142,7 +142,7 @@ def test_the_source_is_no_destination_whatever_leads_there(own_tree: Path, comma
     (own_tree.parent / "link").symlink_to(own_tree)
     before = names(own_tree)
     main, cls = {"pack": (pack_command.main, PackConfig), "stage": (stage_command.main, StageConfig)}[command]
-    with pytest.raises(ValueError, match="is the source itself|lies in the source .*; choose a folder outside of it"):
+    with pytest.raises(ValueError, match=r"is the source itself|lies in the source .*; choose a folder outside of it"):
         main(cls(source=own_tree, destination=own_tree / place))
     assert names(own_tree) == before
 
