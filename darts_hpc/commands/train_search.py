@@ -65,7 +65,7 @@ def main(
     """
     own_space, space = space is not None, SPACES[cfg.model.space] if space is None else space
     check_space(cfg, space)
-    with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored(), ExitStack() as stack:
+    with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored(cfg.runtime.compile), ExitStack() as stack:
         precision = choose_precision(cfg.runtime.precision, world.device)
         layout = memory_format(cfg.runtime.channels_last)
         where = cfg.data.dataset, cfg.data.data

@@ -27,8 +27,6 @@ def free_memory(device: torch.device, processes: int = 1) -> FreeMemory:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return _less_margin(free, f"{device} has free")
-    # Imported before measuring: the first optimizer would, and it takes 350 MiB of address space.
-    importlib.import_module("torch._dynamo")
     shared = [("the machine has available", _available_bytes()), *_cgroup_limits()]
     limits = [_less_margin(free / processes, source) for source, free in shared]
     limits.append(_less_margin(_address_space(), "ulimit -v leaves", ADDRESS_MARGIN_BYTES))
@@ -51,6 +49,7 @@ def _address_space(statm: Path = Path("/proc/self/statm")) -> float:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return math.inf
+    importlib.import_module("torch._dynamo")  # recomputed cells would, later, and it takes 350 MiB
     used = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.exists() else 0
     return max(limit - used, 0)
 

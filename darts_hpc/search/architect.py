@@ -9,6 +9,7 @@ from torch import Tensor
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.mixing import Mixing
+from darts_hpc.optimizers import Adam
 from darts_hpc.search.architecture import Architecture
 from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS, Criterion, LabelledImages, first_order_gradient
@@ -49,7 +50,7 @@ class Architect:
         self.regulariser = REGULARISERS.get(regulariser)
         world.broadcast_([alpha.detach() for alpha in supernet.alphas()])
         device = supernet.alphas()[0].device.type
-        self.optimizer = torch.optim.Adam(
+        self.optimizer = Adam(
             supernet.alphas(),
             learning_rate,
             betas,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.optimizers import SGD
 
 APEX_HINT = (
     "build it from https://github.com/NVIDIA/apex with APEX_CPP_EXT=1 APEX_CUDA_EXT=1 (the package index has another "
@@ -18,9 +19,7 @@ APEX_HINT = (
 
 def build_sgd(weights: Iterable[nn.Parameter], cfg: SgdConfig, *, fused: bool | None = None) -> torch.optim.SGD:
     """Return SGD as the original uses it: plain momentum, coupled weight decay. fused: one kernel for all weights."""
-    return torch.optim.SGD(
-        weights, cfg.learning_rate, momentum=cfg.momentum, weight_decay=cfg.weight_decay, fused=fused
-    )
+    return SGD(weights, cfg.learning_rate, momentum=cfg.momentum, weight_decay=cfg.weight_decay, fused=fused)
 
 
 def choose_optimizer_impl(asked: str, device: torch.device) -> str:
@@ -40,7 +39,7 @@ def build_sgd_of(impl: str, weights: Iterable[nn.Parameter], cfg: SgdConfig) -> 
     """
     if impl != "apex":
         arguments = {"lr": cfg.learning_rate, "momentum": cfg.momentum, "weight_decay": cfg.weight_decay}
-        return torch.optim.SGD(weights, **arguments, **{impl: True})
+        return SGD(weights, **arguments, **{impl: True})
     weights = list(weights)
     try:
         fused_sgd = importlib.import_module("apex.optimizers").FusedSGD

@@ -24,13 +24,15 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 
 @contextmanager
-def settings_restored() -> Iterator[None]:
+def settings_restored(compiles: bool = False) -> Iterator[None]:
     """On exit, restore what a run sets for the whole process, so that the next run in it starts from the same settings.
 
-    These are cuDNN's benchmark mode, deterministic algorithms, TF32, and the number of graphs that torch.compile keeps.
+    These are cuDNN's benchmark mode, deterministic algorithms, TF32, and, for a run that `compiles`, the number of
+    graphs that torch.compile keeps.
     """
-    dynamo = importlib.import_module("torch._dynamo").config  # takes seconds, here instead of in the first step
-    backends, workspace, graphs = torch.backends, os.environ.get(WORKSPACE), dynamo.recompile_limit
+    dynamo = importlib.import_module("torch._dynamo").config if compiles else None  # takes seconds
+    graphs = None if dynamo is None else dynamo.recompile_limit
+    backends, workspace = torch.backends, os.environ.get(WORKSPACE)
     benchmark, cudnn_tf32, tf32 = backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
     deterministic = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -40,7 +42,8 @@ def settings_restored() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = benchmark, cudnn_tf32
         torch.backends.cuda.matmul.allow_tf32 = tf32
-        dynamo.recompile_limit = graphs
+        if dynamo is not None:
+            dynamo.recompile_limit = graphs
         os.environ.pop(WORKSPACE, None)
         if workspace is not None:
             os.environ[WORKSPACE] = workspace

@@ -68,7 +68,7 @@ def train_network(
     Raises:
         ValueError: a user's mistake, in one line; Diverged, a subclass, where numbers are no longer finite.
     """
-    with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored():
+    with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored(cfg.runtime.compile):
         genotype = load_genotype(cfg.model.arch)
         step_cfg = step_config(cfg, world)
         asked = cfg.runtime.precision

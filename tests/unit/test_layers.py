@@ -11,7 +11,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 BASE = {"durable", "errors", "locks", "progress", "strict_json", "suggest", "units", "openmp"}
 BASE |= {"terminal", "user_files", "data.sets.table"}
 """Small modules without torch that import nothing of the package."""
-ANYONE = {"distributed", "counter_rng"} | BASE
+ANYONE = {"distributed", "counter_rng", "optimizers"} | BASE
 WITHOUT_TORCH = ("darts_hpc.run.reader", "darts_hpc.run.requeue")
 """Modules of run that import no torch, which takes seconds."""
 MAY_IMPORT = {
@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "pictures": {"space"},
     "config": {"distributed"} | BASE,  # its launcher, to know which of many processes says what is wrong with a flag
     "counter_rng": set(),
+    "optimizers": set(),
     **{module: set() for module in BASE},
 }
 

@@ -30,7 +30,7 @@ def test_everything_a_run_sets_is_put_back_even_if_it_fails(workspace, monkeypat
     else:
         monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", workspace)
     before = settings()
-    with pytest.raises(ZeroDivisionError), settings_restored():
+    with pytest.raises(ZeroDivisionError), settings_restored(compiles=True):
         seed_everything(0, deterministic=True)
         torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark
         torch.backends.cudnn.allow_tf32 = not torch.backends.cudnn.allow_tf32
