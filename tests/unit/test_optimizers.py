@@ -17,7 +17,7 @@ def test_steps_and_states_are_torchs_to_the_last_bit(name, form):
     results = []
     for module in (torch.optim, optimizers):
         torch.manual_seed(0)
-        weights = [torch.nn.Parameter(torch.randn(5)) for _ in range(2)]
+        weights: list[torch.Tensor] = [torch.nn.Parameter(torch.randn(5)) for _ in range(2)]
         make = getattr(module, name)
         optimizer = make(weights, lr=0.1, **SETTINGS[name], **form)
         for step in range(4):
