@@ -5,7 +5,9 @@ import shutil
 from typing import Any
 
 import pytest
+from few_digits import few_digits
 
+few_digits()  # before test processes are started: one folder for all
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it
 
 # Half of the time these wait for Slurm, while others compute. Then what computes for longest.

@@ -9,12 +9,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from few_digits import few_digits
 from ranks import forked
 
 from darts_hpc.data.loading.batches import BatchSource
 
 TINY = ["--dataset", "digits", "--image_size", "8", "--batch_size", "240", "--init_channels", "4", "--layers", "3"]
 TINY += ["--epochs", "2", "--report_freq", "1", "--device", "cpu", "--no-tensorboard"]
+FEW = ["--dataset", "folder", "--data", str(few_digits()), "--batch_size", "24"]
+"""After TINY: a tenth of the images, in as many batches."""
+SMALL_SEARCH = [*TINY, *FEW, "--image_size", "4", "--memory_check", "off", "--space", "s2"]
+"""Two operations an edge: a quarter of the time of TINY, for what surrounds a search."""
 IMPORTS = {
     "report": ("darts_hpc.commands.report", "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg")
 }

@@ -12,7 +12,8 @@ import pytest
 from run_entries import SINGLE_THREAD, entry, entry_killed_at_batch
 
 pytestmark = pytest.mark.slow
-SEARCH = ("--config", "configs/search/tiny.yaml", "--device", "cpu")
+TRAIN = ("--config", "configs/train/tiny.yaml", "--device", "cpu", "--batch_size", "240", "--epochs", "2")
+TRAIN += ("--arch", "DARTS_V1")
 LOCAL = Path("launch/local.sh").absolute()
 
 
@@ -39,7 +40,7 @@ def hang_up(request) -> Iterator[None]:
 
 @pytest.mark.parametrize("lost", [onto_full_disk, onto_nobody])
 def test_a_run_whose_terminal_takes_nothing_finishes_with_its_whole_log(lost, tmp_path: Path):
-    done = entry("train_search", *SEARCH, "--save", f"{tmp_path}/", before=lost)
+    done = entry("train", *TRAIN, "--save", f"{tmp_path}/", before=lost)
     assert done.returncode == 0
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "finished"
     log = (tmp_path / "log.rank0.txt").read_text()
@@ -48,35 +49,37 @@ def test_a_run_whose_terminal_takes_nothing_finishes_with_its_whole_log(lost, tm
 
 @pytest.mark.parametrize("lost", [onto_full_disk, onto_nobody])
 def test_a_mistake_that_nobody_can_read_ends_with_2_all_the_same(lost, tmp_path: Path):
-    assert entry("train_search", *SEARCH, "--epochs", "none", "--save", f"{tmp_path}/", before=lost).returncode == 2
+    assert entry("train", *TRAIN, "--epochs", "none", "--save", f"{tmp_path}/", before=lost).returncode == 2
 
 
 def test_a_hang_up_saves_and_stops(hang_up, tmp_path: Path):
-    done = entry_killed_at_batch(5, "train_search", *SEARCH, "--save", f"{tmp_path}/", KILL_SIGNAL="SIGHUP")
+    done = entry_killed_at_batch(5, "train", *TRAIN, "--save", f"{tmp_path}/", KILL_SIGNAL="SIGHUP")
     assert done.returncode == 128 + signal.SIGHUP and "stopped by SIGHUP" in done.stderr, done.stderr
     assert any(tmp_path.glob("checkpoints/step-*")) and not (tmp_path / "result.json").exists()
 
 
 @pytest.mark.parametrize("hang_up", [signal.SIG_IGN], indirect=True)
 def test_a_hang_up_that_is_ignored_stays_so(hang_up, tmp_path: Path):
-    done = entry_killed_at_batch(5, "train_search", *SEARCH, "--save", f"{tmp_path}/", KILL_SIGNAL="SIGHUP")
+    done = entry_killed_at_batch(5, "train", *TRAIN, "--save", f"{tmp_path}/", KILL_SIGNAL="SIGHUP")
     assert done.returncode == 0 and (tmp_path / "result.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("hang_up", "epochs", "code"),
-    [(signal.SIG_IGN, "4", 0), (signal.SIG_DFL, "1000", 128 + signal.SIGHUP)],
+    ("hang_up", "processes", "epochs", "code"),
+    [(signal.SIG_IGN, "1", "4", 0), (signal.SIG_DFL, "2", "1000", 128 + signal.SIGHUP)],
     indirect=["hang_up"],
     ids=["nohup", "no nohup"],
 )
-def test_what_a_launch_script_starts_outlives_the_session_under_nohup_alone(hang_up, epochs, code, tmp_path: Path):
+def test_what_a_launch_script_starts_outlives_the_session_under_nohup_alone(
+    hang_up, processes, epochs, code, tmp_path: Path
+):
     """The kernel's hang-up goes to every process of the terminal, and all they say goes nowhere."""
-    environment = {**os.environ, **SINGLE_THREAD, "PROCESSES": "2"}
-    flags = (*SEARCH, "--epochs", epochs, "--save", f"{tmp_path}/")
+    environment = {**os.environ, **SINGLE_THREAD, "PROCESSES": processes}
+    flags = (*TRAIN, "--epochs", epochs, "--save", f"{tmp_path}/")
     with (
         Path("/dev/full").open("wb") as full,
         subprocess.Popen(
-            [LOCAL, "train_search", *flags], stdout=full, stderr=full, env=environment, start_new_session=True
+            [LOCAL, "train", *flags], stdout=full, stderr=full, env=environment, start_new_session=True
         ) as launch,
     ):
         metrics = tmp_path / "metrics.jsonl"

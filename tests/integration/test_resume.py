@@ -7,20 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_entries import TINY, entry, entry_killed_at_batch, records
+from run_entries import FEW, SMALL_SEARCH, TINY, entry, entry_killed_at_batch, records
 
 from darts_hpc.run.checkpoint import CheckpointStore
 
 RANDOM = ["--drop_path_prob", "0.3", "--auxiliary", "--cutout", "--cutout_length", "3"]
-SEARCH = [*TINY, "--image_size", "4", "--memory_check", "off"]  # less work for a CPU
-STACKED = [*SEARCH, "--supernet", "fast"]
+STACKED = [*TINY, *FEW, "--image_size", "4", "--memory_check", "off", "--supernet", "fast"]
 RUNS = {
     # name: entry, flags. An epoch of the search asks for 2 batches in each of 2 steps, then 3 for validation: 7 calls
-    "search": ("train_search", SEARCH),
+    "search": ("train_search", SMALL_SEARCH),
     "unrolled": ("train_search", [*STACKED, "--unrolled"]),
     "stacked": ("train_search", [*STACKED, "--checkpoint_cells"]),
     # 5 steps, then 2 test batches: 7 calls an epoch
-    "train": ("train", [*TINY, "--arch", "DARTS_V1", *RANDOM]),
+    "train": ("train", [*TINY, *FEW, "--arch", "DARTS_V1", *RANDOM]),
 }
 
 
