@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ranks import on_ranks
-from run_entries import TINY
+from run_entries import FEW, TINY
 
 from darts_hpc.commands import train_search
 from darts_hpc.config.cli import parse_config
@@ -25,8 +25,8 @@ from darts_hpc.space.spaces import SPACES
 from darts_hpc.training import search_run
 from darts_hpc.training.search_step import search_step
 
-SHORT = [*TINY, "--memory_check", "off", "--report_freq", "50"]
-SHORT += ["--batch_size", "480", "--image_size", "4"]  # one step an epoch, in which overheads take all the time
+SHORT = [*TINY, *FEW, "--memory_check", "off", "--report_freq", "50"]
+SHORT += ["--batch_size", "48", "--image_size", "4"]  # one step an epoch
 FEW = ["--space", "s2"]  # two operations an edge: less than a third of the time
 STEP = {  # preset -> what makes it short
     "pc_darts": [*FEW, "--alpha_warmup_epochs", "1"],
@@ -35,7 +35,7 @@ STEP = {  # preset -> what makes it short
     "beta_darts": FEW,
     "darts_minus": ["--space", "s3"],
     "drnas": [*FEW, "--alpha_warmup_epochs", "1"],
-    "gdas": ["--batch_size", "240"],  # two steps: it is killed between them
+    "gdas": ["--batch_size", "24"],  # two steps: it is killed between them
     "fair_darts": FEW,
 }
 BY_CURVATURE = ["--epochs", "9", "--early_stop_from", "1", "--eigenvalue_every", "1", "--no-unrolled", "--space", "s2"]
