@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,6 +43,7 @@ BY_CURVATURE = ["--epochs", "9", "--early_stop_from", "1", "--eigenvalue_every",
 RULES = {"darts_es": BY_CURVATURE, "darts_ada": BY_CURVATURE}
 PT = ["--epochs", "1", "--pt_epochs_between", "1", "--pt_batches", "1", "--space", "s2"]
 SELECTIONS = {"darts_pt": PT, "darts_pt_fixed": PT}
+IN_A_DECISION = 60
 SPACES_OF_NOISE = {"s4": ["--space", "s4", "--search_drop_path", "0.2"], "s1": ["--space", "s1"]}
 
 
@@ -55,30 +57,30 @@ def config(name: str, *more: str) -> SearchConfig:
     return parse_config(SearchConfig, [*flags_of(name), *more])
 
 
-class Killed(BaseException):
-    """The end of a process, as far as its run can tell: nothing is saved any more."""
+def search(name: str, folder: Path, monkeypatch, *more: str, kill_at: int | None = None) -> int:
+    """Run a search; return how many batches it asked for.
 
-
-def search(name: str, folder: Path, monkeypatch, kill_at: int | None = None, *more: str) -> int:
-    """Run a search, maybe to the kill_at-th batch that it asks for, and on from there; return how many it asked for."""
-    calls, batch = [0], BatchSource.batch
+    Where it asks for the kill_at-th, or the -kill_at-th from the end, what it leaves to whoever kills it there is
+    copied to the folder "killed" beside it, and then goes on there.
+    """
+    calls, batch, killed = [0], BatchSource.batch, folder.with_name("killed")
 
     def counted(self, epoch, step):
         calls[0] += 1
-        if calls[0] == kill_at:
-            raise Killed
+        if kill_at is not None and kill_at in (calls[0], -abs(kill_at)):
+            shutil.copytree(folder, folder.with_name(f"killed-{calls[0]}"))
         return batch(self, epoch, step)
 
-    flags = ["--save", f"{folder}/", "--resume", "auto", *more]
+    def run(save: Path) -> None:
+        train_search.main(config(name, "--save", f"{save}/", "--resume", "auto", *more))
+
     with monkeypatch.context() as patch:
         patch.setattr(BatchSource, "batch", counted)
-        try:
-            train_search.main(config(name, *flags))
-        except Killed:
-            calls.append(0)
+        run(folder)
     if kill_at is not None:
-        assert len(calls) > 1, "it was to be killed"
-        train_search.main(config(name, *flags))
+        at = kill_at if kill_at > 0 else calls[0] + kill_at
+        folder.with_name(f"killed-{at}").rename(killed)
+        run(killed)
     return calls[0]
 
 
@@ -98,8 +100,7 @@ def assert_same(folder: Path, reference: Path) -> None:
 
 @pytest.mark.parametrize("name", [*STEP, *SPACES_OF_NOISE])
 def test_a_killed_search_goes_on_bitwise_the_same(name, tmp_path, monkeypatch):
-    calls = search(name, tmp_path / "whole", monkeypatch, None, "--checkpoint_freq", "1")
-    search(name, tmp_path / "killed", monkeypatch, calls - 3, "--checkpoint_freq", "1")
+    search(name, tmp_path / "whole", monkeypatch, "--checkpoint_freq", "1", kill_at=-3)
     assert_same(tmp_path / "killed", tmp_path / "whole")
     genotype = load_genotype(str(tmp_path / "whole"))
     assert len(genotype.normal) == len(genotype.reduce) == 8
@@ -144,7 +145,8 @@ def test_adaptive_goes_back_and_on_with_more_decay_also_when_killed_there(tmp_pa
 
     seen: dict[float, int] = {}
     monkeypatch.setattr(search_run, "largest_alpha_eigenvalue", by_epoch)
-    calls = search("darts_ada", tmp_path / "whole", monkeypatch)
+    kill_at = 14 * 5 + 2  # 5 batches an epoch: in the first after it went back for the second time
+    calls = search("darts_ada", tmp_path / "whole", monkeypatch, kill_at=kill_at)
     went_back = metrics(tmp_path / "whole", "roll_back")
     assert [line["weight_decay"] for line in went_back] == pytest.approx([3e-3, 3e-2])
     epochs = [line["epoch"] for line in metrics(tmp_path / "whole", "epoch")]
@@ -152,8 +154,7 @@ def test_adaptive_goes_back_and_on_with_more_decay_also_when_killed_there(tmp_pa
     steps = [line["step"] for line in metrics(tmp_path / "whole", "epoch")]
     assert all(before < after for before, after in pairwise(steps))
     assert not (tmp_path / "whole" / "epochs").exists()  # what it might have gone back to
-    per_epoch = calls / len(epochs)
-    search("darts_ada", tmp_path / "killed", monkeypatch, round(8 * per_epoch) + 2)
+    assert calls == 5 * len(epochs) and epochs[13:15] == [7, 2]
     assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -167,7 +168,8 @@ def test_too_many_skip_connections_end_the_search(tmp_path):
 
 @pytest.mark.parametrize("name", SELECTIONS)
 def test_perturbation_selects_a_whole_cell_and_goes_on_from_a_kill_in_a_decision(name, tmp_path, monkeypatch):
-    calls = search(name, tmp_path / "whole", monkeypatch)
+    is_killed = name == "darts_pt"  # what a decision saves is the same for both
+    calls = search(name, tmp_path / "whole", monkeypatch, kill_at=IN_A_DECISION if is_killed else None)
     decided = metrics(tmp_path / "whole", "selection")
     assert len(decided) == 2 * (14 + 3)
     for cell in ("normal", "reduce"):
@@ -180,8 +182,8 @@ def test_perturbation_selects_a_whole_cell_and_goes_on_from_a_kill_in_a_decision
     if name == "darts_pt_fixed":
         alphas = torch.load(tmp_path / "whole" / "alphas.pt", weights_only=True)
         assert alphas["alphas_normal"].abs().max() < 1e-2  # as they were drawn
-    else:  # what a decision saves is the same for both
-        search(name, tmp_path / "killed", monkeypatch, int(0.6 * calls))
+    else:
+        assert calls > 2 * IN_A_DECISION
         assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -212,21 +214,34 @@ def two_steps(name: str, form: str = "plain", *more: str) -> dict[str, torch.Ten
     return {name: tensor.detach() for name, tensor in found.items()}
 
 
-@pytest.mark.parametrize("name", [*STEP, "s4"])
+TOGETHER = {  # a preset, and what is tried along with it
+    "pc_darts": ("--alpha_regulariser", "beta", "--alpha_regulariser_weight", "50", "--perturb", "random"),
+    "sdarts_adv": ("--auxiliary_skip", "linear"),
+    "gdas": (),
+    "drnas": ("--alpha_regulariser", "kl"),
+    "fair_darts": (),
+    "s4": (),
+}
+
+
+@pytest.mark.parametrize("name", TOGETHER)
 def test_two_ranks_step_as_one_process_on_the_joined_batch(name):
-    (alone,) = on_ranks(1, two_steps, name)
-    for rank in on_ranks(2, two_steps, name):
+    more = ("plain", *(() if name == "pc_darts" else ("--init_channels", "2")), *TOGETHER[name])
+    (alone,) = on_ranks(1, two_steps, name, *more)
+    for rank in on_ranks(2, two_steps, name, *more):
         for key, expected in alone.items():
             torch.testing.assert_close(rank[key], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=key: f"{n}: {m}")
 
 
 @pytest.mark.parametrize(
     ("name", "more"),
-    [("beta_darts", ()), ("sdarts_rs", ()), ("sdarts_adv", ()), ("beta_darts", ("--edge_norm",)), ("drnas", ())],
-    ids=["beta", "random", "adversarial", "edge weights", "dirichlet"],
+    [("beta_darts", ("--edge_norm", "--perturb", "random")), ("sdarts_adv", ()), ("drnas", ())],
+    ids=["beta, edge weights, random", "adversarial", "dirichlet"],
 )
 def test_the_fast_supernet_steps_as_the_plain_one_where_it_serves(name, more):
-    plain, stacked = (two_steps(name, form, "--space", "darts", *more) for form in ("plain", "stacked"))
+    plain, stacked = (
+        two_steps(name, form, "--space", "darts", "--init_channels", "2", *more) for form in ("plain", "stacked")
+    )
     for key, expected in plain.items():
         torch.testing.assert_close(stacked[key], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=key: f"{n}: {m}")
 
