@@ -21,6 +21,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.errors import Diverged
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.build import choose_network
 from darts_hpc.models.state_dicts import has_auxiliary_head, load_original
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.weights import read_weights
@@ -43,7 +44,10 @@ def main(cfg: EvaluateConfig) -> None:
         if world.is_main:
             print(measure_costs(network, data.image_size))
         load_for_test(network, state, world)
-        network, layout = network.to(world.device), memory_format(cfg.compute.channels_last)
+        layout = memory_format(cfg.compute.channels_last)
+        network, _, fallback = choose_network(cfg.network, network.to(world.device), world.device)
+        if fallback and world.is_main:
+            print(fallback)
         held_out = held_out_split(data.train.labels, cfg.held_out, cfg.seed)[1] if cfg.held_out else None
         part = data.test if held_out is None else data.train
         source = eval_source(data, part, cfg.batch_size, cfg.seed, world, held_out)
@@ -65,7 +69,10 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
         if world.is_main:
             print(measure_costs(network, cfg.data.image_size))
         load_for_test(network, state, world)
-        network, layout = network.to(world.device), memory_format(cfg.compute.channels_last)
+        layout = memory_format(cfg.compute.channels_last)
+        network, _, fallback = choose_network(cfg.network, network.to(world.device), world.device)
+        if fallback and world.is_main:
+            print(fallback)
         meter = evaluate(network.to(memory_format=layout), source, precision=precision, memory_format=layout)
         images = "made-up images" if cfg.data.loader == "synthetic" else "images of ImageNet"
         report("validation", images, meter, source, world)

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 from darts_hpc.config.checks import (
+    check_choice,
     check_device,
     check_network,
     check_not_negative,
     check_positive,
 )
 from darts_hpc.config.flags import flag
-from darts_hpc.config.shared import ComputeConfig, Dataset, check_images
+from darts_hpc.config.shared import ComputeConfig, Dataset, NetworkForm, check_images
 from darts_hpc.config.train_imagenet import ImageNetDataConfig
 
 
@@ -46,6 +47,8 @@ class EvaluateConfig:
     """Number of cells, one on another."""
     auxiliary: bool = False
     """Say that the file of weights holds an auxiliary classifier too."""
+    network: NetworkForm = "auto"
+    """Form of the network, as in a training; both compute the same function. auto: fast on a GPU, plain on a CPU."""
     cutout: bool = flag(False, unused=True)
     """Unused in a test, as in the original."""
     cutout_length: int = flag(16, unused=True)
@@ -61,6 +64,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         check_images(self)
         check_network(self)
+        check_choice(self, "network", NetworkForm)
         check_positive(self, "batch_size")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"--held_out {self.held_out}: expected a share from 0 up to, but not including, 1")
@@ -89,6 +93,8 @@ class EvaluateImageNetConfig:
     """Number of cells, one on another."""
     auxiliary: bool = False
     """Say that the file of weights holds an auxiliary classifier too."""
+    network: NetworkForm = "auto"
+    """Form of the network, as in a training; both compute the same function. auto: fast on a GPU, plain on a CPU."""
     drop_path_prob: float = flag(0.0, unused=True)
     """Unused in a test: no path is dropped."""
     report_freq: int = flag(100, unused=True)
@@ -100,5 +106,6 @@ class EvaluateImageNetConfig:
 
     def __post_init__(self) -> None:
         check_network(self)
+        check_choice(self, "network", NetworkForm)
         check_not_negative(self, "seed")
         check_device(self)

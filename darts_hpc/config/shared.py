@@ -27,6 +27,9 @@ else:
 PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 
 
+NetworkForm = Literal["auto", "plain", "fast"]
+
+
 OptimizerImpl = Literal["auto", "fused", "foreach", "apex"]
 
 
@@ -73,9 +76,14 @@ class TrainModelConfig:
     """Weight of the auxiliary classifier's loss."""
     drop_path_prob: float = 0.2
     """Chance, from 0 up to 1, to drop a path in training; reached by a linear ramp over the epochs."""
+    network: NetworkForm = flag("auto", affects="last_bits")
+    """Form of the network; both compute the same function, and a checkpoint of one continues in the other. plain: one
+    module for each edge; fast: few, large operations on all weights as one vector, in a layout of its own; auto: fast
+    on a GPU, plain on a CPU."""
 
     def __post_init__(self) -> None:
         check_network(self)
+        check_choice(self, "network", NetworkForm)
         check_not_negative(self, "auxiliary_weight")
 
 

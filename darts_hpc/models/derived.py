@@ -1,6 +1,6 @@
 """The network of a derived cell, for CIFAR or for ImageNet (original model.py, with its submodule names)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_hpc.models.drop_path import drop_path_factors
+from darts_hpc.models.drop_path import drop_path_chance, drop_path_factors
 from darts_hpc.models.layout import place_cells, reduction_layers
 from darts_hpc.models.recompute import recompute
 from darts_hpc.space.genotypes import Genotype
@@ -261,7 +261,13 @@ class DerivedNetwork(nn.Module):
             return only, only
 
     def set_drop_path(self, drop_path_prob: float) -> None:
-        """Set the chance to drop a path. As a tensor, for a compiled network would be compiled anew for each number."""
-        device = next(self.parameters()).device
-        chance = torch.tensor(drop_path_prob, dtype=torch.float64, device=device)
-        self.drop_path_prob = chance if drop_path_prob > 0 else 0.0
+        """Set the chance to drop a path."""
+        self.drop_path_prob = drop_path_chance(drop_path_prob, next(self.parameters()).device)
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Return the weights by name."""
+        return dict(self.named_parameters())
+
+    def original_layout(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return one tensor per weight, such as its momentum, by the original's names, which are ours."""
+        return dict(weights)

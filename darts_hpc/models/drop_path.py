@@ -20,6 +20,11 @@ def drop_path_factors(
     return (kept.to(like.dtype) / (1 - drop_prob))[:, :, None, None, None]
 
 
+def drop_path_chance(drop_prob: float, device: torch.device) -> float | Tensor:
+    """Return a network's chance to drop a path: 0.0, or a tensor, for another number would compile it anew."""
+    return torch.tensor(drop_prob, dtype=torch.float64, device=device) if drop_prob > 0 else 0.0
+
+
 def random_factors(like: Tensor, num_paths: int, drop_prob: float) -> Tensor:
     """Return such factors for images `like` (B, ...), drawn by torch's global generator; torch.jit and fx take it."""
     kept = 1.0 - drop_prob

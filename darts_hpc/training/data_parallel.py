@@ -20,7 +20,7 @@ def data_parallel(network: nn.Module, example: Batch, precision: Precision, worl
     """
     if world.size == 1:
         return network
-    world.broadcast_([tensor.detach() for tensor in network.state_dict().values()])
+    world.broadcast_([tensor.detach() for tensor in (*network.parameters(), *network.buffers())])
     parallel = DistributedDataParallel(
         network,
         device_ids=[world.device] if world.device.type == "cuda" else None,

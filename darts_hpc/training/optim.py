@@ -2,13 +2,12 @@
 
 import importlib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from darts_hpc.config.shared import SgdConfig
-from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.optimizers import SGD
 
 APEX_HINT = (
@@ -64,36 +63,57 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
             group["lr"] = learning_rate
 
 
+class NamedWeights(Protocol):
+    """A network whose weights have the names of the original's, whatever tensors hold them."""
+
+    def named_weights(self) -> dict[str, nn.Parameter]:
+        """Return the weights by our name."""
+        ...
+
+    def original_layout(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return views by the original's names of one tensor per weight by our name, such as its momentum."""
+        ...
+
+
 class MomentumByName:
-    """SGD's momentum by the original's weight names, so that any form of the supernet can resume from it.
+    """SGD's momentum by the original's weight names, so that any form of the network can resume from it.
 
     The rate and the other settings are not kept: they follow from the configuration and the epoch.
     """
 
-    def __init__(self, optimizer: torch.optim.SGD, supernet: RelaxedNetwork):
-        self.optimizer, self.supernet = optimizer, supernet
+    def __init__(self, optimizer: torch.optim.Optimizer, network: NamedWeights):
+        self.optimizer, self.network = optimizer, network
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Return the momentum buffers by name; none before the first step."""
-        weights, state = self.supernet.named_weights(), self.optimizer.state
-        buffers = {name: state[w].get("momentum_buffer") for name, w in weights.items() if w in state}
-        if len(buffers) < len(weights) or any(buffer is None for buffer in buffers.values()):
-            return {"momentum_buffer": {}}
-        layout = self.supernet.original_layout(buffers)
+        """Return the momentum buffers by name: none before the first step, nor of weights without a gradient."""
+        state = self.optimizer.state
+        buffers = {
+            name: state[w].get("momentum_buffer") for name, w in self.network.named_weights().items() if w in state
+        }
+        buffers = {name: buffer for name, buffer in buffers.items() if buffer is not None}
+        layout = self.network.original_layout(buffers) if buffers else {}
         return {"momentum_buffer": {name: view.clone() for name, view in layout.items()}}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the momentum buffers. Existing buffers are filled in place: a CUDA graph may hold them."""
-        saved = state["momentum_buffer"]
-        weights = self.supernet.named_weights()
-        if not saved:
-            for w in weights.values():
+        weights = self.network.named_weights()
+        saved = state["momentum_buffer"] if "momentum_buffer" in state else self._by_name(state)
+        theirs = self.network.original_layout(weights)
+        buffers = {}
+        for name, w in weights.items():
+            if not saved or (name in theirs and name not in saved):
                 self.optimizer.state.pop(w, None)
-            return
-        for w in weights.values():
-            buffer = self.optimizer.state[w].get("momentum_buffer")
-            self.optimizer.state[w]["momentum_buffer"] = torch.zeros_like(w) if buffer is None else buffer
-        buffers = {name: self.optimizer.state[w]["momentum_buffer"] for name, w in weights.items()}
-        for name, view in self.supernet.original_layout(buffers).items():
+            else:
+                buffer = self.optimizer.state[w].get("momentum_buffer")
+                buffers[name] = self.optimizer.state[w]["momentum_buffer"] = (
+                    torch.zeros_like(w) if buffer is None else buffer
+                )
+        for name, view in (self.network.original_layout(buffers) if buffers else {}).items():
             view.copy_(saved[name])
+
+    def _by_name(self, state: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Return the buffers of an optimizer's own state dict, which trainings kept in version 0.2."""
+        names = list(self.network.original_layout(self.network.named_weights()))
+        buffers = {names[index]: own.get("momentum_buffer") for index, own in state["state"].items()}
+        return {name: buffer for name, buffer in buffers.items() if buffer is not None}

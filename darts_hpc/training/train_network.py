@@ -15,6 +15,7 @@ from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, s
 from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.build import choose_network
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.run.choose_folder import check_run_folder
 from darts_hpc.run.fingerprint import fingerprint
@@ -24,7 +25,7 @@ from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.compile import compile_modules
 from darts_hpc.training.data_parallel import data_parallel
 from darts_hpc.training.loops import StepConfig, evaluate, train_epoch
-from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl, set_learning_rate
+from darts_hpc.training.optim import MomentumByName, build_sgd_of, choose_optimizer_impl, set_learning_rate
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
 from darts_hpc.training.seeding import seed_everything, settings_restored
 
@@ -83,20 +84,22 @@ def train_network(
             )
         seed_everything(cfg.run.seed, cfg.run.deterministic)
         model = cfg.model
-        network = DerivedNetwork(
+        plain = DerivedNetwork(
             data.stem, model.init_channels, len(data.classes), model.layers, model.auxiliary, genotype
         )
-        costs = measure_costs(network, data.image_size)
-        network.to(world.device).to(memory_format=step_cfg.memory_format)
+        costs = measure_costs(plain, data.image_size)
+        network, form, fallback = choose_network(model.network, plain.to(world.device), world.device)
+        network.to(memory_format=step_cfg.memory_format)
         if cfg.runtime.sync_bn:
             synchronise_batch_norm(network, world, once_differentiable=True)
         optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
         if cfg.runtime.compile:
-            compile_modules([network], world.device)
+            compile_modules(network.cells if form == "fast" else [network], world.device)
         parallel = data_parallel(network, blank_batch(step_cfg, data.image_size, world), precision, world)
-        state = {"network": network, "optimizer": optimizer, "precision": precision}
+        state = {"network": network, "optimizer": MomentumByName(optimizer, network), "precision": precision}
         chosen = {
             "arch": genotype.to_dict(),
+            "network": form,
             "precision": precision.name,
             "optimizer_impl": optimizer_impl,
             "global_batch_size": step_cfg.batch_size * step_cfg.accumulate * world.size,
@@ -104,6 +107,8 @@ def train_network(
         with Run.open(entry, cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world) as run:
             if run.is_fresh:
                 run.record_genotype("before_first_epoch", genotype)
+            if fallback:
+                log.warning("%s", fallback)
             log.info("%s; %s", costs, describe(chosen, step_cfg, world))
             for epoch in run.epochs(state):
                 rate = learning_rate(epoch)
@@ -163,9 +168,10 @@ def blank_batch(step_cfg: StepConfig, image_size: int, world: World) -> Batch:
 
 
 def describe(chosen: Mapping[str, Any], step_cfg: StepConfig, world: World) -> str:
-    """Return the number format, optimizer and batch size of a run, in words."""
+    """Return the form of the network, the number format, optimizer and batch size of a run, in words."""
     processes = f"{world.size} process{'es' if world.size > 1 else ''}"
     return (
-        f"{chosen['precision']}, {chosen['optimizer_impl']} SGD, {chosen['global_batch_size']} images per step: "
+        f"{chosen['network']} network, {chosen['precision']}, {chosen['optimizer_impl']} SGD, "
+        f"{chosen['global_batch_size']} images per step: "
         f"{processes} x {step_cfg.batch_size} images x {step_cfg.accumulate}"
     )

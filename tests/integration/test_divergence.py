@@ -178,14 +178,14 @@ def test_a_momentum_that_is_not_finite_after_the_last_step_leaves_no_record_of_i
         judge = train_network.evaluate
 
         def poisoned(network, source, run, *args):
-            optimizer = run._state["optimizer"]
+            optimizer = run._state["optimizer"].optimizer
             next(iter(optimizer.state.values()))["momentum_buffer"][0] = float("inf")
             return judge(network, source, run, *args)
 
         train_network.evaluate = poisoned
 
     said = diverge(capfd, "train", "--epochs", 1, "--report_freq", 100, "--save", f"{tmp_path}/run", before=poison)
-    assert "momentum_buffer is not finite after step 5 of epoch 1" in said
+    assert "optimizer.momentum_buffer.stem.0.weight is not finite after step 5 of epoch 1" in said
     check_folder(tmp_path / "run")
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 

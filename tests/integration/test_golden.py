@@ -13,6 +13,7 @@ from torch import Tensor
 
 from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.build import choose_network
 from darts_hpc.models.state_dicts import export_original, load_original
 from darts_hpc.models.supernet.build import SUPERNETS, build_supernet
 from darts_hpc.search.architect import Architect
@@ -99,16 +100,24 @@ def test_search_equals_the_original(path, kind):
     assert derive_genotype(architect.architecture.strengths(), SPACES["darts"]) == theirs
 
 
-def derived_network(path: Path, golden: Mapping[str, np.ndarray]) -> torch.nn.Module:
+FORMS = "plain", "fast"
+
+
+def derived_network(path: Path, golden: Mapping[str, np.ndarray], form: str) -> torch.nn.Module:
     channels, layers, classes, _, _, auxiliary = (int(v) for v in golden["config"])
     stem = "cifar" if "_cifar_" in path.name else "imagenet"
-    return DerivedNetwork(stem, channels, classes, layers, bool(auxiliary), load_genotype(str(golden["arch"]))).double()
+    genotype = load_genotype(str(golden["arch"]))
+    plain = DerivedNetwork(stem, channels, classes, layers, bool(auxiliary), genotype).double()
+    network, chosen, _ = choose_network(form, plain, WORLD.device)
+    assert chosen == form
+    return network
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", golden_files("cifar") + golden_files("imagenet"))
-def test_derived_network_equals_the_original(path):
+def test_derived_network_equals_the_original(path, form):
     golden = dict(np.load(path))
-    network = derived_network(path, golden)
+    network = derived_network(path, golden, form)
     load_original(network, initial_state(golden))
     images, labels = torch.as_tensor(golden["x"], dtype=torch.float64), torch.as_tensor(golden["y"])
 
@@ -123,7 +132,9 @@ def test_derived_network_equals_the_original(path):
         loss = loss + 0.4 * F.cross_entropy(logits_auxiliary, labels)
     assert_equal("loss", loss, golden["loss"])
     loss.backward()
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    gradients = list(
+        network.original_layout({name: p.grad for name, p in network.named_parameters() if p.grad is not None}).values()  # pyright: ignore[reportCallIssue]
+    )
     norm = torch.linalg.vector_norm(torch.stack([g.norm() for g in gradients]))
     assert_equal("gradient norm", norm, golden["grad_norm"])
     assert_equal("gradient of the first weight", gradients[0], golden["stem_grad"])
@@ -144,7 +155,8 @@ def test_original_search_state_survives_import_and_export(path, kind):
     assert_state_survives(build_supernet(kind, channels, layers, classes).double(), initial_state(golden))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("path", golden_files("cifar") + golden_files("imagenet"))
-def test_original_state_dict_survives_import_and_export(path):
+def test_original_state_dict_survives_import_and_export(path, form):
     golden = dict(np.load(path))
-    assert_state_survives(derived_network(path, golden), initial_state(golden))
+    assert_state_survives(derived_network(path, golden, form), initial_state(golden))

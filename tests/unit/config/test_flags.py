@@ -147,7 +147,7 @@ IMAGENET_DATA = {
     "synthetic_images": 1_281_167,
     "synthetic_classes": 1000,
 }
-COMPUTE = {"precision": "fp32", "channels_last": True}
+EVALUATED = {"network": "auto", "precision": "fp32", "channels_last": True, "device": "auto"}
 OURS = {
     SearchConfig: {
         "dataset": "cifar10",
@@ -200,6 +200,7 @@ OURS = {
         "dataset": "cifar10",
         "image_size": None,
         "held_out": 0.0,
+        "network": "auto",
         "label_smooth": 0.0,
         "global_batch_size": None,
         "optimizer_impl": "foreach",
@@ -216,6 +217,7 @@ OURS = {
     },
     ImageNetConfig: {
         **IMAGENET_DATA,
+        "network": "auto",
         "lr_schedule": "step",
         "warmup_epochs": 0,
         "global_batch_size": None,
@@ -232,8 +234,8 @@ OURS = {
         "tensorboard": True,
         "deterministic": False,
     },
-    EvaluateImageNetConfig: {**IMAGENET_DATA, "dataset": "imagenet", **COMPUTE, "device": "auto"},
-    EvaluateConfig: {"held_out": 0.0, "dataset": "cifar10", "image_size": None, **COMPUTE, "device": "auto"},
+    EvaluateImageNetConfig: {**IMAGENET_DATA, **EVALUATED, "dataset": "imagenet"},
+    EvaluateConfig: {"held_out": 0.0, "dataset": "cifar10", "image_size": None, **EVALUATED},
 }
 
 PREPARE = {"source": "a", "destination": "b", "num_threads": 4}
@@ -267,6 +269,8 @@ REFUSED = [
         "--compile with --unrolled_method exact",
     ),
     (SearchConfig, {"runtime": SearchRuntimeConfig(compile=True, sync_bn=True)}, "--compile with --sync_bn"),
+    (TrainModelConfig, {"network": "stacked"}, "--network 'stacked'"),
+    (EvaluateConfig, {"network": ""}, "--network ''"),
     (TrainModelConfig, {"drop_path_prob": 1.0}, "--drop_path_prob 1.0"),
     (TrainModelConfig, {"drop_path_prob": -0.1}, "--drop_path_prob -0.1"),
     (TrainModelConfig, {"auxiliary_weight": -1.0}, "--auxiliary_weight -1.0"),

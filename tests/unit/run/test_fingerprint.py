@@ -20,7 +20,7 @@ NOT_COMPARED = {
     *("num_threads", "prefetch", "manifest", "valid_batch_size", "parallel", "replica_check", "max_bad_images"),
     *("memory_check", "memory_limit"),
 }
-WARNS = {"supernet", "checkpoint_cells", "tf32", "cuda_graph", "compile", "channels_last", "deterministic"}
+WARNS = {"network", "supernet", "checkpoint_cells", "tf32", "cuda_graph", "compile", "channels_last", "deterministic"}
 
 
 def outcome(cls: Any, name: str) -> str:

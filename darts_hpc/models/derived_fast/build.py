@@ -1,0 +1,26 @@
+"""Build the network of a derived cell in the form that suits the machine."""
+
+import torch
+
+from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.network import FastDerivedNetwork, why_not_fast
+
+AnyDerivedNetwork = DerivedNetwork | FastDerivedNetwork
+"""Both compute the same function, and load each other's state dict."""
+
+
+def choose_network(kind: str, plain: DerivedNetwork, device: torch.device) -> tuple[AnyDerivedNetwork, str, str | None]:
+    """Return the network in the form that --network `kind` selects, the form, and a line that says why, if a fallback.
+
+    auto: a GPU is bound by the launches of small kernels and by memory traffic, of which the fast form has less. A CPU
+    is bound by the convolutions, which are the same in both.
+
+    Args:
+        kind: auto, plain or fast.
+        plain: holds the weights to start with.
+    """
+    if kind == "plain" or (kind == "auto" and device.type != "cuda"):
+        return plain, "plain", None
+    if reason := why_not_fast(plain):
+        return plain, "plain", f"the fast network {reason}: taking the plain one"
+    return FastDerivedNetwork(plain), "fast", None
