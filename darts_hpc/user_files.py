@@ -106,6 +106,11 @@ def list_folder(folder: Path, pattern: str = "*") -> list[Path]:
     return [folder / name for name in sorted(names) if fnmatch.fnmatchcase(name, pattern)]
 
 
+def resolved(path: Path) -> Path:
+    """Return a path without links and dots; of links that lead in a circle as much as can be."""
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for a circle
+
+
 def open_file(path: Path, limit: int | None = None) -> BinaryIO:
     """Open a regular file. Raises ValueError for anything else, such as a pipe or a device, and for a larger one."""
     try:

@@ -15,7 +15,7 @@ from darts_hpc.config.presets import to_yaml
 from darts_hpc.durable import write_atomically
 from darts_hpc.space.random_cells import random_genotype
 from darts_hpc.space.spaces import SPACES
-from darts_hpc.user_files import check_path, exists, read_json, shown
+from darts_hpc.user_files import check_path, exists, list_folder, read_json, shown
 
 COMPARED = ("numbers", "batches", "last_bits")
 """Kinds of flags (config.flags.AFFECTS) that a continued campaign must not change. Jobs set seeds and cells."""
@@ -64,7 +64,7 @@ def check_version(folder: Path) -> None:
 
 def search_presets(folder: Path) -> list[str]:
     """Return the files of a campaign's folder with the presets of its searches."""
-    return sorted(path.name for path in folder.glob("search*.yaml"))
+    return [path.name for path in list_folder(folder, "search*.yaml")]
 
 
 def write_folder(cfg: CampaignConfig, folder: Path, configs: Mapping[str, Any], command: str) -> None:
@@ -78,7 +78,7 @@ def write_folder(cfg: CampaignConfig, folder: Path, configs: Mapping[str, Any], 
                 genotype = random_genotype(int(cell.rpartition("-")[2]), space)
                 write_atomically(folder / "cells" / f"{cell}.json", (genotype.to_json() + "\n").encode())
     write_presets(folder, configs)
-    if (folder / "about.json").exists():
+    if exists(folder / "about.json"):
         return
     about = {
         "darts_hpc": darts_hpc.__version__,

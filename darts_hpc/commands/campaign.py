@@ -4,7 +4,8 @@ import contextlib
 import logging
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from darts_hpc.campaigns.control import cancel_campaign, read_states, run_campai
 from darts_hpc.campaigns.executors import make_executor, num_gpus
 from darts_hpc.campaigns.families import families
 from darts_hpc.campaigns.folder import campaign_folder, check_same, check_version, search_presets, write_folder
-from darts_hpc.campaigns.plan import PRESETS
+from darts_hpc.campaigns.plan import PRESETS, make_plan
 from darts_hpc.campaigns.report import write_report
 from darts_hpc.campaigns.status import summary_line, watch
 from darts_hpc.config.campaign import CampaignConfig, CampaignFolderConfig
@@ -25,6 +26,9 @@ from darts_hpc.terminal import outlive_terminal
 from darts_hpc.user_files import exists, list_folder
 
 log = logging.getLogger("darts_hpc")
+
+STEMS = {"train_search": "search", "train": "train", "train_imagenet": "imagenet"}
+"""Entry -> what the flags of its preset begin with."""
 
 
 def main(cfg: CampaignConfig) -> None:
@@ -96,13 +100,32 @@ def presets(cfg: CampaignConfig) -> dict[str, Any]:
             with naming(f"{family.title}: "):
                 found[family.preset] = parse_config(ENTRIES["train_search"], [*search, *family.flags])
     if not cfg.search.spaces:
-        found[PRESETS["train_search"]] = parse_config(ENTRIES["train_search"], search)
+        with naming("--search_config and --search_flags: "):
+            found[PRESETS["train_search"]] = parse_config(ENTRIES["train_search"], search)
     train = ["--config", cfg.train.train_config, *shlex.split(cfg.train.train_flags), *data]
-    found[PRESETS["train"]] = parse_config(ENTRIES["train"], train)
+    with naming("--train_config and --train_flags: "):
+        found[PRESETS["train"]] = parse_config(ENTRIES["train"], train)
     if cfg.train.imagenet_config:
         imagenet = ["--config", cfg.train.imagenet_config, *shlex.split(cfg.train.imagenet_flags)]
-        found[PRESETS["train_imagenet"]] = parse_config(ENTRIES["train_imagenet"], imagenet)
+        with naming("--imagenet_config and --imagenet_flags: "):
+            found[PRESETS["train_imagenet"]] = parse_config(ENTRIES["train_imagenet"], imagenet)
+    check_jobs(cfg, {PRESETS["train_search"]: search, PRESETS["train"]: train})
     return found
+
+
+def check_jobs(cfg: CampaignConfig, given: Mapping[str, Sequence[str]]) -> None:
+    """Check the flags that jobs add to their presets: one job for each kind, whatever its cell and its seed.
+
+    given: preset -> the flags that it is made of.
+    """
+    kinds = {}
+    for job in make_plan(cfg, Path(), {}):
+        if job.preset in given:
+            flags = tuple("DARTS" if before == "--arch" else word for before, word in pairwise(("", *job.flags)))
+            kinds.setdefault((job.preset, flags), job)
+    for (preset, flags), job in kinds.items():
+        with naming(f"{preset}, with what the job {job.name} adds: "):
+            parse_config(ENTRIES[job.entry], [*given[preset], *flags])
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ import torch
 from darts_hpc.config.pack import PackConfig
 from darts_hpc.data.imagenet.list.open_manifest import FIX_AND_REPEAT, open_manifest
 from darts_hpc.data.imagenet.list.quarantine import Quarantine, journal_of
-from darts_hpc.data.imagenet.prepare.destination import check_apart
 from darts_hpc.data.imagenet.prepare.packing import check_pack_folder, pack
 from darts_hpc.distributed.world import World
 
@@ -17,7 +16,6 @@ MEGABYTE = 1_000_000
 def main(cfg: PackConfig) -> None:
     """Write the shards, and say what was written."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    check_apart(cfg.source, cfg.destination)
     check_pack_folder(cfg.destination)
     manifest, path = open_manifest(cfg.source, None, World(torch.device("cpu")), way_out=FIX_AND_REPEAT)
     Quarantine(journal_of(path), cfg.max_bad_images).begin(manifest.damaged, ())

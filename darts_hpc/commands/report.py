@@ -10,11 +10,12 @@ from darts_hpc.reporting.page import GroupView, report_figures, to_html
 from darts_hpc.reporting.summary import BEFORE_FIRST_EPOCH, group_table, to_csv, to_json, to_latex, to_markdown
 from darts_hpc.reporting.table_formats import blocks
 from darts_hpc.run.reader import read_run
+from darts_hpc.user_files import resolved
 
 
 def main(cfg: ReportConfig) -> None:
     """Read the runs, write the report, and say what came out and where to look."""
-    runs = [read_run(folder) for folder in dict.fromkeys(folder.resolve() for folder in cfg.runs)]
+    runs = [read_run(folder) for folder in dict.fromkeys(resolved(folder) for folder in cfg.runs)]
     groups = group_runs(runs)
     views = [GroupView.of(group) for group in groups]
     forms = {
@@ -36,7 +37,7 @@ def main(cfg: ReportConfig) -> None:
             print(f"  {'final' if run.finished else 'so far'} {run.accuracy_name}: {run.accuracy:.2f} %")
         if run.genotype is not None:
             print(f"  {run.genotype}{BEFORE_FIRST_EPOCH if run.is_before_first_epoch else ''}")
-    print(f"\nreport: {(cfg.output / 'report.html').resolve()} (for papers: report.tex, report.csv, figures/)")
+    print(f"\nreport: {resolved(cfg.output / 'report.html')} (for papers: report.tex, report.csv, figures/)")
     print(f"curves: tensorboard --logdir {shlex.quote(str(common_folder(runs[0].folder)))}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from darts_hpc.config.visualize import VisualizeConfig
 from darts_hpc.pictures.cells import draw_genotype
 from darts_hpc.space.genotypes import GENOTYPES, is_unfinished_search, load_genotype
-from darts_hpc.user_files import is_folder
+from darts_hpc.user_files import is_folder, resolved
 
 log = logging.getLogger(__name__)
 
@@ -31,5 +31,5 @@ def picture_name(name_or_path: str) -> str:
         return name_or_path
     if name_or_path.lstrip().startswith(("Genotype(", "{")):
         return "genotype"
-    path = Path(name_or_path).resolve()
+    path = resolved(Path(name_or_path))
     return path.name if is_folder(path) else path.stem

@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any, get_args
 
-from darts_hpc.user_files import check_path, exists, is_folder, shown
+from darts_hpc.user_files import check_path, exists, is_folder, resolved, shown
 
 MAX_SEED = (1 << 63) - 1
 LARGEST = {
@@ -107,10 +107,20 @@ def check_save(cfg: Any) -> None:
         raise ValueError(f"--save {cfg.save!r}: expected a name, or a path with a slash in it")
 
 
+def check_destination(cfg: Any) -> None:
+    """Check that a copy of --source's images goes to another folder."""
+    for path in (cfg.source, cfg.destination):
+        check_path(path)
+    source, destination = resolved(cfg.source), resolved(cfg.destination)
+    if destination.is_relative_to(source):
+        where = "is the source itself" if destination == source else f"lies in the source {shown(cfg.source)}"
+        raise ValueError(f"{shown(cfg.destination)} {where}; choose a folder outside of it")
+
+
 def check_data_folder(cfg: Any) -> None:
     """Check that --data is not the very folder that a download was unpacked to, which would be downloaded anew."""
     check_path(cfg.data, "--data")
-    folder = cfg.data.resolve()
+    folder = resolved(cfg.data)
     dataset = UNPACKED.get(folder.name)
     is_downloaded = cfg.dataset not in ("digits", "folder")
     if dataset and is_downloaded and is_folder(folder) and not exists(folder / folder.name):

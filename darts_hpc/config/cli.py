@@ -62,6 +62,10 @@ def run_entry(
     typed = " ".join(filter(None, (program(), action)))
     outlive_terminal()
     try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        refuse(ValueError("the folder that this was started in was removed; change to another"), silent=not is_first)
+    try:
         with quiet_when_the_reader_leaves():
             if _is_asked_for(("-h", "--help")):
                 return show_help(cls, typed, about or cls.__doc__ or "")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from darts_hpc.config.checks import check_not_negative, check_positive
+from darts_hpc.config.checks import check_destination, check_not_negative, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,5 +24,6 @@ class PackConfig:
     """Number of damaged images that may be left out; one more stops the packing."""
 
     def __post_init__(self) -> None:
+        check_destination(self)
         check_positive(self, "shard_mb", "num_threads")
         check_not_negative(self, "seed", "max_bad_images")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from darts_hpc.config.checks import check_positive
+from darts_hpc.config.checks import check_destination, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,4 +18,5 @@ class StageConfig:
     """Number of files that are copied at a time."""
 
     def __post_init__(self) -> None:
+        check_destination(self)
         check_positive(self, "num_threads")

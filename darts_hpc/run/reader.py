@@ -9,7 +9,17 @@ from typing import Any
 from darts_hpc.config.presets import read_written
 from darts_hpc.run.record_types import HISTORY, POSITIONED, RESULT, check_space, check_types
 from darts_hpc.space.genotypes import PRIMITIVES, Genotype, load_genotype, parse_genotype
-from darts_hpc.user_files import exists, is_file, is_folder, parse_json, read_json, read_tail, read_text, shown
+from darts_hpc.user_files import (
+    exists,
+    is_file,
+    is_folder,
+    parse_json,
+    read_json,
+    read_tail,
+    read_text,
+    resolved,
+    shown,
+)
 
 ACCURACIES = ("test/accuracy", "valid/accuracy")
 """A run's accuracy is the first of these that it has: on test images, else on validation images (held out of a
@@ -52,7 +62,7 @@ class RecordedRun:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.folder.resolve().name
+        return resolved(self.folder).name
 
     @property
     def finished(self) -> bool:
@@ -209,7 +219,7 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
             f"{shown(folder)} is no run folder: it holds no config.yaml; give folders such as runs/train-..."
         )
     entry, config = read_written(path)
-    return entry or folder.resolve().name.partition("-")[0], config
+    return entry or resolved(folder).name.partition("-")[0], config
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

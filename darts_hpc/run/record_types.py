@@ -15,10 +15,9 @@ HISTORY = {"genotype": CELL}
 RESULT = {"epochs": int, "final": dict, "seconds": NUMBER}
 """What result.json of a finished run must have for its progress."""
 KNOWN = {
-    "event": str, "final": dict, "device": str, "collapse": str, "preprocessing": dict, "when": str, "num_epochs": int,
-    "cell": str,
-    "edges": list, "accuracy_without": list, "loss_without": list, "image_size": int, "classes": list,
-    "fingerprint": dict, "processes": int, "learning_rate": NUMBER,
+    "event": str, "device": str, "collapse": str, "when": str, "cell": str, "final": dict, "preprocessing": dict,
+    "fingerprint": dict, "edges": list, "accuracy_without": list, "loss_without": list, "classes": list,
+    "image_size": int, "num_epochs": int, "processes": int, "learning_rate": NUMBER,
 }  # fmt: skip
 """The type of what else a run's files may have, and this package reads."""
 MEASURED = ("train/", "valid/", "test/", "performance/", "entropy/")

@@ -123,6 +123,11 @@ OWN_CHECKS = {
     "run.metrics": "own checks: a run's records, which the run holds locked",
     "run.weights": "own checks: weights of any layout",
     "run.checkpoint": "own checks: every byte against a digest",
+    "run.recorder": "own checks: records that are lost in mid-run",
+    "data.class_folders": "own checks: lists a million names",
+    "data.rgb": "own checks: decodes an image's bytes",
+    "data.stored_bytes": "own checks: waits for a disk before an image counts as damaged",
+    "data.tar_files": "own checks: lists a tar's members",
     "data.imagenet": "own checks: a million images, tars and manifests",
     "data.sets": "own checks: images, tars and downloads",
 }

@@ -22,14 +22,6 @@ def make_folder(folder: Path) -> None:
         is_shared = is_shared or bool(path.stat().st_mode & stat.S_IWOTH)
 
 
-def check_apart(source: Path, destination: Path) -> None:
-    """Raise ValueError where a destination is its source, or lies in it, whatever links lead there."""
-    there, origin = (Path(os.path.realpath(path)) for path in (destination, source))
-    if there == origin or origin in there.parents:
-        where = "is the source itself" if there == origin else f"lies in the source {source}"
-        raise ValueError(f"{destination} {where}; choose a folder outside of it")
-
-
 def check_not_linked(root: Path, folder: Path) -> None:
     """Raise ValueError where a link leads from a folder inside of root to somewhere else."""
     if not folder.resolve().is_relative_to(root.resolve()):
