@@ -93,7 +93,7 @@ BARE = "|".join(
         r"open",
         r"(?![A-Z]\w+\.open$).*\.open",
         r"(tarfile|Image)\.open",
-        r".*\.(read_text|read_bytes|iterdir|glob|rglob|exists|is_file|is_dir)",
+        r".*\.(read_text|read_bytes|iterdir|glob|rglob|exists|is_file|is_dir|resolve)",
     )
 )
 """What opens, lists, looks at or parses a file; World.open and the like are this package's own."""
@@ -167,6 +167,7 @@ def is_bare(call: ast.Call) -> bool:
         ("tarfile.open(path)", True),
         ("Image.open(path)", True),
         ("path.is_file()", True),
+        ("path.resolve()", True),
         ("World.open(device)", False),
         ("read_text(path)", False),
         ("parse_json(text, path)", False),
