@@ -90,18 +90,18 @@ KINDS: dict[str, tuple[int, Callable]] = {
 def make_stopped(things: Path) -> None:
     """Leave runs that were killed in their second epoch."""
     for name, batches in (("search", 12), ("train", 9)):
-        done = _go_on(name, things, things / "stopped" / name, before=partial(kill_at_batch, batches))
+        done = _go_on(name, things, things / "stopped" / name, before=partial(signal_at_batch, batches))
         assert done.code == -signal.SIGKILL, done.said
 
 
-def kill_at_batch(call: int) -> None:
-    """Kill this process at the given call for a batch."""
+def signal_at_batch(call: int, number: int = signal.SIGKILL) -> None:
+    """Send this process a signal at the given call for a batch."""
     batch, calls = BatchSource.batch, [0]
 
     def counted(self: BatchSource, epoch: int, step: int) -> Batch:
         calls[0] += 1
         if calls[0] == call:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
         return batch(self, epoch, step)
 
     BatchSource.batch = counted

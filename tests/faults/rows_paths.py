@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from row import EVALUATE, IMAGENET, NEW_RUN, TRAIN, Row, arch, as_nobody, config
+from row import EVALUATE, IMAGENET, NEW_RUN, TRAIN, Row, arch, config, without_privileges
 
 FLAGS = {
     "save": (*TRAIN, "--save", "{path}/run/"),
@@ -44,4 +44,4 @@ def rows_of_paths() -> Iterator[Row]:
     for kind, (path, step) in PATHS.items():
         for flag, command in list(FLAGS.items())[::step]:
             words = tuple(word.replace("{path}", path) for word in command)
-            yield Row(f"{kind}: {flag}", words, before=as_nobody if "locked" in path else lambda: None)
+            yield Row(f"{kind}: {flag}", words, before=without_privileges if "locked" in path else lambda: None)

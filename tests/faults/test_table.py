@@ -15,10 +15,9 @@ from things import make_things
 
 @pytest.fixture(scope="module")
 def things() -> Iterator[Path]:
-    """What users name, in a folder that every user may enter."""
+    """What users name."""
     gc.freeze()
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
         made = make_things(Path(folder) / "things")
         make_stopped(made)
         before = contents(made)
@@ -29,9 +28,8 @@ def things() -> Iterator[Path]:
 
 @pytest.fixture
 def new(things: Path) -> Iterator[Path]:
-    """An empty folder in which every user may write."""
+    """An empty folder."""
     with tempfile.TemporaryDirectory(dir=things.parent) as folder:
-        Path(folder).chmod(0o777)
         yield Path(folder)
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from darts_hpc.space.genotypes import GENOTYPES
 
+NOBODY = 65534
 SMALL = "dataset: digits\nimage_size: 4\nbatch_size: 240\ninit_channels: 4\nlayers: 3\nepochs: 2\nreport_freq: 1\n"
 SMALL += "device: cpu\ntensorboard: false\n"
 PRESETS = {
@@ -28,11 +29,13 @@ def make_things(folder: Path) -> Path:
         _write(folder / "presets" / f"{name}.yaml", text)
     _write(folder / "cells" / "cell.txt", f"{CELL}\n")
     _write(folder / "cells" / "cell.json", CELL.to_json())
-    _make_images(folder / "images")
+    make_images(folder / "images")
     for entry, name in (("train_search", "search"), ("train", "train")):
         preset = ("--config", f"{folder}/presets/{name}.yaml", "--save", f"{folder}/runs/{name}/")
         done = attempt((entry, *preset), folder, runs=True)
         assert done.code == 0, done.said
+    listed = attempt(("pack", f"{folder}/images", f"{folder}/packed", "--num_threads", "1"), folder)
+    assert listed.code == 0, listed.said  # beside the images lies their manifest.npz now
     state = torch.load(folder / "runs" / "train" / "weights.pt", weights_only=True)
     (folder / "weights").mkdir()
     torch.save(state, folder / "weights" / "bare.pt")
@@ -41,7 +44,8 @@ def make_things(folder: Path) -> Path:
     return folder
 
 
-def _make_images(folder: Path) -> None:
+def make_images(folder: Path) -> None:
+    """Write three photos of noise for each of two classes, in train, val and test."""
     draw = np.random.default_rng(0)
     for part in ("train", "val", "test"):
         for name in ("cat", "dog"):
@@ -82,7 +86,9 @@ def _make_odd(folder: Path) -> None:
     locked = folder / "locked"
     locked.mkdir()
     _write(locked / "inside.json", json.dumps({"a": 1}))
-    locked.chmod(0o700)
+    locked.chmod(0)
+    if not os.geteuid():
+        os.chown(locked, NOBODY, NOBODY)
 
 
 def _write(path: Path, text: str) -> None:

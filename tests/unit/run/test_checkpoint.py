@@ -147,6 +147,16 @@ def test_a_manifest_of_another_shape_is_damage(store, content):
     assert_is(store.load_newest(), 1)
 
 
+def test_a_file_in_the_place_of_another_is_damage(store, caplog):
+    """Such as one rank's state in the place of another's: both are whole."""
+    folder = store.folder / "step-00000002"
+    (folder / "state.pt").rename(folder / "kept")
+    (folder / "rank0.pt").rename(folder / "state.pt")
+    (folder / "kept").rename(folder / "rank0.pt")
+    assert_is(store.load_newest(), 1)
+    assert "step-00000002 is damaged" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["../../secret", "/dev/zero", ".."])
 def test_a_manifest_that_names_a_file_outside_of_its_checkpoint_is_damage(store, name, caplog):
     """Forged with its digest in order; /dev/zero would fill the memory."""
