@@ -80,6 +80,7 @@ def run_entry(
     except KeyboardInterrupt:
         leave_stopped(signal.SIGINT)
     if imports_torch and "torch" not in sys.modules:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings have the form of tracebacks
         bound_spinning()  # not for a campaign, whose jobs would take it for the user's own
         if is_first:
             print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)

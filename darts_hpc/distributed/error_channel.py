@@ -1,16 +1,16 @@
 """Report a user's mistake from any rank to all, beside the collectives: every rank exits, and one prints it."""
 
-import datetime
 import os
 import sys
 import threading
 import time
 
 import torch.distributed as dist
-from torch.distributed import PrefixStore, TCPStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed import PrefixStore, Store, TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
-from darts_hpc.distributed.addresses import listen_on_loopback
+from darts_hpc.distributed.addresses import LOOPBACK, is_own, listen_on_loopback
 from darts_hpc.distributed.launcher import POLL_S, RankInfo, stop_restarts
+from darts_hpc.distributed.meeting import join_store
 
 SECONDS_TO_LEAVE = 1.0
 """How long a rank may take to leave by itself after another one's mistake."""
@@ -25,23 +25,25 @@ class ErrorChannel:
     """
 
     def __init__(self, info: RankInfo, timeout_s: float):
-        """Join the store, at which rank 0 listens. Raises ValueError when its port is taken, or can't be reached."""
+        """Join the store, at which rank 0 listens, and wait for all ranks.
+
+        Raises ValueError, on one rank per node, when its port is taken or can't be reached, or a rank does not come;
+        the other ranks of a node end.
+        """
         self.info = info
-        timeout = datetime.timedelta(seconds=timeout_s)
+        address = LOOPBACK if is_own(info.address) else info.address  # a node need not know its own name
+        self._closed, self._lock = threading.Event(), threading.Lock()
         try:
-            self.store = _join(info, timeout)
-            connection = TCPStore(info.address, info.port, None, False, timeout)  # the thread's own connection
-        except (dist.DistNetworkError, OSError) as error:
-            taken = "EADDRINUSE" in str(error) or "already in use" in str(error)
-            reason = "is in use by another program" if taken else "can't be reached"
+            self.store = _keys_of_this_start(info, _join(info, address, timeout_s))
+            self._mistakes = _keys_of_this_start(info, join_store(address, info.port, timeout_s))  # the thread's
+            self._wait_for_all(timeout_s)
+        except OSError as error:
+            if info.local_rank != 0:  # which says the same
+                sys.exit(2)
             raise ValueError(
-                f"port {info.port} of {info.address}, where the {info.size} processes meet, {reason}; "
+                f"port {info.port} of {info.address}, where the {info.size} processes meet, {error}; "
                 f"start again{', with another port' if info.launcher == 'torchrun' else ''}"
             ) from None
-        # By restart: a restarted group may meet at the same store, and must not see an old mistake.
-        self._mistakes = PrefixStore(f"darts_hpc/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", connection)
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def close(self) -> None:
@@ -79,6 +81,17 @@ class ErrorChannel:
         self.store.set(f"{key}/{self.info.rank}", value)
         return [self.store.get(f"{key}/{rank}").decode() for rank in range(self.info.size)]
 
+    def _wait_for_all(self, timeout_s: float) -> None:
+        """Raise OSError where a rank does not come. Ctrl-C ends the waiting, which it does not in torch's own."""
+        self.store.set(f"joined/{self.info.rank}", "")
+        ranks = range(self.info.size)
+        deadline = time.monotonic() + timeout_s
+        while not self.store.check([f"joined/{rank}" for rank in ranks]):
+            if time.monotonic() > deadline:
+                missing = [str(rank) for rank in ranks if not self.store.check([f"joined/{rank}"])]
+                raise OSError(f"waited {timeout_s:.0f} s in vain for rank {', '.join(missing)}")
+            time.sleep(POLL_S / 10)
+
     def _signed(self, mistake: str) -> str:
         return mistake if self.info.rank == 0 else f"rank {self.info.rank}: {mistake}"
 
@@ -111,8 +124,17 @@ class ErrorChannel:
             os._exit(2)
 
 
-def _join(info: RankInfo, timeout: datetime.timedelta) -> TCPStore:
+def _join(info: RankInfo, address: str, timeout_s: float) -> TCPStore:
     """Return the store where all ranks meet; the first one hosts it, unless torchrun does."""
-    hosts = info.rank == 0 and not info.agent_listens
-    listening = listen_on_loopback(info.port).detach() if hosts and info.on_one_node else None
-    return TCPStore(info.address, info.port, info.size, hosts, timeout, master_listen_fd=listening)
+    if info.rank != 0 or info.agent_listens:
+        return join_store(address, info.port, timeout_s)
+    try:
+        listening = {"master_listen_fd": listen_on_loopback(info.port).detach()} if info.on_one_node else {}
+    except OSError:
+        raise ConnectionError("is in use by another program") from None
+    return join_store(address, info.port, timeout_s, is_master=True, **listening)
+
+
+def _keys_of_this_start(info: RankInfo, store: TCPStore) -> Store:
+    """Return a store of keys that no earlier start of these processes has set: torchrun's outlives a restart."""
+    return PrefixStore(f"start/{os.environ['TORCHELASTIC_RESTART_COUNT']}", store) if info.agent_listens else store

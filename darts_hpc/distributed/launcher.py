@@ -14,6 +14,8 @@ from typing import NoReturn
 from darts_hpc.distributed.addresses import LOOPBACK, own_address
 from darts_hpc.distributed.identity import torchrun_agent
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Signals at which a run saves and stops."""
 MISTAKE = signal.SIGRTMIN
 """Asks torchrun to stop because of a user's mistake: a signal that no terminal, scheduler or user sends."""
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
 
-from darts_hpc.distributed.addresses import LOOPBACK_INTERFACE
+from darts_hpc.distributed.addresses import LOOPBACK_INTERFACE, named_address, own_interface
 from darts_hpc.distributed.error_channel import ErrorChannel
 from darts_hpc.distributed.launcher import RankInfo, detect_launcher, end_with_launcher
 from darts_hpc.errors import Stopped
@@ -88,8 +88,8 @@ class World:
             )
         _use(chosen)
         _check_devices(channel.exchange("device", _device_name(chosen)))
-        if info.on_one_node and LOOPBACK_INTERFACE in (name for _, name in socket.if_nameindex()):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", LOOPBACK_INTERFACE)
+        if interface := _gloo_interface(info):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         _check_interface("NCCL_SOCKET_IFNAME" if chosen.type == "cuda" else "GLOO_SOCKET_IFNAME")
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         group = PrefixStore("group", channel.store)
@@ -195,6 +195,13 @@ def _check_devices(names: Sequence[str]) -> None:
                 f"ranks {by_gpu[gpu]} and {rank} both have {name}; start no more processes per node than it has GPUs"
             )
         by_gpu[gpu] = rank
+
+
+def _gloo_interface(info: RankInfo) -> str | None:
+    """Return where gloo is to listen: between nodes it knows by itself only where this node's name is known."""
+    if info.on_one_node:
+        return LOOPBACK_INTERFACE if LOOPBACK_INTERFACE in (name for _, name in socket.if_nameindex()) else None
+    return own_interface(info.address) if named_address() is None else None
 
 
 def _check_interface(variable: str) -> None:

@@ -1,18 +1,28 @@
-"""On one node nothing of a run can be reached from another machine."""
+"""On one node nothing of a run can be reached from another machine, and no name server is needed."""
 
+import contextlib
 import ipaddress
+import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from namespaces import add_network, lose_name, silent_name_server, skip_without_namespaces
 from ranks import forked, on_ranks
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 
-from darts_hpc.distributed import addresses
-from darts_hpc.distributed.addresses import LOOPBACK, listen_on_loopback, own_address
-from darts_hpc.distributed.torchrun import loopback_rendezvous
+from darts_hpc.distributed import elastic
+from darts_hpc.distributed.addresses import (
+    LOOPBACK,
+    is_own,
+    listen_on_loopback,
+    named_address,
+    own_address,
+    own_interface,
+)
+from darts_hpc.distributed.elastic import ONE_NODE, rendezvous_on_one_node
 from darts_hpc.distributed.world import World
 
 LISTENING = "0A"  # Linux's TCP_LISTEN
@@ -45,7 +55,7 @@ def test_ranks_of_one_node_listen_at_its_loopback_address_alone():
 
 def test_torchruns_own_store_listens_at_the_loopback_address_alone():
     def rendezvous() -> None:
-        handler = loopback_rendezvous(RendezvousParameters("loopback", "", "run", 1, 1))
+        handler = rendezvous_on_one_node(RendezvousParameters(ONE_NODE, "", "run", 1, 1))
         info = handler.next_rendezvous()
         assert info.bootstrap_store_info is not None
         print(info.bootstrap_store_info.master_addr, *map(str, listening()))
@@ -60,9 +70,61 @@ def test_a_port_in_use_is_an_error():
         listen_on_loopback(first.getsockname()[1])
 
 
-def test_a_node_whose_own_name_is_unknown_is_reached_by_its_address(monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def anonymous(tmp_path: Path) -> Callable[[Callable[[], object]], str]:
+    """Run a function on a node whose name nobody knows; return what it says."""
+    skip_without_namespaces()
+
+    def run(function: Callable[[], object]) -> str:
+        def on_node() -> None:
+            lose_name(tmp_path)
+            function()
+
+        done = forked(on_node, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_ranks_and_torchrun_of_a_node_of_unknown_name_ask_no_name_server(anonymous):
+    def run() -> None:
+        questions = silent_name_server()
+        on_ranks(2, work)
+        print("ranks asked", questions(), flush=True)
+        with contextlib.suppress(SystemExit):
+            elastic.launch(["--standalone", "--nproc-per-node=2", "--no-python", "echo", "started"])
+        print("torchrun asked", questions(), flush=True)
+
+    assert anonymous(run).splitlines() == ["ranks asked []", "started", "started", "torchrun asked []"]
+
+
+def test_a_node_of_unknown_name_is_reached_by_its_address(anonymous):
+    def run() -> None:
+        assert own_address() == LOOPBACK  # where there is no network
+        add_network("10.9.8.7/24")
+        assert named_address() is None
+        assert own_address() == own_address("10.9.8.1") == own_address("10.9.8.7") == "10.9.8.7"
+        assert own_address("localhost") == "localhost" and own_address("no-such-node") == "no-such-node"
+        assert is_own("10.9.8.7") and not is_own("10.9.8.1")
+        assert own_interface("10.9.8.1") == own_interface("10.9.8.7") == "n0"
+
+    anonymous(run)
+
+
+def test_nodes_of_unknown_names_compute_together(anonymous):
+    def rank() -> str:
+        os.environ.update(MASTER_ADDR="10.9.8.7", LOCAL_WORLD_SIZE="1")  # as on two nodes
+        with World.open("cpu") as world:
+            return f"{os.environ['GLOO_SOCKET_IFNAME']} {world.gather_objects(world.rank)}"
+
+    def run() -> None:
+        add_network("10.9.8.7/24")
+        print(*on_ranks(2, rank), sep="\n")
+
+    assert anonymous(run).splitlines()[:2] == ["n0 [0, 1]"] * 2
+
+
+def test_a_name_that_is_loopback_as_debian_has_it_is_no_way_to_a_node(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
-    assert own_address() == "localhost"
-    monkeypatch.setattr(socket, "gethostname", lambda: "no-such-node.invalid")
-    monkeypatch.setattr(addresses, "PROBED", (LOOPBACK, 9))
-    assert own_address() == LOOPBACK
+    assert named_address() is None

@@ -6,8 +6,8 @@ import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from darts_hpc.distributed.elastic import exit_code, with_defaults
 from darts_hpc.distributed.launcher import MISTAKE, leave_stopped, stop_restarts
-from darts_hpc.distributed.torchrun import exit_code, with_defaults
 
 TORCHRUN = {"TORCHELASTIC_MAX_RESTARTS": "3", "LOCAL_RANK": "0"}
 HANDLED = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"}
