@@ -143,7 +143,7 @@ def compare_convolutions(states: int, edges: int, stride: int, c: int, side: int
 @needs_triton
 @pytest.mark.parametrize(
     ("states", "edges", "stride", "c", "side"),
-    [(1, 1, 1, 3, 5), (2, 2, 2, 3, 7), (1, 2, 2, 16, 4), (1, 1, 1, 4, 17)],
+    [(1, 1, 1, 3, 5), (2, 2, 2, 3, 5), (1, 2, 2, 16, 4), (1, 1, 1, 4, 12)],
 )
 def test_a_stage_of_convolutions_and_its_gradients_equal_torchs(interpreted, states, edges, stride, c, side):
     of_results, of_statistics = interpreted(compare_convolutions, states, edges, stride, c, side)
@@ -225,7 +225,7 @@ def test_a_nan_is_not_swallowed(interpreted):
 
 
 def supernet(kind: str, layers: int, **options) -> RelaxedNetwork:
-    """A reduction cell and normal ones after it."""
+    """A reduction cell, whose edges have both strides, and normal ones after it."""
     layout.reduction_layers = lambda layers: (0, 0)
     torch.manual_seed(0)
     built = build_supernet(kind, 2, layers, 5, **options).double()
@@ -246,10 +246,13 @@ def pass_through(net: RelaxedNetwork) -> dict[str, Tensor]:
     """
     weights = {name: weight.detach().requires_grad_() for name, weight in net.named_weights().items()}
     loss = F.cross_entropy(torch.func.functional_call(net, weights, images()), LABELS)
-    gradients = torch.autograd.grad(loss, [*weights.values(), *net.alphas()])
+    alphas = {
+        name: alpha for name, alpha in net.named_alphas().items() if name == "alphas_reduce" or len(net.cells) > 1
+    }
+    gradients = torch.autograd.grad(loss, [*weights.values(), *alphas.values()])
     named = net.original_layout(dict(zip(net.named_weights(), gradients, strict=False)))
     state = {f"state {name}": tensor for name, tensor in net.state_dict().items()}
-    alphas = dict(zip(net.named_alphas(), gradients[-2:], strict=True))
+    alphas = dict(zip(alphas, gradients[len(weights) :], strict=True))
     with torch.no_grad():
         evaluated = net.eval()(images())
     return {"loss": loss.detach(), **named, **alphas, **state, "evaluated": evaluated}
@@ -265,9 +268,9 @@ def compare_supernets(checkpoint_cells: bool) -> dict[str, float]:
         launch(*args, **kwargs)
 
     stage_convolutions.launch = counted
-    ours = pass_through(supernet("fused", 2, checkpoint_cells=checkpoint_cells))
+    ours = pass_through(supernet("fused", 1, checkpoint_cells=checkpoint_cells))
     assert launches > 0
-    theirs = pass_through(supernet("stacked", 2))
+    theirs = pass_through(supernet("stacked", 1))
     assert ours.keys() == theirs.keys()
     scales = {name: tensor.double().abs().max().clamp_min(1e-3) for name, tensor in theirs.items()}
     return {name: ((ours[name] - theirs[name]).abs().max() / scales[name]).item() for name in ours}
@@ -275,7 +278,7 @@ def compare_supernets(checkpoint_cells: bool) -> dict[str, float]:
 
 @needs_triton
 @pytest.mark.slow
-def test_the_fused_supernet_with_recomputed_cells_equals_the_stacked_one_in_training_and_evaluation(interpreted):
+def test_a_fused_cell_that_is_recomputed_equals_the_stacked_one_in_training_and_evaluation(interpreted):
     difference = interpreted(compare_supernets, True)
     worst = max(difference, key=lambda name: difference[name])
     assert difference[worst] < 1e-9, worst
