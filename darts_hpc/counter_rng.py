@@ -9,18 +9,24 @@ import math
 import torch
 from torch import Tensor
 
+GOLDEN = 0x9E3779B97F4A7C15
+"""What splitmix64 adds between two numbers."""
 ATTEMPTS = 16
 """Candidates of a gamma variable; that none is accepted has a chance below 1e-20."""
 
 
 def random_bits(*keys: int | Tensor) -> Tensor:
     """Return 64 random bits (int64) for each element of the broadcast keys."""
-    device = next((key.device for key in keys if isinstance(key, Tensor)), None)
-    state = torch.zeros((), dtype=torch.int64, device=device)
+    state: int | Tensor = 0
     for key in keys:
-        bits = key.long() if isinstance(key, Tensor) else _signed(key)  # a number, not a copy to the device
-        state = _mix((state ^ bits) + _signed(0x9E3779B97F4A7C15))
-    return state
+        if isinstance(key, Tensor):  # numbers before the first tensor are hashed without it
+            state = key.long() ^ (_signed(state) if isinstance(state, int) else state)
+            state = _mix(state + _signed(GOLDEN))
+        elif isinstance(state, Tensor):
+            state = _mix((state ^ _signed(key)) + _signed(GOLDEN))
+        else:
+            state = _mix_number((state ^ key % 2**64) + GOLDEN)
+    return torch.tensor(_signed(state)) if isinstance(state, int) else state
 
 
 def uniform(*keys: int | Tensor) -> Tensor:
@@ -71,7 +77,7 @@ def normal_images(keys: Tensor, shape: torch.Size | tuple[int, ...], dtype: torc
     As many numbers as activations: one hash makes two of them, each from 32 bits.
     """
     num_pairs = (math.prod(shape) + 1) // 2
-    counter = torch.arange(num_pairs, device=keys.device) * _signed(0x9E3779B97F4A7C15)
+    counter = torch.arange(num_pairs, device=keys.device) * _signed(GOLDEN)
     bits = _mix(keys[:, None] + counter)  # splitmix64 itself, seeded by the key
     dtype = dtype if dtype == torch.float64 else torch.float32
     radius = ((_shift_right(bits, 32).to(dtype) + 0.5) * 2.0**-32).log_().mul_(-2).sqrt_()
@@ -93,6 +99,13 @@ def _mix(x: Tensor) -> Tensor:
     x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
     return x ^ _shift_right(x, 31)
+
+
+def _mix_number(x: int) -> int:
+    """Return what _mix does, of an unsigned number."""
+    x = ((x ^ x % 2**64 >> 30) * 0xBF58476D1CE4E5B9) % 2**64
+    x = ((x ^ x >> 27) * 0x94D049BB133111EB) % 2**64
+    return x ^ x >> 31
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:

@@ -76,8 +76,8 @@ class Step:
 
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once: model, optimizers, data set, step and temporaries."""
-        # pixels, labels, and the ids of both halves, in order and in this epoch's order
-        data_set = self.num_images * (3 * self.image_size**2 + 8 + 4 * 8)
+        # pixels, labels, the ids of both halves, in order and in this epoch's order, and their keys and augmentation
+        data_set = self.num_images * (3 * self.image_size**2 + 8 + 4 * 8 + 8 + 5 * 2)
         step = self._peak(_run, batch_size, init_channels, block)
         return data_set + max(step, self.eigenvalue_bytes(batch_size, init_channels, block))
 

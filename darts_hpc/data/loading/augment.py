@@ -1,4 +1,7 @@
-"""Random crop, flip and cutout of a whole batch at once, on the device; each image's draws come from its own key."""
+"""Random crop, flip and cutout of a whole batch at once, on the device; each image's draws come from its own key.
+
+They are drawn for an epoch at once, so that a batch is a few operations.
+"""
 
 from dataclasses import dataclass
 
@@ -19,38 +22,49 @@ class Augmentation:
     flip: bool
     cutout_length: int = 0
 
-    def move(self, images: Tensor, keys: Tensor) -> Tensor:
-        """Crop and flip images (B, C, H, W) as torchvision's RandomCrop(H, padding) and RandomHorizontalFlip do.
+    def draw(self, keys: Tensor, height: int, width: int) -> Tensor:
+        """Return what happens to images of this size, (5, N) int16, by their keys (N,) int64: a whole epoch's at once.
 
-        keys (B,) int64: one for each image; what is outside of the image is 0, black.
+        Row y shows the image's row y + top, and column x its column sign * x + left; the cutout begins at a row and a
+        column. These are the rows of the result: top, left, sign and, with cutout, its first row and column.
         """
-        batch, _, height, width = images.shape
-        pad = self.crop_padding
-        top = counter_rng.randint(2 * pad + 1, keys, ROW)[:, None] - pad
-        left = counter_rng.randint(2 * pad + 1, keys, COLUMN)[:, None] - pad
-        rows = torch.arange(height, device=images.device) + top  # (B, H)
-        columns = torch.arange(width, device=images.device).expand(batch, width)
+        pad, half = self.crop_padding, self.cutout_length // 2
+        top, left = (counter_rng.randint(2 * pad + 1, keys, stream) - pad for stream in (ROW, COLUMN))
+        sign = torch.ones_like(top)
         if self.flip:
-            columns = torch.where(counter_rng.uniform(keys, FLIP)[:, None] < 0.5, columns, width - 1 - columns)
-        columns = columns + left  # (B, W)
-        inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
-        index = torch.arange(batch, device=images.device)[:, None, None]
-        moved = images.permute(0, 2, 3, 1)[
-            index, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]
-        ]
+            kept = counter_rng.uniform(keys, FLIP) < 0.5
+            sign, left = torch.where(kept, 1, -1), torch.where(kept, left, left + width - 1)
+        draws = [top, left, sign]
+        if self.cutout_length:
+            draws.append(counter_rng.randint(height, keys, CUTOUT_ROW) - half)
+            draws.append(counter_rng.randint(width, keys, CUTOUT_COLUMN) - half)
+        return torch.stack([numbers.short() for numbers in draws])
+
+    def move(self, images: Tensor, ids: Tensor, draws: Tensor) -> Tensor:
+        """Crop and flip the images `ids` (B,) of (N, C, H, W) as RandomCrop(H, padding) and RandomHorizontalFlip do.
+
+        draws (5, B): theirs. What is outside of an image is 0, black.
+        """
+        height, width = images.shape[-2:]
+        top, left, sign = draws[:3, :, None]
+        rows = torch.arange(height, device=images.device) + top  # (B, H)
+        columns = torch.arange(width, device=images.device) * sign + left  # (B, W)
+        nearest_row, nearest_column = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+        inside = (rows == nearest_row)[:, :, None] & (columns == nearest_column)[:, None]
+        moved = images.permute(0, 2, 3, 1)[ids[:, None, None], nearest_row[:, :, None], nearest_column[:, None]]
         return (moved * inside[..., None]).permute(0, 3, 1, 2)  # channels_last in memory
 
-    def cut_out(self, images: Tensor, keys: Tensor) -> Tensor:
+    def cut_out(self, images: Tensor, draws: Tensor) -> Tensor:
         """Zero a square of cutout_length around a random pixel, clipped at the borders (DeVries and Taylor, 2017)."""
         if not self.cutout_length:
             return images
         height, width = images.shape[-2:]
-        rows = _hidden(height, counter_rng.randint(height, keys, CUTOUT_ROW), self.cutout_length)
-        columns = _hidden(width, counter_rng.randint(width, keys, CUTOUT_COLUMN), self.cutout_length)
+        rows, columns = (
+            self._hidden(side, first) for side, first in zip((height, width), draws[3:, :, None], strict=True)
+        )
         return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
-
-def _hidden(side: int, centre: Tensor, length: int) -> Tensor:
-    positions = torch.arange(side, device=centre.device)
-    start = centre[:, None] - length // 2
-    return (positions >= start) & (positions < centre[:, None] + length // 2)  # (B, side)
+    def _hidden(self, side: int, first: Tensor) -> Tensor:
+        """Return which positions (B, side) are hidden, from the first one (B, 1) on."""
+        distance = torch.arange(side, device=first.device) - first
+        return (distance >= 0) & (distance < self.cutout_length // 2 * 2)

@@ -32,6 +32,16 @@ class Loader(Protocol):
         ...
 
 
+class _Epoch(NamedTuple):
+    """All random numbers of an epoch, in its order: drawn at once, for one batch's take as many operations."""
+
+    number: int
+    ids: Tensor
+    keys: Tensor
+    draws: Tensor | None
+    """What Augmentation.draw gives."""
+
+
 class BatchSource:
     """Random access to the batches of any epoch, in the order of SampleOrder.
 
@@ -74,6 +84,7 @@ class BatchSource:
             rank=rank, world_size=world_size,
         )  # fmt: skip
         self.num_samples, self.steps_per_epoch = self.order.num_samples, self.order.steps_per_epoch
+        self._epoch = _Epoch(-1, ids, ids, None)  # what was drawn last
 
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch from a step on."""
@@ -82,16 +93,23 @@ class BatchSource:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return this rank's batch of a step."""
-        ids = self.order.ids(epoch, step)
-        images = self.images[ids]
-        if self.augmentation is not None:
-            image_keys = counter_rng.random_bits(self.seed, epoch, ids, IMAGE)
-            images = self.augmentation.move(images, image_keys)
-            images = self.augmentation.cut_out(self._normalise(images), image_keys)
+        if self._epoch.number != epoch:
+            self._epoch = self._draw(epoch)
+        batch = self.order.batch_of(step)
+        ids, keys, draws = self._epoch.ids[batch], self._epoch.keys[batch], self._epoch.draws
+        if self.augmentation is None or draws is None:
+            images = self._normalise(self.images[ids])
         else:
-            images = self._normalise(images)
-        keys = counter_rng.random_bits(self.seed, epoch, ids, DROP_PATH)
+            images = self.augmentation.move(self.images, ids, draws[:, batch])
+            images = self.augmentation.cut_out(self._normalise(images), draws[:, batch])
         return Batch(images.contiguous(memory_format=torch.channels_last), self.labels[ids], keys)
+
+    def _draw(self, epoch: int) -> _Epoch:
+        ids, draws = self.order.epoch_ids(epoch), None
+        if self.augmentation is not None:
+            keys = counter_rng.random_bits(self.seed, epoch, ids, IMAGE)
+            draws = self.augmentation.draw(keys, *self.images.shape[-2:])
+        return _Epoch(epoch, ids, counter_rng.random_bits(self.seed, epoch, ids, DROP_PATH), draws)
 
     def _normalise(self, images: Tensor) -> Tensor:
         return (images.float() / 255 - self.mean) / self.std

@@ -52,10 +52,15 @@ class SampleOrder:
 
     def ids(self, epoch: int, step: int) -> Tensor:
         """Return the sample ids (B,) of this rank at a step."""
-        start = step * self.global_batch_size + self.rank * self.batch_size
-        return self._epoch(epoch)[start : start + self.batch_size]
+        return self.epoch_ids(epoch)[self.batch_of(step)]
 
-    def _epoch(self, epoch: int) -> Tensor:
+    def batch_of(self, step: int) -> slice:
+        """Return where in an epoch's order this rank's batch of a step lies."""
+        start = step * self.global_batch_size + self.rank * self.batch_size
+        return slice(start, start + self.batch_size)
+
+    def epoch_ids(self, epoch: int) -> Tensor:
+        """Return all sample ids (N,) in the order of an epoch; the last epoch's is kept."""
         if not self.shuffle:
             return self.sample_ids
         if self._order is None or self._order[0] != epoch:

@@ -23,6 +23,11 @@ def position_image(size: int = SIZE) -> Tensor:
     return torch.stack([rows + 1, columns + 1, rows + columns + 1]).to(torch.uint8)
 
 
+def augmented(augmentation: Augmentation, images: Tensor, keys: Tensor) -> Tensor:
+    draws = augmentation.draw(keys, *images.shape[-2:])
+    return augmentation.cut_out(augmentation.move(images, torch.arange(len(images)), draws), draws)
+
+
 def torchvision_outcomes(image: Tensor, flips: tuple[bool, ...]) -> list[bytes]:
     """Every image that RandomCrop(SIZE, padding=PADDING) and RandomHorizontalFlip can return, equally likely."""
     padded, outcomes = TF.pad(image, [PADDING]), []
@@ -51,7 +56,7 @@ def test_crop_and_flip_are_uniform_over_torchvisions_outcomes(flip: bool):
     outcomes = torchvision_outcomes(image, (False, True) if flip else (False,))
     assert len(set(outcomes)) == 81 * (1 + flip)
     count = 100 * len(outcomes)
-    moved = Augmentation(PADDING, flip).move(image.expand(count, -1, -1, -1), torch.arange(count))
+    moved = augmented(Augmentation(PADDING, flip), image.expand(count, -1, -1, -1), torch.arange(count))
     assert moved.dtype == torch.uint8 and moved.is_contiguous(memory_format=torch.channels_last)
     assert stats.chisquare(occurrences(moved, outcomes)).pvalue > 1e-3
 
@@ -61,7 +66,7 @@ def test_crop_and_flip_are_distributed_as_torchvisions_own_draws():
     image = position_image()
     transform = transforms.Compose([transforms.RandomCrop(SIZE, padding=PADDING), transforms.RandomHorizontalFlip()])
     theirs = torch.stack([transform(image) for _ in range(3240)])
-    ours = Augmentation(PADDING, flip=True).move(image.expand(16_200, -1, -1, -1), torch.arange(16_200))
+    ours = augmented(Augmentation(PADDING, flip=True), image.expand(16_200, -1, -1, -1), torch.arange(16_200))
     outcomes = torchvision_outcomes(image, (False, True))
     table = np.array([occurrences(theirs, outcomes), occurrences(ours, outcomes)])
     assert homogeneity(table) > 1e-3
@@ -73,16 +78,15 @@ def test_each_image_of_a_batch_is_moved_as_it_would_be_alone():
     images = torch.randint(0, 256, (16, 3, SIZE, SIZE), dtype=torch.uint8)
     keys = counter_rng.random_bits(1, torch.arange(16))
     augmentation = Augmentation(PADDING, flip=True, cutout_length=6)
-    together = augmentation.cut_out(augmentation.move(images, keys), keys)
+    together = augmented(augmentation, images, keys)
     for i in range(16):
-        alone = augmentation.cut_out(augmentation.move(images[i : i + 1], keys[i : i + 1]), keys[i : i + 1])
+        alone = augmented(augmentation, images[i : i + 1], keys[i : i + 1])
         assert torch.equal(together[i], alone[0])
 
 
 def test_no_padding_and_no_flip_leave_the_images():
     images = torch.randint(0, 256, (8, 3, SIZE, SIZE), dtype=torch.uint8)
-    assert torch.equal(Augmentation(0, flip=False).move(images, torch.arange(8)), images)
-    assert Augmentation(0, flip=False).cut_out(images, torch.arange(8)) is images
+    assert torch.equal(augmented(Augmentation(0, flip=False), images, torch.arange(8)), images)
 
 
 def original_cutout_mask(size: int, length: int, y: int, x: int) -> np.ndarray:
@@ -101,7 +105,7 @@ def test_cutout_is_uniform_over_the_originals_masks(size: int, length: int):
     assert len(set(outcomes)) == size**2
     count = 20 * size**2
     ones = torch.ones(count, 1, size, size, dtype=torch.uint8)
-    cut = Augmentation(0, flip=False, cutout_length=length).cut_out(ones, torch.arange(count))
+    cut = augmented(Augmentation(0, flip=False, cutout_length=length), ones, torch.arange(count))
     assert stats.chisquare(occurrences(cut, outcomes)).pvalue > 1e-3
     probability = np.mean(masks, axis=0)  # of each pixel to stay
     deviation = np.abs(cut[:, 0].double().mean(0).numpy() - probability)
@@ -111,10 +115,11 @@ def test_cutout_is_uniform_over_the_originals_masks(size: int, length: int):
 def test_row_column_flip_and_cutout_are_drawn_independently():
     keys = torch.arange(40_000)
     images = position_image(4)[None].expand(len(keys), -1, -1, -1)
-    augmentation = Augmentation(1, flip=True, cutout_length=2)
-    moved = augmentation.move(images, keys)
+    moved = augmented(Augmentation(1, flip=True), images, keys)
     whole = {image.numpy().tobytes(): i for i, image in enumerate(moved.unique(dim=0))}
-    cut = augmentation.cut_out(torch.ones(len(keys), 1, 4, 4, dtype=torch.uint8), keys)
+    augmentation = Augmentation(1, flip=True, cutout_length=2)
+    draws = augmentation.draw(keys, 4, 4)
+    cut = augmentation.cut_out(torch.ones(len(keys), 1, 4, 4, dtype=torch.uint8), draws)
     holes = {image.numpy().tobytes(): i for i, image in enumerate(cut.unique(dim=0))}
     assert (len(whole), len(holes)) == (18, 16)
     table = np.zeros((18, 16), int)

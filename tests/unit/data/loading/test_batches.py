@@ -7,10 +7,14 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import transforms
+from torchvision.transforms import functional as TF
 
+from darts_hpc import counter_rng
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import Batch, BatchSource
+from darts_hpc.data.loading.order import IMAGE
 from darts_hpc.data.sets.image_set import DataSet, ImageSet
 
 CPU = torch.device("cpu")
@@ -142,6 +146,42 @@ def test_padding_is_black_before_normalising_and_cutout_is_zero_after():
     for channel, (mean, std) in enumerate(zip(white.mean, white.std, strict=True)):
         expected = torch.tensor([-mean / std, 0.0, (1 - mean) / std])
         torch.testing.assert_close(images[:, channel].unique(), expected)
+
+
+class CountOperations(TorchDispatchMode):
+    """Count operations that compute something."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        is_view = any(value.alias_info and not value.alias_info.is_write for value in func._schema.returns)
+        self.count += not is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_batch_within_an_epoch_is_thirty_operations():
+    of = source(data_set())
+    of.batch(0, 0)
+    with CountOperations() as counted:
+        of.batch(0, 1)
+    assert counted.count <= 30
+
+
+def test_a_batch_is_what_its_images_keys_say():
+    """By Python's own numbers and torchvision, image by image."""
+    data, epoch = data_set(), 5
+    batch = source(data).batch(epoch, 1)
+    for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
+        key = counter_rng.random_bits(3, epoch, label, IMAGE).item()
+        top, left = (int(counter_rng.uniform(key, stream) * 5) for stream in (0, 1))
+        expected = TF.crop(TF.pad(data.train.images[label], [2]), top, left, 8, 8)
+        if counter_rng.uniform(key, 2) >= 0.5:
+            shown = TF.pad(data.train.images[label].flip(-1), [2])
+            expected = TF.crop(shown, top, 4 - left, 8, 8)
+        expected = transforms.Normalize(data.mean, data.std)(expected.float() / 255)
+        row, column = (int(counter_rng.uniform(key, stream) * 8) for stream in (3, 4))
+        expected[:, max(0, row - 2) : row + 2, max(0, column - 2) : column + 2] = 0
+        torch.testing.assert_close(image, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.gpu
