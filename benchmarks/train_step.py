@@ -1,117 +1,324 @@
-"""Images per second of ImageNet's training step, for number format x memory layout x compilation, on one device.
+"""Time one training step against the 2018 loop, and count what a GPU would launch and move, for both data sets.
 
-    python benchmarks/train_step.py [--batch_size 128] [--rounds 7] [--init_channels 48] [--layers 14]
-    python benchmarks/train_step.py --quick              # a small network and few steps
+    python benchmarks/train_step.py [--quick] [--threads 2] [--rounds 5] [--compile]
 
-The step is train_imagenet's own (auxiliary head, smoothing, clipping, SGD) on made-up images that are on the device
-already. Variants are timed in turns; rates are medians over the rounds, ratios medians of the rounds' ratios to the
-first variant. The last line is one JSON object.
+The step is the one of train and train_imagenet, with the batch: on CIFAR selection and augmentation of images that are
+on the device, on ImageNet a batch that a loader has made. First losses and gradients are compared in float64. Forms are
+timed in turns; seconds are medians, ratios medians of the rounds' ratios. Operations are counted at full size, on
+tensors without memory that go the way of a GPU; kernels and traffic are estimates (count_operations.py). The last line
+is one JSON object.
 """
 
 import argparse
 import gc
-import itertools
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from command import run
+from count_operations import CountOperations
 from machine import machine
+from original_training import OriginalNetwork, OriginalTraining
+from torch import Tensor
 
 from darts_hpc import strict_json
-from darts_hpc.config.train_imagenet import ImageNetOptimConfig
-from darts_hpc.data.loading.batches import Batch
+from darts_hpc.config.shared import SgdConfig
+from darts_hpc.data.loading.augment import Augmentation
+from darts_hpc.data.loading.batches import Batch, BatchSource
+from darts_hpc.data.sets.image_set import DataSet, ImageSet
 from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.build import AnyDerivedNetwork, choose_network
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.space.phases import meta_stands_for
+from darts_hpc.training.compile import compile_modules
 from darts_hpc.training.loops import StepConfig, train_step
-from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl
+from darts_hpc.training.optim import build_sgd_of
 from darts_hpc.training.precision import Precision
+from darts_hpc.training.seeding import seed_everything
 
-LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
+STEPS_PER_EPOCH = 4
+LAYOUTS = {"2018_nchw": torch.contiguous_format, "2018_channels_last": torch.channels_last}
 
 
-def make_step(
-    precision_name: str, layout: str, compiled: bool, args: argparse.Namespace, device: torch.device
-) -> Callable[[], None]:
-    """Return a function that takes one training step."""
-    torch.manual_seed(0)
-    network = DerivedNetwork("imagenet", args.init_channels, 1000, args.layers, True, load_genotype("DARTS")).to(device)
-    network.train().to(memory_format=LAYOUTS[layout])
-    weights, meter = list(network.parameters()), Meter(device)
-    optimizer = build_sgd_of(choose_optimizer_impl("auto", device), weights, ImageNetOptimConfig())
-    if compiled:
-        network.compile()
-    images = torch.randn(args.batch_size, 3, args.image_size, args.image_size, device=device)
-    labels = torch.randint(1000, (args.batch_size,), device=device)
-    batch = Batch(images.to(memory_format=LAYOUTS[layout]), labels, labels)
-    step_cfg = StepConfig(batch_size=args.batch_size, memory_format=LAYOUTS[layout])
-    precision = Precision(precision_name, device)
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A training of the paper, or a smaller one."""
 
-    def step() -> None:
-        train_step(network, optimizer, iter([batch]), step_cfg, precision, weights, meter)
+    stem: str
+    init_channels: int
+    layers: int
+    classes: int
+    batch_size: int
+    image_size: int
+    drop_path_prob: float
+    label_smooth: float
+    weight_decay: float
+
+    def network(self, kind: type[DerivedNetwork] = DerivedNetwork) -> DerivedNetwork:
+        """Return the network of DARTS' cell, the same for each kind."""
+        torch.manual_seed(0)
+        return kind(self.stem, self.init_channels, self.classes, self.layers, True, load_genotype("DARTS"))
+
+    @property
+    def step_cfg(self) -> StepConfig:
+        return StepConfig(batch_size=self.batch_size, label_smooth=self.label_smooth)
+
+
+FULL = {
+    "cifar": Setting(
+        stem="cifar", init_channels=36, layers=20, classes=10, batch_size=96, image_size=32, drop_path_prob=0.1,
+        label_smooth=0.0, weight_decay=3e-4,
+    ),
+    "imagenet": Setting(
+        stem="imagenet", init_channels=48, layers=14, classes=1000, batch_size=128, image_size=224, drop_path_prob=0.0,
+        label_smooth=0.1, weight_decay=3e-5,
+    ),
+}  # fmt: skip
+ON_CPU = {"cifar": {"batch_size": 16}, "imagenet": {"batch_size": 8}}
+QUICK = {
+    "cifar": {"init_channels": 16, "layers": 6, "batch_size": 16},
+    "imagenet": {"init_channels": 16, "layers": 4, "batch_size": 4, "image_size": 128},
+}
+"""What of FULL is smaller where steps are timed."""
+
+
+class Training:
+    """A network of ours with its optimizer and its batches, stepped as a run steps it."""
+
+    def __init__(self, setting: Setting, form: str, precision: str, device: torch.device):
+        with device:
+            network, chosen, why = choose_network(form, setting.network(), device)
+        assert chosen == form, why
+        self.network: AnyDerivedNetwork = network.train()
+        self.network.to(memory_format=torch.channels_last)
+        self.network.set_drop_path(setting.drop_path_prob)
+        self.weights = list(self.network.parameters())
+        cfg = SgdConfig(weight_decay=setting.weight_decay)
+        self.optimizer = build_sgd_of("foreach", self.weights, cfg)
+        self.precision = Precision(precision, torch.device("cpu") if device.type == "meta" else device)
+        self.precision.skipped = self.precision.skipped.to(device)  # autocast knows no meta tensors
+        self.meter = Meter(device)
+        self.step_cfg, self.next_batch = setting.step_cfg, batches(setting, device)
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        batch = iter(self.next_batch, None)
+        return train_step(
+            self.network, self.optimizer, batch, self.step_cfg, self.precision, self.weights, self.meter
+        )  # fmt: skip
+
+
+def batches(setting: Setting, device: torch.device) -> Callable[[], Batch]:
+    """Return what gives the next batch: on CIFAR from a data set on the device, on ImageNet one that is there."""
+    size = setting.image_size
+    if setting.stem == "imagenet":
+        images = torch.randn(setting.batch_size, 3, size, size, device=device)
+        labels = torch.randint(setting.classes, (setting.batch_size,), device=device)
+        batch = Batch(images.to(memory_format=torch.channels_last), labels, labels)
+        return lambda: batch
+    count = STEPS_PER_EPOCH * setting.batch_size
+    images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
+    part = ImageSet(images, torch.randint(setting.classes, (count,), device=device))
+    classes = tuple(map(str, range(setting.classes)))
+    thirds = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    data = DataSet(name="noise", classes=classes, train=part, test=part, crop_padding=4, flip=True, **thirds)
+    source = BatchSource(
+        data, part, batch_size=setting.batch_size, seed=0, device=device, augmentation=Augmentation(4, True, 16),
+        shuffle=True, drop_last=True, sample_ids=torch.arange(count, device=device),
+    )  # fmt: skip
+    step = -1
+
+    def next_batch() -> Batch:
+        nonlocal step
+        step += 1
+        return source.batch(*divmod(step, STEPS_PER_EPOCH))
+
+    return next_batch
+
+
+def original_step(setting: Setting, layout: str, device: torch.device) -> Callable[[], list[float]]:
+    """Return the step of the 2018 loop, on a batch that is there."""
+    with device:
+        network = setting.network(OriginalNetwork)
+    network.drop_path_prob = setting.drop_path_prob
+    assert isinstance(network, OriginalNetwork)
+    network.to(memory_format=LAYOUTS[layout])
+    training = OriginalTraining(network, setting.label_smooth, setting.weight_decay, LAYOUTS[layout])
+    images, labels, _ = batches(setting, device)()
+
+    def step() -> list[float]:
+        numbers = training.step(images, labels)
+        if device.type == "meta":
+            return []
+        return [number.item() for number in numbers]  # the original reads them at once
 
     return step
 
 
-def seconds_of(step: Callable[[], None], steps: int, device: torch.device) -> float:
-    """Return the time of some steps, to the end of the device's work."""
-    start = time.perf_counter()
-    for _ in range(steps):
+def check_same_gradients() -> dict[str, float]:
+    """Compare loss and gradients in float64 with the 2018 loop's, on small networks; return relative errors."""
+    errors = {}
+    for name, full in FULL.items():
+        side = 16 if name == "cifar" else 64
+        setting = replace(full, init_channels=4, layers=5, batch_size=4, classes=10, image_size=side)
+        images, labels = torch.randn(4, 3, side, side, dtype=torch.float64), torch.randint(10, (4,))
+        baseline = setting.network(OriginalNetwork).double()
+        assert isinstance(baseline, OriginalNetwork)
+        training = OriginalTraining(baseline, setting.label_smooth, 0.0, torch.contiguous_format)
+        expected = training.loss(images, labels)[0]
+        expected.backward()
+        for form in ("plain", "fast"):
+            network = choose_network(form, setting.network().double(), torch.device("cpu"))[0].train()
+            logits, auxiliary = network(images)
+            smooth = setting.label_smooth
+            loss = F.cross_entropy(logits, labels, label_smoothing=smooth)
+            loss = loss + 0.4 * F.cross_entropy(auxiliary, labels, label_smoothing=smooth)
+            loss.backward()
+            gradients = network.original_layout(
+                {n: w.grad for n, w in network.named_parameters() if w.grad is not None}
+            )
+            pairs = [(gradients[n], w.grad) for n, w in baseline.named_parameters() if w.grad is not None]
+            floor = 1e-6 * max(b.abs().max().item() for _, b in pairs)  # a bias before a BatchNorm has a gradient of 0
+            worst = max(((a - b).abs().max() / b.abs().max().clamp_min(floor)).item() for a, b in pairs)
+            errors[f"{name}_{form}"] = error = max(worst, abs(loss.item() / expected.item() - 1))
+            if not error < 1e-9:
+                raise SystemExit(f"{name}: the {form} network differs from the 2018 one by {error:.1e}")
+    return errors
+
+
+def count(setting: Setting, form: str) -> CountOperations:
+    """Count the second step of a form, whose optimizer has its state, at full size and without memory."""
+    device = torch.device("meta")
+    # of meta tensors torch would clip one after the other, which it does not on a GPU
+    with meta_stands_for("cuda"), patch.object(torch.nn.utils.clip_grad, "_has_foreach_support", lambda *_: True):
+        if form == "2018":
+            step, counted = original_step(setting, "2018_nchw", device), CountOperations()
+        else:
+            training, counted = Training(setting, form, "fp32", device), CountOperations()
+            name_parts(training, counted)
+            step = training.step
         step()
+        with counted:
+            counted.part = "step" if form == "2018" else "batch"
+            step()
+    return counted
+
+
+def name_parts(training: Training, counted: CountOperations) -> None:
+    """Let a training say which part of its step is under way."""
+
+    def begins(part: str, then: Callable[..., Any] = lambda *_: None) -> Callable[..., Any]:
+        def begin(*args: Any) -> Any:
+            counted.part = part
+            return then(*args)
+
+        return begin
+
+    training.network.register_forward_pre_hook(begins("forward"))
+    training.network.register_forward_hook(begins("loss and backward"))
+    training.meter.update = begins("meter", training.meter.update)
+    training.precision.clip_and_step = begins("clip and update", training.precision.clip_and_step)
+
+
+def counts(name: str) -> dict[str, Any]:
+    """Return operations, kernels and gigabytes of the forms, and print those of their parts."""
+    numbers: dict[str, Any] = {}
+    for form, suffix in (("fast", ""), ("plain", "_plain"), ("2018", "_2018")):
+        counted = count(FULL[name], form)
+        numbers[f"ops{suffix}"] = counted.total()
+        numbers[f"kernels{suffix}"] = counted.total("kernels")
+        numbers[f"gigabytes{suffix}"] = round(counted.total("bytes") / 1e9, 2)
+        for part, own in counted.parts.items():
+            print(
+                f"{name:<9}{form:<6}{part:<18}{own['operations']:>7} operations{own['kernels']:>7} kernels"
+                f"{own['bytes'] / 1e9:>8.2f} GB"
+            )
+    return numbers
+
+
+def interleaved(steps: dict[str, Callable[[], object]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Return each one's seconds per step, taking turns, after one to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(-1, rounds):
+        for name in list(steps) if turn % 2 else reversed(steps):
+            gc.collect()
+            start = time.perf_counter()
+            steps[name]()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def times(setting: Setting, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Time the forms in turns; return how many times faster ours, as auto chooses it, is than the others."""
+    ours = choose_network("auto", setting.network(), device)[1]
+    other = "plain" if ours == "fast" else "fast"
+    variants = {ours: (ours, "fp32"), other: (other, "fp32")}
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+        variants |= {f"{form}_bf16": (form, "bf16") for form in (ours, other)}
+    steps: dict[str, Callable[[], object]] = {
+        name: Training(setting, *of, device).step for name, of in variants.items()
+    }
+    if args.compile:
+        training = Training(setting, ours, "fp32", device)
+        if compile_modules(training.network.cells if ours == "fast" else [training.network], device):
+            steps[f"{ours}_compiled"] = training.step
+    steps |= {layout: original_step(setting, layout, device) for layout in LAYOUTS}
+    seconds = interleaved(steps, args.rounds, device)
+    numbers: dict[str, Any] = {}
+    for name, own in seconds.items():
+        ratio = statistics.median(theirs / mine for theirs, mine in zip(own, seconds[ours], strict=True))
+        median = statistics.median(own)
+        print(f"{setting.stem:<9}{name:<20}{median:>9.4f} s{setting.batch_size / median:>10.1f} images/s{ratio:>8.2f}")
+        if name != ours:
+            numbers[f"vs_{name}"] = round(ratio, 3)
+    return {
+        "form": ours,
+        **numbers,
+        "seconds": {name: round(statistics.median(own), 4) for name, own in seconds.items()},
+    }
 
 
 def main() -> None:
-    """Time the variants in turns and print their rates."""
-    parser = argparse.ArgumentParser(description="Time ImageNet's training step.")
-    parser.add_argument("--batch_size", type=int, default=128)
-    parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--init_channels", type=int, default=48)
-    parser.add_argument("--layers", type=int, default=14)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=10, help="steps per round")
+    """Check, time and count both data sets' steps."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="smaller networks and batches are timed: under a minute")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, help="timed steps of each form; 5, or 2 when quick")
+    parser.add_argument("--batch_size", type=int, help="images of the timed steps; left out, as the machine bears")
     parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, help="time compiled networks too; by default on a GPU"
+        "--compile", action="store_true", help="time a compiled network too, after minutes of compiling"
     )
-    parser.add_argument("--quick", action="store_true", help="a small network, few steps: under a minute")
+    parser.add_argument("--counts_only", action="store_true", help="skip times")
+    parser.add_argument("--times_only", action="store_true", help="skip counts, which are the same on every machine")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
-    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    if args.quick:
-        args.batch_size, args.image_size, args.init_channels, args.layers = 2, 64, 16, 3
-        args.rounds, args.steps = 3, 1
-    on_gpu = device.type == "cuda"
-    torch.backends.cudnn.benchmark = True
-    precisions = ("fp32", "bf16", "fp16") if on_gpu else ("fp32", "bf16")
-    compilations = (False, True) if (on_gpu if args.compile is None else args.compile) else (False,)
-    steps: dict[str, Callable[[], None]] = {}
-    for name, layout, compiled in itertools.product(precisions, LAYOUTS, compilations):
-        steps[f"{name} {layout}{' compiled' if compiled else ''}"] = make_step(name, layout, compiled, args, device)
-    for step in steps.values():
-        seconds_of(step, 2, device)  # warm up, compile, choose algorithms
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(args.rounds):
-        names = list(steps) if turn % 2 == 0 else list(reversed(steps))
-        for name in names:
-            gc.collect()
-            times[name].append(seconds_of(steps[name], args.steps, device))
-    first = times[next(iter(times))]
-    rows = {
-        name: {
-            "images_per_s": round(args.steps * args.batch_size / statistics.median(own), 2),
-            "ratio": round(statistics.median(a / b for a, b in zip(first, own, strict=True)), 3),
-        }
-        for name, own in times.items()
-    }
-    print(f"{'variant':<32}{'images/s':>10}{'ratio':>8}")
-    for name, row in rows.items():
-        print(f"{name:<32}{row['images_per_s']:>10.1f}{row['ratio']:>8.2f}")
-    facts = {name: getattr(args, name) for name in ("batch_size", "image_size", "init_channels", "layers", "rounds")}
-    where = {"machine": machine(device, torch.get_num_threads()), "torch": torch.__version__}
-    print(strict_json.dumps({"benchmark": "train_step", **where, **facts, "variants": rows}))
+    args.rounds = args.rounds or (2 if args.quick else 5)
+    seed_everything(0, deterministic=False)  # cuDNN tries its algorithms, as in a run and in the original
+    torch.set_num_threads(1)  # tiny tensors: waking a second thread costs more than it gives
+    device = torch.device(args.device)
+    errors = check_same_gradients()
+    print("losses and gradients equal the 2018 loop's; relative errors:", errors)
+    torch.set_num_threads(args.threads)
+    result: dict[str, Any] = {name: {} for name in FULL}
+    for name, full in FULL.items():
+        smaller: dict[str, Any] = QUICK[name] if args.quick else ON_CPU[name] if device.type == "cpu" else {}
+        if args.batch_size:
+            smaller = {**smaller, "batch_size": args.batch_size}
+        if not args.counts_only:
+            setting = replace(full, **smaller)
+            result[name] |= times(setting, args, device) | {"timed": asdict(setting)}
+        if not args.times_only:
+            result[name] |= counts(name)
+    where = {"benchmark": "train_step", "machine": machine(device, args.threads), "torch": torch.__version__}
+    print(strict_json.dumps({**where, "rounds": args.rounds, "errors": errors, **result}))
 
 
 if __name__ == "__main__":

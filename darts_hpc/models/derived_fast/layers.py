@@ -109,8 +109,9 @@ def stack_of(parameter: str, modules: Sequence[nn.Module], names: Names) -> Stac
 
 
 def _joined(norms: Sequence[nn.BatchNorm2d]) -> nn.BatchNorm2d:
-    first = norms[0]
-    joined = nn.BatchNorm2d(sum(norm.num_features for norm in norms), first.eps, first.momentum, affine=False)
+    first, channels = norms[0], sum(norm.num_features for norm in norms)
+    where = {"device": first.weight.device, "dtype": first.weight.dtype}
+    joined = nn.BatchNorm2d(channels, first.eps, first.momentum, affine=False, **where)
     joined.num_batches_tracked = None  # the network counts for all of them at once
     return joined
 

@@ -69,7 +69,6 @@ class FastDerivedNetwork(nn.Module):
         self._norm_names = [name for layers in self._layers() for norm in layers.norm_names for name, _ in norm]
         counts = torch.zeros(len(self._norm_names), dtype=torch.int64, device=like.device)
         self.register_buffer("num_batches_tracked", counts)
-        self.to(like.device, like.dtype)
         self._copy(plain.state_dict())
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
