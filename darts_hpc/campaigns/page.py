@@ -1,11 +1,16 @@
 """A campaign's report as one HTML page that stands alone, and its figures."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from darts_hpc.campaigns import comparison_tables
+from darts_hpc.campaigns.comparison_charts import comparison_charts
+from darts_hpc.campaigns.conclusions import conclusions
 from darts_hpc.campaigns.tables import (
     PROTOCOL,
     Campaign,
     cost_table,
+    device_hours,
     open_words,
     ranking_table,
     result_table,
@@ -23,11 +28,19 @@ from darts_hpc.reporting.page import (
 )
 from darts_hpc.space.genotypes import Genotype
 
+MANY_SEARCHES = 12
+"""With more of them a page, else of megabytes, draws no alphas, no curves of every run, and the best cells only."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignView:
-    """What the page draws. shown, others: cells of the table, and every other found cell. over_epochs: by stage."""
+    """What the page draws.
 
+    comparison: charts by the name of their file. shown, others: cells of the table, and every other found cell.
+    over_epochs: by stage.
+    """
+
+    comparison: dict[str, Chart]
     accuracies: Chart | None
     ranking: Chart | None
     shown: dict[str, CellView]
@@ -38,25 +51,29 @@ class CampaignView:
     @classmethod
     def of(cls, campaign: Campaign) -> "CampaignView":
         """Draw a campaign's charts and cells."""
+        compared = campaign.comparison
+        spaces = {o.family.title: o.family.space for o in compared.outcomes} if compared else {}
         points = [
-            (r.held_out, r.final, r.family, f"{r.cell}: {r.held_out:.2f} %, {r.final:.2f} %")
+            (r.held_out, r.final, spaces.get(r.family) or r.family, f"{r.cell}: {r.held_out:.2f} %, {r.final:.2f} %")
             for r in campaign.ranking
             if r.held_out is not None and r.final is not None
         ]
         rows = [(row.title, row.accuracies) for row in campaign.rows]
         shown, others = _cells(campaign)
+        are_many = len(campaign.searches) > MANY_SEARCHES
         return cls(
-            accuracies=points_chart("Test accuracy of every training, in %", rows),
+            comparison=comparison_charts(compared) if compared else {},
+            accuracies=None if compared else points_chart("Test accuracy of every training, in %", rows),
             ranking=scatter_chart("Final test accuracy in %", "accuracy on the held-out images, in %", points),
             shown=shown,
             others=others,
-            over_epochs=_over_epochs(campaign),
-            alphas=alpha_views(campaign.searches),
+            over_epochs={} if are_many else _over_epochs(campaign),
+            alphas=[] if are_many else alpha_views(campaign.searches),
         )
 
     def figures(self) -> dict[str, Chart]:
         """Return its figures by the name of their file."""
-        figures = {"accuracies": self.accuracies, "ranking": self.ranking}
+        figures: dict[str, Chart | None] = {**self.comparison, "accuracies": self.accuracies, "ranking": self.ranking}
         for title, charts in self.over_epochs.items():
             figures |= {f"{title.lower().replace(' ', '_')}-{name}": chart for name, chart in charts.items()}
         for view in self.alphas:
@@ -71,9 +88,25 @@ def to_html(campaign: Campaign, view: CampaignView) -> str:
     return render(
         "campaign.html.j2", campaign=campaign, view=view, protocol=PROTOCOL, missing=open_words(campaign).strip("*"),
         results=result_table(campaign), ranking=ranking_table(campaign), costs=cost_table(campaign),
-        chosen={f"search-{ranked.cell}" for ranked in campaign.ranking if ranked.chosen},
+        compared=_compared(campaign), chosen={f"search-{ranked.cell}" for ranked in campaign.ranking if ranked.chosen},
         machines=shared_and_own(machines) if machines else {},
     )  # fmt: skip
+
+
+def _compared(campaign: Campaign) -> dict[str, Any] | None:
+    """Return the tables and words of a comparison."""
+    if (found := campaign.comparison) is None:
+        return None
+    return {
+        "accuracies": comparison_tables.accuracy_table(found),
+        "differences": comparison_tables.difference_table(found),
+        "costs": comparison_tables.cost_table(found, device_hours(campaign)),
+        "sentences": conclusions(found),
+        "accuracy_note": comparison_tables.ACCURACY_NOTE,
+        "difference_note": comparison_tables.DIFFERENCE_NOTE,
+        "anytime_note": comparison_tables.ANYTIME_NOTE,
+        "cost_note": comparison_tables.COST_NOTE,
+    }
 
 
 def _cells(campaign: Campaign) -> tuple[dict[str, CellView], dict[str, CellView]]:
@@ -85,7 +118,8 @@ def _cells(campaign: Campaign) -> tuple[dict[str, CellView], dict[str, CellView]
         if genotype is not None:
             shown[row.cell] = cell_view(genotype, row.runs, alone=True)
             drawn.add(genotype)
-    for run in [*campaign.searches, *campaign.selections]:
+    found = [] if len(campaign.searches) > MANY_SEARCHES else [*campaign.searches, *campaign.selections]
+    for run in found:
         if run.genotype is not None and run.genotype not in drawn and run.finished:
             drawn.add(run.genotype)
             others[run.name.removeprefix("search-").removeprefix("select-")] = cell_view(

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from darts_hpc.campaigns import comparison_tables
+from darts_hpc.campaigns.compare import compare
 from darts_hpc.campaigns.families import families
 from darts_hpc.campaigns.page import CampaignView, to_html
 from darts_hpc.campaigns.plan import PRESETS, STAGES, Job
@@ -35,6 +37,7 @@ def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState])
         failed={e.job.name: last_lines(folder, e.job, 20) for e in states if e.state == "failed"},
         num_open=sum(each.state in ("running", "ready", "waiting") for each in states),
         files={name: read_text(folder / name) for name in presets},
+        comparison=compare(cfg, states, runs, best),
         commands={
             row.title: _commands(folder, jobs, {run.name for run in row.runs}, row.cell) for row in rows if row.runs
         },
@@ -53,6 +56,8 @@ def write_report(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) 
         "tex": to_latex(campaign),
         "csv": to_csv(campaign),
     }
+    if campaign.comparison is not None:
+        forms["methods.csv"] = comparison_tables.to_csv(campaign.comparison)
     write_files(output, forms, view.figures())
     lines = [to_terminal(campaign)]
     if campaign.correlation is not None:

@@ -1,10 +1,14 @@
 """A campaign's numbers: the table with mean ± std and n, the ranking, the costs; in every form but HTML."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from darts_hpc import strict_json
+from darts_hpc.campaigns import comparison_tables
+from darts_hpc.campaigns.compare import Comparison
+from darts_hpc.campaigns.conclusions import conclusions
 from darts_hpc.reporting.groups import Statistic
 from darts_hpc.reporting.summary import COSTS, show
 from darts_hpc.reporting.table_formats import aligned, comma_separated, latex, markdown
@@ -12,8 +16,9 @@ from darts_hpc.run.reader import RecordedRun
 
 PROTOCOL = (
     "Every cell is trained from scratch for a few epochs on one part of the training images and ranked on the images "
-    "held out of it; the test images play no part in the choice. What is chosen is then trained in full, and the last "
-    "epoch's test accuracy is the result. Mean ± sample standard deviation over n trainings."
+    "held out of it; the test images play no part in the choice. What is chosen, or where methods are compared every "
+    "cell, is then trained in full, and the last epoch's test accuracy is the result. Of a cell, mean ± sample "
+    "standard deviation over n trainings."
 )
 
 
@@ -79,6 +84,7 @@ class Campaign:
     num_open: int
     files: dict[str, str]
     commands: dict[str, list[str]]
+    comparison: Comparison | None = None
 
     @property
     def correlation(self) -> "Correlation | None":
@@ -150,14 +156,24 @@ def device_hours(campaign: Campaign) -> str:
 
 
 def to_terminal(campaign: Campaign) -> str:
-    """Return the table as text in the 80 columns of a terminal."""
+    """Return the comparison of methods, or else the table, as text in the 80 columns of a terminal."""
+    if campaign.comparison is not None and campaign.comparison.num_variants:
+        table = aligned(*comparison_tables.terminal_table(campaign.comparison))
+        return "\n".join([table, *map(textwrap.fill, conclusions(campaign.comparison))])
     header, rows = result_table(campaign)
     return aligned(header[:5], [row[:5] for row in rows])
 
 
 def to_latex(campaign: Campaign) -> str:
     """Return the table and the ranking for a paper."""
-    tables = [
+    tables = []
+    if (compared := campaign.comparison) is not None:
+        tables += [
+            latex(*comparison_tables.accuracy_table(compared), comparison_tables.ACCURACY_NOTE),
+            latex(*comparison_tables.difference_table(compared), comparison_tables.DIFFERENCE_NOTE),
+            latex(*comparison_tables.cost_table(compared, device_hours(campaign)), comparison_tables.COST_NOTE),
+        ]
+    tables += [
         latex(*result_table(campaign), f"{campaign.name}: mean ± sample standard deviation over n trainings."),
         latex(*ranking_table(campaign), f"{campaign.name}: the ranking on held-out images."),
     ]
@@ -166,18 +182,27 @@ def to_latex(campaign: Campaign) -> str:
 
 def to_csv(campaign: Campaign) -> str:
     """Return one line per finished training of the table, with its numbers as they are."""
-    trainings = [(row, run) for row in campaign.rows for run in row.finished]
+    trainings = [(row.title, run) for row in campaign.rows for run in row.finished]
+    if campaign.comparison is not None:
+        trainings += [(o.family.title, run) for o in campaign.comparison.outcomes for run in o.trainings]
     names = list(dict.fromkeys(name for _, run in trainings for name in run.numbers))
     rows = [
-        [row.title, run.name, run.config.get("seed"), *(run.numbers.get(name) for name in names)]
-        for row, run in trainings
+        [title, run.name, run.config.get("seed"), *(run.numbers.get(name) for name in names)]
+        for title, run in trainings
     ]
     return comma_separated(["row", "run", "seed", *names], rows)
 
 
 def to_markdown(campaign: Campaign) -> str:
     """Return the whole report as Markdown, without its pictures."""
-    parts = [f"# {campaign.name}", open_words(campaign), markdown(*result_table(campaign)), PROTOCOL]
+    parts = [f"# {campaign.name}", open_words(campaign), PROTOCOL]
+    if (compared := campaign.comparison) is not None:
+        parts += ["## Methods", markdown(*comparison_tables.accuracy_table(compared)), comparison_tables.ACCURACY_NOTE]
+        parts += [markdown(*comparison_tables.difference_table(compared)), comparison_tables.DIFFERENCE_NOTE]
+        parts += ["\n".join(f"- {sentence}" for sentence in conclusions(compared))]
+        costs = comparison_tables.cost_table(compared, device_hours(campaign))
+        parts += [markdown(*costs), comparison_tables.COST_NOTE]
+    parts += ["## Best cells", markdown(*result_table(campaign))]
     parts += ["## Ranking", markdown(*ranking_table(campaign))]
     if campaign.correlation is not None:
         parts.append(f"Ranking against final accuracy: {campaign.correlation}.")
@@ -198,6 +223,7 @@ def to_json(campaign: Campaign) -> str:
     report = {
         "name": campaign.name,
         "about": campaign.about,
+        "comparison": None if campaign.comparison is None else comparison_tables.to_facts(campaign.comparison),
         "rows": [_row_facts(row) for row in campaign.rows],
         "ranking": [vars(ranked) for ranked in campaign.ranking],
         "correlation": vars(campaign.correlation) if campaign.correlation is not None else None,

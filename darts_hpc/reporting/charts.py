@@ -5,7 +5,7 @@ Points that are not finite can't be drawn; a chart's note counts them and says w
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -16,13 +16,19 @@ from darts_hpc.pictures.theme import COLORS, DASHED, for_page, operation_color
 from darts_hpc.pictures.typeset import mathtext, plain
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 4.3, 2.7
 """Inches."""
 MARGINS = (0.52, 0.42, 0.1, 0.34)
 """Left, bottom, right and top."""
-ORDER = ("accent", "third", "second", "op-dil")
+ORDER = ("accent", "third", "second", "op-dil", "op-other", "op-skip", "cell-output-line", "cell-node-line")
+"""Colors of what a chart tells apart, one after the other."""
+LETTER, LINE = 0.062, 0.38
+"""Of a legend or a label: inches of a letter on average, and of the line before it."""
+SHORT = 16
+"""Letters of a label that has room beside its row; others stand above it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,9 @@ class Curve:
     """A name of pictures.theme.PALETTE."""
     hint: str = ""
     """What a reader sees when the pointer rests on it."""
+    dashed: bool = False
+    dots: bool = False
+    """Whether its points are marked."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +71,18 @@ class Chart:
         return for_page(self.svg, plain(self.title), self.hints) if self.svg else ""
 
 
-def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch") -> Chart | None:
-    """Draw curves over epochs; None where there is no curve."""
+def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch", whole: bool = True) -> Chart | None:
+    """Draw curves over epochs, or what else are whole numbers or not; None where there is no curve."""
     if not curves:
         return None
     lost = [(curve, [x for x, y in curve.points if not math.isfinite(y)]) for curve in curves]
     note = _note(sum(len(epochs) for _, epochs in lost), x_label, (x for _, epochs in lost for x in epochs))
     if not any(math.isfinite(y) for curve in curves for _, y in curve.points):
         return Chart(title, None, note)
-    figure = new_figure(WIDTH, HEIGHT)
-    axes = add_axes(figure, MARGINS, x_label)
-    _whole_numbers(axes.xaxis)
+    styles = {c.label: {"color": COLORS[c.color], "linestyle": "--" if c.dashed else "-"} for c in curves}
+    figure, axes = _with_legend(styles, x_label)
+    if whole:
+        _whole_numbers(axes.xaxis)
     if all(isinstance(y, int) for curve in curves for _, y in curve.points):
         _whole_numbers(axes.yaxis)
     hints = {}
@@ -82,33 +92,42 @@ def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch") -> C
             continue
         xs, ys = zip(*curve.points, strict=True)  # a gap where one is not finite
         alone = [x for i, (x, y) in enumerate(curve.points) if math.isfinite(y) and _is_alone(ys, i)]
-        style = {"color": COLORS[curve.color], "solid_joinstyle": "round", "clip_on": False}
+        style = styles[curve.label] | {"solid_joinstyle": "round", "clip_on": False}
         axes.plot(xs, ys, linewidth=1.6, gid=f"curve-{number}", **style)
-        if alone:
-            values = dict(curve.points)
+        if alone or curve.dots:
+            values, alone = dict(curve.points), [x for x, _ in known] if curve.dots else alone
             axes.plot(alone, [values[x] for x in alone], "o", markersize=4, gid=f"dots-{number}", **style)
         hints |= dict.fromkeys((f"curve-{number}", f"dots-{number}"), curve.hint or curve.label)
-    colors = {curve.label: {"color": COLORS[curve.color]} for curve in curves}
-    add_legend(figure, list(colors.items()), columns=len(colors))
     return Chart(title, figure, note, hints)
 
 
-def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: str = "%") -> Chart | None:
-    """Draw every value of each row as a point on a common scale, with the row's mean as a stroke."""
+def points_chart(
+    title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: str = "%", point: str = "one run", band: str = ""
+) -> Chart | None:
+    """Draw every value of each row as a point on a common scale, with the row's mean as a stroke.
+
+    point: what one is. band: the row whose range is shaded over all of them.
+    """
     values = [value for _, row in rows for value in row]
     if not values:
         return None
     note = _note(sum(not math.isfinite(value) for value in values))
     if not any(map(math.isfinite, values)):
         return Chart(title, None, note)
-    step = 0.38
-    figure = new_figure(5.6, step * len(rows) + 0.75)
-    axes = add_axes(figure, (0.15, 0.42, 0.15, 0.3), grid="x")
+    widest = max(len(label) for label, _ in rows)
+    beside = widest <= SHORT
+    step, left = (0.27, LETTER * widest + 0.1) if beside else (0.38, 0.15)
+    figure = new_figure(WIDTH if beside else 5.6, step * len(rows) + 0.75)
+    axes = add_axes(figure, (left, 0.42, 0.15, 0.3), grid="x")
     axes.set(ylim=(len(rows) - 0.35, -0.75), yticks=[])
     hints = {}
+    shaded = [value for value in dict(rows).get(band, []) if math.isfinite(value)]
+    if shaded:
+        axes.axvspan(min(shaded), max(shaded), color=COLORS["rule"], alpha=0.6, linewidth=0)
     for y, (label, row) in enumerate(rows):
+        place = {"x": -0.02, "y": y, "ha": "right", "va": "center"} if beside else {"x": 0, "y": y - 0.42}
         axes.text(
-            0, y - 0.42, mathtext(label), transform=axes.get_yaxis_transform(), fontsize=POINTS, color=COLORS["ink"]
+            s=mathtext(label), transform=axes.get_yaxis_transform(), fontsize=POINTS, color=COLORS["ink"], **place
         )
         known = [value for value in row if math.isfinite(value)]
         if known:
@@ -120,29 +139,39 @@ def points_chart(title: str, rows: Sequence[tuple[str, Sequence[float]]], unit: 
             axes.plot(value, y, "o", color=COLORS["accent"], alpha=0.65, markersize=6, markeredgewidth=0, gid=name,
                       clip_on=False)  # fmt: skip
     dot = {"marker": "o", "linewidth": 0, "color": COLORS["accent"], "alpha": 0.65, "markeredgewidth": 0}
-    add_legend(figure, [("one run", dot), ("mean", {"color": COLORS["second"]})], columns=2)
+    range_of = [(f"range of {band}", {"color": COLORS["rule"], "linewidth": 6})] if shaded else []
+    add_legend(figure, [(point, dot), ("mean", {"color": COLORS["second"]}), *range_of], columns=3)
     return Chart(title, figure, note, hints)
 
 
-def scatter_chart(title: str, x_label: str, points: Sequence[tuple[float, float, str, str]]) -> Chart | None:
-    """Draw points (x, y, legend, hint); those of one legend share a color."""
+def scatter_chart(
+    title: str,
+    x_label: str,
+    points: Sequence[tuple[float, float, str, str]],
+    colors: Mapping[str, str] | None = None,
+) -> Chart | None:
+    """Draw points (x, y, legend, hint); those of one legend share a color.
+
+    colors: legend -> name of pictures.theme.PALETTE.
+    """
     if not points:
         return None
     known = [point for point in points if math.isfinite(point[0]) and math.isfinite(point[1])]
     note = _note(len(points) - len(known))
     if not known:
         return Chart(title, None, note)
-    figure = new_figure(WIDTH, HEIGHT)
-    axes = add_axes(figure, MARGINS, x_label, grid="both")
     legends = list(dict.fromkeys(legend for _, _, legend, _ in known))
-    colors = {legend: COLORS[ORDER[number % len(ORDER)]] for number, legend in enumerate(legends)}
+    names = colors or {legend: ORDER[number % len(ORDER)] for number, legend in enumerate(legends)}
+    styles = {legend: COLORS[names[legend]] for legend in legends}
     dot = {"marker": "o", "linewidth": 0, "alpha": 0.75, "markersize": 6, "markeredgewidth": 0}
+    figure, axes = _with_legend({legend: {**dot, "color": color} for legend, color in styles.items()}, x_label, "both")
+    if all(isinstance(x, int) for x, _, _, _ in known):
+        _whole_numbers(axes.xaxis)
     hints = {}
     for number, (x, y, legend, hint) in enumerate(known):
-        axes.plot(x, y, color=colors[legend], gid=f"point-{number}", clip_on=False, **dot)
+        axes.plot(x, y, color=styles[legend], gid=f"point-{number}", clip_on=False, **dot)
         hints[f"point-{number}"] = hint
     axes.margins(0.06)
-    add_legend(figure, [(legend, {**dot, "color": color}) for legend, color in colors.items()], columns=len(colors))
     return Chart(title, figure, note, hints)
 
 
@@ -235,6 +264,19 @@ def _edge_styles(evolution: Evolution, edge: int) -> list[tuple[str, dict]]:
 
 def _style(operation: str) -> dict:
     return {"color": COLORS[operation_color(operation)], "linestyle": (0, (3, 1.6)) if operation in DASHED else "-"}
+
+
+def _with_legend(styles: Mapping[str, dict], x_label: str, grid: str = "y") -> tuple["Figure", "Axes"]:
+    """Return a figure with a legend, in as many lines as its labels need, and axes below it."""
+    columns = min(len(styles), max(1, int(WIDTH / (LETTER * max(map(len, styles)) + LINE))))
+    rows = math.ceil(len(styles) / columns)
+    extra = 0.16 * (rows - 1)
+    left, bottom, right, top = MARGINS
+    figure = new_figure(WIDTH, HEIGHT + extra)
+    labels = list(styles)
+    by_column = [label for column in range(columns) for label in labels[column::columns]]  # as matplotlib fills it
+    add_legend(figure, [(label, styles[label]) for label in by_column], columns)
+    return figure, add_axes(figure, (left, bottom, right, top + extra), x_label, grid)
 
 
 def _note(number: int, x_label: str = "", where: Iterable[float] = ()) -> str:

@@ -90,12 +90,13 @@ def test_the_images_of_a_folder_are_counted_and_one_that_is_not_there_has_no_est
 
 
 def test_a_variant_costs_what_its_space_its_gradient_and_its_epochs_do():
-    spaces = {"darts": SearchConfig(), "s2": SearchConfig(model=SearchModelConfig(space="s2"))}
-    pt = replace(SearchConfig(), selection=SelectionConfig(selection="perturbation"))
-    adversary = replace(SearchConfig(), optim=SearchOptimConfig(perturb="adversarial"))
-    partial = SearchConfig(model=SearchModelConfig(partial_channels=4))
-    noise = SearchConfig(model=SearchModelConfig(space="s4"))
-    variants = {**spaces, "pt": pt, "adversary": adversary, "partial": partial, "s4": noise}
+    small = SearchModelConfig(layers=3)
+    variants = {
+        **{space: SearchConfig(model=replace(small, space=space)) for space in ("darts", "s2", "s4")},
+        "partial": SearchConfig(model=replace(small, partial_channels=4)),
+        "pt": SearchConfig(model=small, selection=SelectionConfig(selection="perturbation")),
+        "adversary": SearchConfig(model=small, optim=SearchOptimConfig(perturb="adversarial")),
+    }
     own = [
         Job(name=name, stage="search", cell=name, seed=0, entry="train_search", preset=name, flags=())
         for name in variants

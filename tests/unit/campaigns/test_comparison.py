@@ -1,0 +1,168 @@
+"""A comparison's numbers are those of the runs, in every form of the report; what is not finished does not count."""
+
+import csv
+import io
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+from sample_campaigns import FLAGS, VARIANTS, compared, write_campaign
+
+from darts_hpc.campaigns.control import read_states
+from darts_hpc.campaigns.folder import write_folder
+from darts_hpc.campaigns.page import CampaignView, to_html
+from darts_hpc.campaigns.report import read_campaign
+from darts_hpc.campaigns.tables import Campaign, to_csv, to_json, to_latex, to_markdown, to_terminal
+from darts_hpc.campaigns.uncertainty import Difference
+from darts_hpc.commands.campaign import presets
+from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.config.cli import parse_config
+from darts_hpc.run.reader import read_run
+
+
+def read(cfg: CampaignConfig, folder: Path) -> Campaign:
+    return read_campaign(cfg, folder, read_states(cfg, folder))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[CampaignConfig, Path]:
+    cfg, folder = compared(*VARIANTS), tmp_path_factory.mktemp("compared")
+    write_campaign(folder, cfg)
+    return cfg, folder
+
+
+@pytest.fixture(scope="module")
+def campaign(finished) -> Campaign:
+    return read(*finished)
+
+
+@pytest.fixture(scope="module")
+def facts(campaign: Campaign) -> dict[tuple[str, str], dict]:
+    """The comparison in report.json, by method and space."""
+    outcomes = json.loads(to_json(campaign))["comparison"]["outcomes"]
+    return {(outcome["method"], outcome["space"]): outcome for outcome in outcomes}
+
+
+def final(folder: Path, name: str, split: str = "test") -> float:
+    return json.loads((folder / "runs" / name / "result.json").read_text())["final"][f"{split}/accuracy"]
+
+
+def test_a_method_is_known_by_the_mean_of_its_cells_each_the_mean_of_its_trainings(finished, facts):
+    _, folder = finished
+    cells = {f"s4-rs-seed{seed}" for seed in range(3)}
+    means = {cell: statistics.fmean(final(folder, f"final-{cell}-seed{seed}") for seed in (0, 1)) for cell in cells}
+    own = facts["rs", "s4"]
+    assert own["n"] == 3 and own["mean_accuracy"] == pytest.approx(statistics.fmean(means.values()))
+    assert own["std_accuracy"] == pytest.approx(statistics.stdev(means.values()))
+    held_out = {cell: final(folder, f"select-{cell}", "valid") for cell in cells}
+    best = max(cells, key=held_out.__getitem__)
+    assert own["best_cell"] == best and own["best_accuracy"] == pytest.approx(means[best])
+    assert set(facts) == {
+        *((method, space) for method in ("first_order", "beta", "random") for space in ("s2", "s4")),
+        *(("unrolled", "s2"), ("rs", "s4")),
+    }
+
+
+def test_a_method_is_compared_with_the_random_cells_of_its_own_space(finished, facts):
+    _, folder = finished
+
+    def accuracies(cells):
+        return [[final(folder, f"final-{cell}-seed{seed}") for seed in (0, 1)] for cell in cells]
+
+    ours = accuracies(f"s2-beta-seed{seed}" for seed in range(3))
+    theirs = accuracies(f"s2-random-{number}" for number in range(4))
+    expected, own = Difference.of(ours, theirs), facts["beta", "s2"]
+    assert [own[name] for name in ("difference", "difference_low", "difference_high", "rank_test_p")] == pytest.approx(
+        [expected.mean, expected.low, expected.high, expected.p]
+    )
+    assert facts["random", "s2"]["difference"] is None
+
+
+def test_what_a_search_took_and_its_cells_look_like_stands_beside_its_accuracy(facts):
+    own, random = facts["first_order", "s4"], facts["random", "s4"]
+    assert own["search_seconds"] == 24.0 and own["search_peak_bytes"] == 300_000_000
+    assert own["skip_connects"] == 0 and own["parameter_free"] == 7 and own["eigenvalue"] == 0.9  # noise, no skips
+    assert facts["first_order", "s2"]["skip_connects"] == facts["first_order", "s2"]["parameter_free"] == 7
+    assert random["search_seconds"] is None and random["eigenvalue"] is None and random["parameter_free"] < 7
+
+
+def test_any_time_a_search_is_known_by_a_training_of_the_cell_of_then(finished, facts):
+    _, folder = finished
+    points = facts["beta", "s2"]["anytime"]
+    assert [(point["share"], point["n"], point["seconds"]) for point in points] == [(0.5, 3, 12.0), (1.0, 3, 24.0)]
+    names = {0.5: "anytime-s2-beta-seed{}-at0.5", 1.0: "select-s2-beta-seed{}"}
+    for point in points:
+        own = [final(folder, names[point["share"]].format(seed), "valid") for seed in range(3)]
+        assert point["accuracy"] == pytest.approx(statistics.fmean(own))
+    search, early = (read_run(folder / "runs" / f"{name}") for name in ("search-s2-beta-seed1", names[0.5].format(1)))
+    assert early.genotype == search.cell_after[2] and early.genotype != search.genotype  # the third of six epochs
+
+
+def test_every_form_of_the_report_has_the_comparison(campaign: Campaign, facts):
+    view = CampaignView.of(campaign)
+    text, tex, page = to_markdown(campaign), to_latex(campaign), to_html(campaign, view)
+    own = facts["beta", "s2"]
+    accuracy = f"{own['mean_accuracy']:.2f} ± {own['std_accuracy']:.2f} %"
+    interval = f"{own['difference_low']:+.2f} to {own['difference_high']:+.2f}"
+    for form in (text, page, to_terminal(campaign)):
+        assert accuracy in form and interval in form and "In s2, beta (" in form
+    assert max(map(len, to_terminal(campaign).splitlines())) <= 80
+    assert f"{accuracy} (n = 3), best {own['best_accuracy']:.2f} %" in text
+    assert tex.count(r"\toprule") == 5 and accuracy.replace("±", r"$\pm$").replace("%", r"\%") in tex
+    assert "first_order" not in tex and r"first\_order" in tex
+    rows = list(csv.DictReader(io.StringIO(to_csv(campaign))))
+    trained = [row for row in rows if row["row"] == "beta in s2"]
+    assert len(trained) == 6 and {row["seed"] for row in trained} == {"0", "1"}
+    figures = view.figures()
+    for name in ("accuracy", "anytime", "collapse", "skips", "eigenvalues"):
+        assert {f"s2-{name}", f"s4-{name}"} <= set(figures)
+
+
+def test_the_sentences_name_what_stands_out_and_what_the_numbers_do_not_show(campaign: Campaign):
+    sentences = json.loads(to_json(campaign))["comparison"]["conclusions"]
+    assert sentences[0].startswith("In s2, beta (+") and "is better than random cells" in sentences[0]
+    assert "first_order (-" in sentences[0] and "unrolled (-" in sentences[0] and "are worse" in sentences[0]
+    limits = sentences[-1]
+    for words in ("digits of 16 pixels, 5 cells of 8 channels, 15 epochs", "no rank test can come below p = 0.057"):
+        assert words in limits
+    assert "Of 6 comparisons about one in twenty stands out by chance" in limits
+
+
+def test_a_cell_counts_when_all_its_trainings_are_finished(finished, tmp_path: Path):
+    cfg, folder = finished
+    shutil.copytree(folder, tmp_path / "half")
+    for name in ("final-s2-beta-seed1-seed1", "anytime-s2-beta-seed2-at0.5"):
+        (tmp_path / "half" / "runs" / name / "result.json").unlink()
+    half = read(cfg, tmp_path / "half")
+    assert half.comparison is not None and half.num_open == 2
+    beta = half.comparison.of("beta", "s2")
+    assert beta is not None and set(beta.accuracies) == {"s2-beta-seed0", "s2-beta-seed2"}
+    assert [point.n for point in beta.anytime] == [2, 2] and "(n = 2 of 3)" in to_markdown(half)
+
+
+def test_before_anything_is_trained_the_report_says_so(tmp_path: Path):
+    cfg = compared(*VARIANTS)
+    write_folder(cfg, tmp_path, presets(cfg), "a command")
+    empty = read(cfg, tmp_path)
+    text, page = to_markdown(empty), to_html(empty, CampaignView.of(empty))
+    assert "In s2, nothing is compared with random cells yet." in text and "whether a search is worth its cost" in page
+    assert json.loads(to_json(empty))["comparison"]["outcomes"][0]["mean_accuracy"] is None and to_latex(empty)
+
+
+def test_a_variant_that_is_left_out_is_not_in_the_table_and_its_runs_stay(finished):
+    _, folder = finished
+    read_again = read(compared(*VARIANTS[:2]), folder)
+    assert read_again.comparison is not None and read_again.comparison.methods == ["first_order", "beta", "random"]
+    assert read_again.num_open == 0 and (folder / "runs" / "search-s4-rs-seed0" / "result.json").exists()
+
+
+def test_a_campaign_of_one_order_that_trains_all_cells_is_a_comparison_of_one_method(tmp_path: Path):
+    cfg = parse_config(CampaignConfig, [*FLAGS, "--train_all"])
+    write_campaign(tmp_path, cfg)
+    both = read(cfg, tmp_path)
+    assert both.comparison is not None and both.comparison.methods == ["first_order", "random"]
+    (outcome, _) = both.comparison.outcomes
+    assert outcome.family.title == "first order" and len(outcome.accuracies) == 3 and outcome.difference is not None
+    assert "first_order (-" in to_markdown(both) and "is worse than random cells" in to_markdown(both)
