@@ -16,6 +16,8 @@ import pytest
 from forked_jobs import campaign_in_forks
 from run_entries import entry
 
+from darts_hpc.run.reader import read_run
+
 pytestmark = pytest.mark.slow
 TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
 TINY += ("--search_flags", "--memory_check off")
@@ -177,6 +179,29 @@ def test_a_folder_of_another_campaign_version_or_kind_is_refused_with_what_diffe
     assert old.returncode == 2 and "was made by darts_hpc 9." in old.stderr
     kind = entry("campaign", *TINY, "--save", f"{undisturbed}/runs/")
     assert kind.returncode == 2 and "holds something else" in kind.stderr
+
+
+def test_a_comparison_of_two_variants_comes_to_its_table(tmp_path):
+    folder = tmp_path / "compared"
+    flags = [*TINY, "--search_seeds", "0", "--final_seeds", "0", "--spaces", "s2", "--random_cells", "1"]
+    flags += ["--anytime_shares", "0.5", "--save", f"{folder}/", "--jobs", "2", "--variants", "plain"]
+    done = campaign_in_forks(*flags, "beta: --alpha_regulariser beta")
+    assert done.returncode == 0, done.stderr
+    assert "search 2/2, select 3/3, anytime 2/2, final 3/3 done" in done.stdout and "beta in s2" in done.stdout
+    search = read_run(folder / "runs" / "search-s2-beta-seed0")
+    assert search.config["alpha_regulariser"] == "beta" and search.config["space"] == "s2"
+    early = read_run(folder / "runs" / "anytime-s2-beta-seed0-at0.5")
+    assert early.genotype == search.cell_after[0] and early.accuracy_name == "valid/accuracy"
+    report = json.loads((folder / "report" / "report.json").read_text())["comparison"]
+    assert [(each["method"], each["n"]) for each in report["outcomes"]] == [("plain", 1), ("beta", 1), ("random", 1)]
+    assert (folder / "report" / "report.methods.csv").exists()
+    assert (folder / "report" / "figures" / "s2-anytime.pdf").exists()
+
+    other = entry("campaign", *flags, "beta: --alpha_regulariser beta --arch_learning_rate 0.1")
+    assert other.returncode == 2 and "arch_learning_rate is 0.03 there and 0.1 here (search-s2-beta.y" in other.stderr
+    wrong = entry("campaign", *flags, "pt: --selection perturbation --relaxation gumbel")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("error: pt in s2: --selection perturbation with")
+    assert not list((folder / "runs").glob("*pt*"))
 
 
 @pytest.mark.parametrize(

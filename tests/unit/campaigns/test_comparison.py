@@ -151,6 +151,15 @@ def test_before_anything_is_trained_the_report_says_so(tmp_path: Path):
     assert json.loads(to_json(empty))["comparison"]["outcomes"][0]["mean_accuracy"] is None and to_latex(empty)
 
 
+def test_a_variant_that_joins_runs_alone(finished):
+    _, folder = finished
+    states = read_states(compared(*VARIANTS, "es in s2: --early_stop eigenvalue"), folder)
+    left = [each for each in states if each.state != "finished"]
+    assert {each.job.stage for each in left} == {"search", "select", "anytime", "final"} and len(left) == 3 * 5
+    assert all("s2-es-seed" in each.job.name for each in left)
+    assert {each.job.stage for each in left if each.state == "ready"} == {"search"}
+
+
 def test_a_variant_that_is_left_out_is_not_in_the_table_and_its_runs_stay(finished):
     _, folder = finished
     read_again = read(compared(*VARIANTS[:2]), folder)
