@@ -69,10 +69,10 @@ def check_path(path: str | Path, what: str = "") -> None:
         )
 
 
-def shown(value: object) -> str:
+def shown(value: object, length: int = SHOWN) -> str:
     """Return a value as a message repeats it: the middle of a long one is left out."""
     text = str(value)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN // 2]}...{text[-SHOWN // 2 :]}"
+    return text if len(text) <= length else f"{text[: length // 2]}...{text[-length // 2 :]}"
 
 
 def exists(path: Path) -> bool:

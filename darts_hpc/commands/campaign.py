@@ -23,7 +23,7 @@ from darts_hpc.locks import lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
 from darts_hpc.suggest import did_you_mean
 from darts_hpc.terminal import outlive_terminal
-from darts_hpc.user_files import exists, list_folder
+from darts_hpc.user_files import exists, is_folder, list_folder
 
 log = logging.getLogger("darts_hpc")
 
@@ -42,7 +42,7 @@ def main(cfg: CampaignConfig) -> None:
     if not is_new:
         check_version(folder)
         check_same(folder, presets_of(folder), configs)
-    elif list_folder(folder):
+    elif exists(folder) and (not is_folder(folder) or list_folder(folder)):
         raise ValueError(f"--save {folder} holds something else; choose another, or an empty folder")
     if cfg.where.dry_run:
         from darts_hpc.campaigns.estimate import estimate_text  # imports torch

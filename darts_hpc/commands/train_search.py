@@ -18,6 +18,7 @@ from darts_hpc.memory.explain import choose_form, explaining_out_of_memory
 from darts_hpc.memory.plan import plan_search
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.run.checkpoint import Checkpoint
+from darts_hpc.run.choose_folder import check_run_folder
 from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.run import Run
 from darts_hpc.search.collapse import collapse_line
@@ -68,6 +69,7 @@ def main(
     with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored(cfg.runtime.compile), ExitStack() as stack:
         precision = choose_precision(cfg.runtime.precision, world.device)
         layout = memory_format(cfg.runtime.channels_last)
+        check_run_folder(cfg.run, world)
         where = cfg.data.dataset, cfg.data.data
         facts = dataset_facts(*where, cfg.data.image_size) if data is None else data.facts()
         plan = plan_search(cfg, facts, world, space)

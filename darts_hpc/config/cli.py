@@ -33,6 +33,9 @@ PACKAGE = Path(__file__).parents[1]
 PRESET_FOLDERS = (PACKAGE / "configs", PACKAGE.parent / "configs")
 """Where shipped presets lie: inside an installed package, or beside it in a checkout."""
 
+LONGEST_LINE = 3000
+"""Characters of what is wrong; a file's content may stand in it."""
+
 
 def run_entry(
     main: Callable[[Config], Any],
@@ -102,7 +105,7 @@ def run_entry(
 def refuse(error: ValueError, silent: bool = False) -> NoReturn:
     """End with a user's mistake, in one line, and exit code 2."""
     if not silent:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        print("error:", shown(" ".join(str(error).split()), LONGEST_LINE), file=sys.stderr)
         if isinstance(error, ExplainedError):
             print(error.explanation, file=sys.stderr)
         sys.stderr.flush()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from darts_hpc.space.genotype_text import LARGEST, fields_of, is_text, shortened
 from darts_hpc.suggest import did_you_mean
-from darts_hpc.user_files import read_file
+from darts_hpc.user_files import exists, is_file, is_folder, read_file, read_text, shown
 
 PRIMITIVES = (
     "none",
@@ -116,10 +116,10 @@ def load_genotype(name_or_path: str, *, unfinished: bool = False, flag: str = "-
         return parse_genotype(name_or_path)
     path = Path(name_or_path)
     try:
-        is_folder, is_file = path.is_dir(), path.is_file()
-    except OSError as error:  # too long, or in a folder that this user may not enter
-        raise ValueError(f"{flag} {path}: {error.strerror}; expected a published cell, file or run folder") from None
-    if is_folder:
+        is_run, is_there = is_folder(path), exists(path)
+    except ValueError as error:  # too long, or in a folder that this user may not enter
+        raise ValueError(f"{flag} {error}".strip()) from None
+    if is_run:
         genotype = _genotype_of_run(path)
         if not unfinished and is_unfinished_search(path):
             raise ValueError(
@@ -128,26 +128,25 @@ def load_genotype(name_or_path: str, *, unfinished: bool = False, flag: str = "-
                 f'the cell itself, or a file with it: --arch "{genotype}"'
             )
         return genotype
-    if is_file:
+    if is_there:
+        text = read_text(path)
         try:
-            return parse_genotype(read_file(path).decode("utf-8-sig"))
+            return parse_genotype(text)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
     hint = did_you_mean(name_or_path, GENOTYPES)
-    given = f"{flag} {name_or_path!r}".strip()
+    given = f"{flag} {shown(repr(name_or_path))}".strip()
     raise ValueError(f"{given} is no published cell, genotype file or run folder; {hint}")
 
 
 def is_unfinished_search(path: Path) -> bool:
     """Whether this is the run folder of a search that has not come to its end: a training's cell is final at once."""
     try:
-        config = (path / "config.yaml").read_text(encoding="utf-8")
-    except OSError:
+        config = read_text(path / "config.yaml")
+    except ValueError:
         return False
-    return (
-        re.search(r"^(#.*|entry: *)\btrain_search\b", config, re.MULTILINE) is not None
-        and not (path / "result.json").is_file()
-    )
+    is_search = re.search(r"^(#.*|entry: *)\btrain_search\b", config, re.MULTILINE) is not None
+    return is_search and not is_file(path / "result.json")
 
 
 def _genotype_of_run(run: Path) -> Genotype:

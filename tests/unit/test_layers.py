@@ -108,7 +108,6 @@ OWN_CHECKS = {
     "campaigns.executors": "/proc, and the package's slurm/site.sh",
     "terminal": "/dev/null",
     "pictures.cells": "a picture that this package has just drawn",
-    "data.sets.digits": "the images in the package, and torchvision's digest of them",
     "space.genotypes": "the published cells in the package; other files by the door",
     "space.genotype_text": "parses what the door has read, within bounds of its own",
     # what this process writes
@@ -124,12 +123,7 @@ OWN_CHECKS = {
     "run.weights": "own checks: weights of any layout",
     "run.checkpoint": "own checks: every byte against a digest",
     "run.recorder": "own checks: records that are lost in mid-run",
-    "data.class_folders": "own checks: lists a million names",
-    "data.rgb": "own checks: decodes an image's bytes",
-    "data.stored_bytes": "own checks: waits for a disk before an image counts as damaged",
-    "data.tar_files": "own checks: lists a tar's members",
-    "data.imagenet": "own checks: a million images, tars and manifests",
-    "data.sets": "own checks: images, tars and downloads",
+    "data": "own checks: a million images, tars, manifests and downloads",
 }
 """Module, or folder of modules -> why it may do without the door (user_files) for what a user names."""
 
