@@ -145,13 +145,13 @@ def test_what_is_no_genotype_is_one_short_line_at_once(source, message):
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"\x00" * 100])
 def test_a_file_that_is_no_text_is_one_line(content, tmp_path):
     (tmp_path / "cell").write_bytes(content)
-    with pytest.raises(ValueError, match="cell(:| is not UTF-8)") as error:
+    with pytest.raises(ValueError, match=r"cell(:| is not UTF-8)") as error:
         load_genotype(str(tmp_path / "cell"))
     assert "\n" not in str(error.value)
 
 
 def test_a_path_that_no_file_can_have_is_one_line():
-    with pytest.raises(ValueError, match="File name too long.*expected a file or folder"):
+    with pytest.raises(ValueError, match=r"File name too long.*expected a file or folder"):
         load_genotype("x" * 5000)
 
 
