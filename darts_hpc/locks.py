@@ -20,7 +20,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises OSError where the file can't be written.
     """
     while True:
-        with path.open("w") as file:
+        with open(path, "w", opener=_without_waiting) as file:
             _lock(file, fcntl.LOCK_EX, path)
             if not _is_at(file, path):
                 continue  # whom it waited for has removed it, and the next to come would lock another
@@ -68,6 +68,10 @@ def is_locked(folder: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)  # else a pipe without a reader is waited for
 
 
 def _lock_file(folder: Path) -> Path:

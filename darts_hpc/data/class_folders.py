@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from darts_hpc.user_files import is_folder
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 JUNK = frozenset({
     "lost+found", "__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information",
@@ -62,7 +64,7 @@ def list_tree(root: Path, parts: Sequence[str]) -> Tree:
     """
     tree = Tree()
     for part in parts:
-        if not (root / part).is_dir():
+        if not is_folder(root / part):
             continue
         outside = {_identity(root, "."), _identity(root, part)}
         for name in _add_folder(tree, root, part):
@@ -80,9 +82,20 @@ def label_images(
 ) -> tuple[tuple[str, ...], dict[str, list[tuple[str, int]]]]:
     """Return the classes of a tree, sorted, and the path and label of each part's images.
 
-    Raises ValueError, one line, for a class of one part only, or without an image, and fewer than two classes.
+    Raises ValueError, one line, for a class of one part only, or without an image, a part without class folders, fewer
+    than two classes, and a name that no list of classes could hold.
     """
     classes = {part: tree.classes(part) for part in parts}
+    for part in parts:
+        if not classes[part] and (images := tree.beside_classes(part)):
+            raise ValueError(
+                f"{root / part} holds {len(images)} images, such as {Path(images[0]).name}, and no class folders; "
+                f"expected {part}/CLASS/*"
+            )
+        if foreign := [name for name in classes[part] if not _is_one_line(name)]:
+            raise ValueError(
+                f"{root / part} holds the class {foreign[0]!a}; expected a name in UTF-8, on one line: rename it"
+            )
     for one, other in ((parts[0], parts[-1]), (parts[-1], parts[0])):
         if one_sided := sorted(set(classes[one]) - set(classes[other])):
             raise ValueError(
@@ -90,7 +103,11 @@ def label_images(
             )
     names = classes[parts[0]]
     if len(names) < 2:
-        raise ValueError(f"{root / parts[0]} holds {len(names)} classes; expected two or more folders of images")
+        there = _kinds([*_below(parts[0], tree.others)])
+        raise ValueError(
+            f"{root / parts[0]} holds {len(names)} classes{there and f', and {there}'}; expected two or more folders "
+            "of images"
+        )
     labels = {name: label for label, name in enumerate(names)}
     images = {part: [(path, labels[path.split("/", 2)[1]]) for path in tree.images(part)] for part in parts}
     for part in parts:
@@ -161,6 +178,11 @@ def _identity(root: Path, folder: str) -> tuple[int, int]:
     except OSError:
         return -1, -1  # to be refused by name when it is read
     return found.st_dev, found.st_ino
+
+
+def _is_one_line(name: str) -> bool:
+    """Whether it is UTF-8, which a file's name need not be, and no break of lines is in it."""
+    return len(name.splitlines()) == 1 and name == name.encode(errors="ignore").decode()
 
 
 def _below(folder: str, paths: Iterable[str]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Locks between processes: one inside at a time, no file left behind, and none outlives its process."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -96,3 +97,9 @@ def test_a_file_system_without_locks_warns_and_lets_the_process_go_on(tmp_path: 
 def test_looking_at_locks_needs_no_torch():
     code = "import sys, darts_hpc.locks; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_pipe_in_its_place_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(OSError, match="No such device"), locked(tmp_path / "lock"):
+        pass

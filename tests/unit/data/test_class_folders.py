@@ -1,6 +1,7 @@
 """A tree of images is listed by one rule, whether it is a small data set or ImageNet."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +96,26 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a class without images": (
         lambda root: [(root / "val/ant" / f"{i}.png").rename(root / "val/ant" / f"{i}.heic") for i in range(2)],
         r"val/ant holds no image \(.bmp, .gif, .*; it has 2 .heic\); fill it, or remove it from train and val",
+    ),
+    "a class in Latin-1": (
+        lambda root: [(root / part / "ant").rename(root / part / "caf\udce9") for part in ("train", "val")],
+        r"train holds the class 'caf\\udce9'; expected a name in UTF-8, on one line: rename it",
+    ),
+    "a class on two lines": (
+        lambda root: [(root / part / "ant").rename(root / part / "a\nt") for part in ("train", "val")],
+        r"holds the class 'a\\nt'",
+    ),
+    "tars of classes": (
+        lambda root: [shutil.rmtree(root / "train"), (root / "train").mkdir(), (root / "train" / "a.zip").touch()],
+        r"class 'ant' is in .*val and not in .*train|train holds 0 classes, and 1 .zip",
+    ),
+    "no class folders": (
+        lambda root: [
+            shutil.move(path, path.parents[1] / f"{path.parent.name}{path.name}") and path.parent.rmdir()
+            for path in (root / "train").glob("*/0.png")
+            if not path.with_name("1.png").unlink()
+        ],
+        "train holds 2 images, such as ant0.png, and no class folders; expected train/CLASS/",
     ),
     "a class of hidden files": (
         lambda root: [(root / "val/ant" / f"{i}.png").rename(root / "val/ant" / f"._{i}.png") for i in range(2)],

@@ -52,9 +52,9 @@ def _explain_part(root: Path, part: str, tree: Tree) -> str | None:
         )
     if not images:
         return None
-    found = f"{root / part} holds {len(images)} images, such as {Path(images[0]).name}, and no class folders"
     if part != "val":
-        return f"{found}; expected {part}/CLASS/*"
+        return None
+    found = f"{root / part} holds {len(images)} images, such as {Path(images[0]).name}, and no class folders"
     truth = next((path for path in (root / GROUND_TRUTH, root / "val" / GROUND_TRUTH) if path.exists()), None)
     numbers = "" if truth is None else f" ({truth} counts the classes in an order of its own)"
     return (

@@ -11,7 +11,7 @@ from darts_hpc.data.class_folders import Tree, file_size, is_junk, label_images,
 from darts_hpc.data.imagenet.list.layouts import compressed_shards, explain_layout
 from darts_hpc.data.imagenet.list.val_labels import find_val_labels, read_val_labels
 from darts_hpc.data.tar_files import IMAGE, TarFile, list_tar
-from darts_hpc.user_files import exists, list_folder, read_text
+from darts_hpc.user_files import exists, is_folder, list_folder, read_text
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ def list_data(root: Path, parts: Sequence[str] = PARTS) -> Listing:
 
     Raises ValueError, one line, for a missing part, classes of one part only, and shards that can't be read.
     """
-    if not root.is_dir():
-        raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or with tar shards")
+    if not is_folder(root):
+        raise ValueError(no_folder(root))
     tree = list_tree(root, parts)
     is_flat = "val" in parts and not tree.classes("val") and bool(tree.beside_classes("val"))
     labels_file = find_val_labels(root) if is_flat else None
@@ -68,6 +68,12 @@ def list_data(root: Path, parts: Sequence[str] = PARTS) -> Listing:
     if compressed := compressed_shards(root, parts):
         raise ValueError(f"{compressed[0]} is compressed; images are read from where they lie in a tar: decompress it")
     return _list_tars(root, shards, parts) if shards else _list_tree(root, parts, tree, None)
+
+
+def no_folder(root: Path) -> str:
+    """Return what is wrong with a root that is no folder."""
+    what = "is no folder" if exists(root) else "does not exist"
+    return f"--data {root} {what}; expected a folder with train/ and val/, or with tar shards"
 
 
 def list_shards(root: Path, parts: Sequence[str] = PARTS) -> list[Path]:
@@ -190,7 +196,7 @@ def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
         has, lacks = ("an image", "label (.cls)") if missing[0] in images else ("a label", "image")
         raise ValueError(
             f"{shard}: {missing[0]} has {has} and no {lacks}; expected KEY.jpg and KEY.cls for each sample, the label "
-            "being the number of the class, counted from 0"
+            "being the number of the class, counted from 0 (labels in a KEY.json are not read here)"
         )
     for key, image in images.items():
         yield Entry(key, labels[key], relative, image.offset, image.size)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from darts_hpc.data.imagenet.list.inspect import build_manifest, damage_has_changed
-from darts_hpc.data.imagenet.list.listing import PARTS
+from darts_hpc.data.imagenet.list.listing import PARTS, no_folder
 from darts_hpc.data.imagenet.list.manifest import Manifest, check_unchanged, load_manifest, save_manifest
 from darts_hpc.data.imagenet.list.quarantine import journal_of
 from darts_hpc.distributed.long_tasks import run_on_all, run_on_main
@@ -76,10 +76,10 @@ def make_manifest(root: Path, path: Path, parts: Sequence[str] = PARTS, way_out:
     with _reading(root):
         if (root / STAGING).exists():
             raise ValueError(f"--data {root} is half copied; run python -m darts_hpc.stage again, until it ends")
-        if root.is_dir():
+        if is_folder(root):
             next(root.iterdir(), None)
-        elif not path.is_file():
-            raise ValueError(f"--data {root} does not exist; expected a folder with train/ and val/, or of tar shards")
+        elif not is_file(path):
+            raise ValueError(no_folder(root))
     if is_file(path) or not _made(root, path, parts, way_out):
         with _reading(root):
             manifest = load_manifest(path)
