@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from ranks import forked
 
+from darts_hpc.campaigns.executors import LocalExecutor
 from darts_hpc.run.run import Run
 
 BEGAN = 77
@@ -61,7 +62,9 @@ def attempt(
     seconds: int = SECONDS,
     environment: Mapping[str, str] = ENVIRONMENT,
 ) -> Outcome:
-    """Run an entry with flags in an empty folder; the first word is its name. A run ends at its first epoch.
+    """Run an entry with flags in an empty folder; the first word is its name.
+
+    A run ends at its first epoch, and a campaign at its first job.
 
     Args:
         before: what the process does first.
@@ -77,6 +80,7 @@ def attempt(
         os.chdir(cwd)
         if not runs:
             Run.epochs = lambda self, state: _leave()
+            LocalExecutor.submit = lambda self, job, number, running: _leave()
         before()
         sys.argv = [command[0], *command[1:]]
         module = f"darts_hpc.{command[0]}"

@@ -199,7 +199,10 @@ def judged(command: tuple[str, ...], things: Path, new: Path, **how: object) -> 
     before, there = contents(things), contents(new)
     done = attempt(command, new, **how)  # pyright: ignore[reportArgumentType]
     yield from findings(done)
-    if touched := changes(before, contents(things)):
+    touched = changes(before, contents(things))
+    if done.code == 0:  # what --output names is written
+        touched = [name for name in touched if not any(f"/{name}" in word for word in command)]
+    if touched:
         yield "lost", f"{_shown(done)} changed {touched[:3]}"
     left = [name for name in changes(there, contents(new)) if "/.lock" not in f"/{name}"]
     if done.code == 2 and left and "run folder:" not in done.said:

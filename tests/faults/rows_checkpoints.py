@@ -74,7 +74,7 @@ LAYOUTS = {
     "no objects": lambda state: state.pop("objects"),
     "objects that are a list": lambda state: state.update(objects=[]),
     "another network": lambda state: state["objects"].update(network={"a": torch.ones(1)}),
-    "another optimizer": lambda state: state["objects"].update(optimizer={"state": {}, "param_groups": []}),
+    "another optimizer": lambda state: state["objects"].update(optimizer=[]),
     "a position in words": lambda state: state["position"].update(epoch="two"),
     "a meter of another size": lambda state: state.update(meter=torch.zeros(9)),
     "records below zero": lambda state: state["records"].update(metrics=-1),

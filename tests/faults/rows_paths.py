@@ -33,7 +33,7 @@ PATHS = {
     "a folder one may not enter": ("{things}/odd/locked/x", 1),
     "a name that is not UTF-8": ("{things}/caf\udce9", 3),
     "too long a path": ("{things}/" + "z/" * 2500, 7),
-    "a link to itself": ("{things}/odd/loop", 5),
+    "a link to itself": ("{things}/odd/loop", 6),
     "a file as a folder": ("{things}/odd/empty/x", 5),
 }
 """Kind -> the path, and with every how many-th of the flags it is tried. soak.py tries them all."""

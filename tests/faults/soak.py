@@ -5,7 +5,6 @@ python tests/faults/soak.py --seed 7 --only 1234        # one input again
 """
 
 import argparse
-import gc
 import json
 import os
 import random
@@ -42,11 +41,7 @@ def main() -> int:
     print(f"seed {asked.seed}", flush=True)
     counts: Counter[str] = Counter(dict.fromkeys(("tried", *VERDICTS), 0))
     with tempfile.TemporaryDirectory() as folder:
-        things = make_things(Path(folder) / "things")
-        make_stopped(things)
-        deadline = time.monotonic() + 60 * asked.minutes
-        gc.freeze()
-        for number, kind, verdict, line in _all(asked, things, deadline):
+        for number, kind, verdict, line in _all(asked, Path(folder)):
             counts["tried"] += verdict is None
             if verdict is not None:
                 counts[verdict] += 1
@@ -55,12 +50,13 @@ def main() -> int:
     return int(any(counts[verdict] for verdict in VERDICTS))
 
 
-def _all(asked: argparse.Namespace, things: Path, deadline: float) -> Iterator[tuple[int, str, str | None, str]]:
+def _all(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[int, str, str | None, str]]:
     """Yield (number, kind, None, "") of each input that was tried, and (number, kind, verdict, words) of failures."""
     if asked.only is not None:
-        yield from _one(asked, asked.only, things)
+        yield from _one(asked, asked.only, _made(folder / "alone"))
         return
-    ends = [_start(asked, first, things, deadline) for first in range(asked.processes)]
+    deadline = time.monotonic() + 60 * asked.minutes
+    ends = [_start(asked, first, folder / str(first), deadline) for first in range(asked.processes)]
     while ends:
         ready = wait(ends)
         for end in [end for end in ends if end in ready]:
@@ -70,19 +66,26 @@ def _all(asked: argparse.Namespace, things: Path, deadline: float) -> Iterator[t
                 ends.remove(end)
 
 
-def _start(asked: argparse.Namespace, first: int, things: Path, deadline: float) -> Connection:
+def _start(asked: argparse.Namespace, first: int, folder: Path, deadline: float) -> Connection:
     """Fork a process that tries every processes-th input, and return where its findings come from."""
     ours, theirs = Pipe(duplex=False)
     if os.fork():
         theirs.close()
         return ours
-    number = first
+    number, things = first, _made(folder)
     try:
         while time.monotonic() < deadline:
             theirs.send(list(_one(asked, number, things)))
             number += asked.processes
     finally:
         os._exit(0)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    things = make_things(folder / "things")
+    make_stopped(things)
+    return things
 
 
 def _one(asked: argparse.Namespace, number: int, things: Path) -> Iterator[tuple[int, str, str | None, str]]:
