@@ -81,7 +81,7 @@ def try_kills(draw: random.Random, things: Path, new: Path) -> Iterator[Finding]
 
 
 KINDS: dict[str, tuple[int, Callable]] = {
-    "weights": (12, try_weights),
+    "weights": (20, try_weights),
     "stopped_run": (6, try_stopped_run),
     "kills": (4, try_kills),
 }

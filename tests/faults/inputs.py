@@ -200,13 +200,15 @@ def judged(command: tuple[str, ...], things: Path, new: Path, **how: object) -> 
     done = attempt(command, new, **how)  # pyright: ignore[reportArgumentType]
     yield from findings(done)
     touched = changes(before, contents(things))
-    if done.code == 0:  # what --output names is written
-        touched = [name for name in touched if not any(f"/{name}" in word for word in command)]
+    if done.code == 0:  # what the command names may be written
+        named = [os.path.normpath(word) for word in command]
+        touched = [name for name in touched if not any((things / name).is_relative_to(word) for word in named)]
     if touched:
         yield "lost", f"{_shown(done)} changed {touched[:3]}"
     left = [name for name in changes(there, contents(new)) if "/.lock" not in f"/{name}"]
-    if done.code == 2 and left and "run folder:" not in done.said:
-        yield "lost", f"{_shown(done)} was refused and left {left[:3]}"
+    may_leave = "run folder:" in done.said or any(name.endswith("/.staging") for name in left)  # to go on with
+    if done.code == 2 and left and not may_leave:
+        yield "lost", f"{_shown(done)} was refused and left {left[:3]}: {done.refusals}"
 
 
 def findings(done: Outcome) -> Iterator[Finding]:
