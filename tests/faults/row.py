@@ -19,7 +19,8 @@ class Row:
     """A fault. In words, {things} is things.py's folder and {new} an empty one, where the command starts.
 
     command: the entry and its flags. said: a part of the line that it is refused with. fault: places it in {new}.
-    before: what the process does first. code: how it ends. finishes: the run of things.py that it ends as, bit for bit.
+    before: what the process does first. code: how it ends. finishes: the run of things.py that it ends as, bit for bit,
+    and with its records too unless those were lost.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Row:
     code: int = 2
     runs: bool = False
     finishes: str = ""
+    loses_records: bool = False
 
 
 SEARCH = ("train_search", "--config", "{things}/presets/search.yaml")

@@ -29,14 +29,14 @@ FLAGS = {
 }
 """What names it -> a whole command."""
 PATHS = {
-    "too long a name": ("{things}/" + "y" * 300, 1),
+    "too long a name": ("{things}/" + "y" * 300, 4),
     "a folder one may not enter": ("{things}/odd/locked/x", 1),
-    "a name that is not UTF-8": ("{things}/caf\udce9", 3),
+    "a name that is not UTF-8": ("{things}/caf\udce9", 4),
     "too long a path": ("{things}/" + "z/" * 2500, 7),
     "a link to itself": ("{things}/odd/loop", 6),
     "a file as a folder": ("{things}/odd/empty/x", 5),
 }
-"""Kind -> the path, and with every how many-th of the flags it is tried. soak.py tries them all."""
+"""Kind -> the path, and with every how many-th of the flags it is tried; test_user_paths.py has all."""
 
 
 def rows_of_paths() -> Iterator[Row]:
