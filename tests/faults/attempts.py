@@ -59,7 +59,7 @@ def attempt(
     *,
     before: Callable[[], object] = lambda: None,
     runs: bool = False,
-    seconds: int = SECONDS,
+    seconds: float = SECONDS,
     environment: Mapping[str, str] = ENVIRONMENT,
 ) -> Outcome:
     """Run an entry with flags in an empty folder; the first word is its name.
@@ -74,7 +74,7 @@ def attempt(
 
     def run() -> None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
         os.chdir(cwd)

@@ -132,7 +132,7 @@ def digests(run: Path, records: bool = False) -> dict[str, str]:
 
 
 def _go_on(
-    name: str, things: Path, run: Path, before: Callable[[], None] = lambda: None, seconds: int = 120
+    name: str, things: Path, run: Path, before: Callable[[], None] = lambda: None, seconds: float = 120
 ) -> Outcome:
     preset = ("--config", f"{things}/presets/{name}.yaml", "--checkpoint_freq", "1", "--save", f"{run}/")
     flags = (*preset, "--resume", "auto")
