@@ -14,6 +14,8 @@ from darts_hpc.distributed.meeting import join_store
 
 SECONDS_TO_LEAVE = 1.0
 """How long a rank may take to leave by itself after another one's mistake."""
+SECONDS_UNTIL_SAID = 15.0
+"""How long the others are waited for in silence."""
 SECONDS_TO_ARRIVE = 5.0
 """How long a mistake may take to get to every rank."""
 
@@ -82,15 +84,26 @@ class ErrorChannel:
         return [self.store.get(f"{key}/{rank}").decode() for rank in range(self.info.size)]
 
     def _wait_for_all(self, timeout_s: float) -> None:
-        """Raise OSError where a rank does not come. Ctrl-C ends the waiting, which it does not in torch's own."""
+        """Raise OSError where a rank does not come; say before long which are waited for.
+
+        Ctrl-C ends the waiting, which it does not in torch's own.
+        """
         self.store.set(f"joined/{self.info.rank}", "")
-        ranks = range(self.info.size)
-        deadline = time.monotonic() + timeout_s
-        while not self.store.check([f"joined/{rank}" for rank in ranks]):
-            if time.monotonic() > deadline:
-                missing = [str(rank) for rank in ranks if not self.store.check([f"joined/{rank}"])]
-                raise OSError(f"waited {timeout_s:.0f} s in vain for rank {', '.join(missing)}")
+        began, is_said = time.monotonic(), self.info.rank != 0
+        while missing := self._missing():
+            if time.monotonic() > began + timeout_s:
+                raise OSError(f"waited {timeout_s:.0f} s in vain for rank {missing}")
+            if not is_said and time.monotonic() > began + SECONDS_UNTIL_SAID:
+                of_all = f"of the {self.info.size} processes that {self.info.launcher} started, as it says"
+                print(f"waiting for rank {missing} {of_all}", file=sys.stderr, flush=True)
+                is_said = True
             time.sleep(POLL_S / 10)
+
+    def _missing(self) -> str:
+        ranks = range(self.info.size)
+        if self.store.check([f"joined/{rank}" for rank in ranks]):
+            return ""
+        return ", ".join(str(rank) for rank in ranks if not self.store.check([f"joined/{rank}"]))
 
     def _signed(self, mistake: str) -> str:
         return mistake if self.info.rank == 0 else f"rank {self.info.rank}: {mistake}"

@@ -39,6 +39,23 @@ def torchrun_agent() -> int:
     return pid
 
 
+def in_interactive_step() -> bool:
+    """Whether this process was typed into a shell that srun --pty gave a terminal, alone of the step's tasks.
+
+    Slurm's variables speak of all tasks, but the shells of the others ended at once. A script or a program in place of
+    the shell runs in all of them.
+    """
+    pid = os.getpid()
+    if _status(pid)[4] == "0":  # no terminal
+        return False
+    while pid > 1 and _name(parent := int(_status(pid)[1])) != "slurmstepd":
+        pid = parent
+    if pid <= 1:
+        return False
+    words = [word for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:] if word]
+    return b"-c" not in words and all(word.startswith(b"-") for word in words)
+
+
 def _torchrun_identity(env: Mapping[str, str]) -> str:
     # The run's id alone is "none" for every plain torchrun.
     return f"torchrun {env.get('TORCHELASTIC_RUN_ID', '')} {process_identity(torchrun_agent())}"
@@ -56,6 +73,13 @@ def _was_started_by_torchrun(pid: int) -> bool:
         return False
 
 
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # above the first process of a container
+        return ""
+
+
 def _status(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the third on, proc(5): state, parent, ..."""
+    """Return the fields of /proc/PID/stat from the third on, proc(5): state, parent, group, session, terminal."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

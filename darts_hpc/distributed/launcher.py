@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from darts_hpc.distributed.addresses import LOOPBACK, own_address
-from darts_hpc.distributed.identity import torchrun_agent
+from darts_hpc.distributed.identity import in_interactive_step, torchrun_agent
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Signals at which a run saves and stops."""
@@ -50,7 +50,8 @@ def detect_launcher(env: Mapping[str, str] = os.environ) -> RankInfo:
         return _torchrun(env)
     # mpirun starts its own daemons with srun, whose variables then stay around; srun sets neither of these two.
     mpirun = "OMPI_COMM_WORLD_SIZE" in env or "MPI_LOCALNRANKS" in env
-    if "SLURM_STEP_ID" in env and not mpirun:  # without a step it is the batch script: one process, whatever --ntasks
+    # Without a step it is the batch script, or salloc's shell: one process, whatever --ntasks.
+    if "SLURM_STEP_ID" in env and not mpirun and not in_interactive_step():
         return _slurm(env)
     size = next((env[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in env), "1")
     return _mpi(_number("the number of MPI ranks", size)) if size != "1" else RankInfo("none")
@@ -110,7 +111,7 @@ def _torchrun(env: Mapping[str, str]) -> RankInfo:
             f"{given} set, but not {', '.join(missing)}: half of what torchrun says; start with torchrun, or unset them"
         )
     tasks, agents = env.get("SLURM_STEP_NUM_TASKS", "1"), env.get("GROUP_WORLD_SIZE", "1")
-    if int(tasks) > int(agents):
+    if int(tasks) > int(agents) and not in_interactive_step():
         raise ValueError(
             f"srun started {tasks} torchruns of {agents} node(s) each, which would be as many runs; give torchrun "
             f"--nnodes={tasks} and one --rdzv_endpoint, and srun --ntasks-per-node=1"
