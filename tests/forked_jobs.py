@@ -8,11 +8,18 @@ import sys
 import time
 from collections.abc import Sequence
 
+from few_digits import few_digits
 from ranks import forked
 
 from darts_hpc.campaigns.executors import LocalExecutor, attempt_folder
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import Attempt, log_path
+
+IMAGES = f"--dataset folder --data {few_digits()} --batch_size 24"
+TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
+TINY += ("--search_flags", f"{IMAGES} --memory_check off --supernet plain --space s2")
+TINY += ("--train_flags", f"{IMAGES} --epochs 2")
+"""Flags of a campaign on a tenth of the digits, whose cells choose among two operations."""
 
 
 class ForkedJob:

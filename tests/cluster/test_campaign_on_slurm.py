@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forked_jobs import campaign_in_forks
+from forked_jobs import TINY, campaign_in_forks
 from jobs import environment, steps_done
 from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slow
-TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
-TINY += ("--final_seeds", "0", "--search_flags", "--memory_check off", "--poll_seconds", "1")  # to ask Slurm costs CPU
+FLAGS = (*TINY, "--final_seeds", "0", "--poll_seconds", "1")  # to ask Slurm costs CPU
 
 
 def table(folder: Path) -> list[tuple]:
@@ -36,7 +35,7 @@ def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_tabl
 ):
     local, folder, log = tmp_path / "local", tmp_path / "slurm", tmp_path / "log"
     campaign = cluster.sbatch(
-        "--nodelist=node1", f"--output={log}", "slurm/campaign.sbatch", *TINY, "--save", f"{folder}/",
+        "--nodelist=node1", f"--output={log}", "slurm/campaign.sbatch", *FLAGS, "--save", f"{folder}/",
         cwd=checkout, env=environment(),
     )  # fmt: skip
 
@@ -63,14 +62,14 @@ def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_tabl
     assert ended["JobState"] == "COMPLETED", log.read_text()
     said = (folder / "jobs" / f"{preempted}.log").read_text()
     assert "stopped by SIGTERM" in said and "going on in epoch" in said
-    done = campaign_in_forks(*TINY, "--save", f"{local}/", "--jobs", "2")
+    done = campaign_in_forks(*FLAGS, "--save", f"{local}/", "--jobs", "2")
     assert done.returncode == 0, done.stderr
     assert table(folder) == table(local)
 
 
 def test_a_cancelled_campaign_leaves_no_job_and_goes_on(cluster: Cluster, checkout: Path, tmp_path: Path):
     folder, log = tmp_path / "slurm", tmp_path / "log"
-    flags = [*TINY, "--save", f"{folder}/"]
+    flags = [*FLAGS, "--save", f"{folder}/"]
     campaign = cluster.sbatch(f"--output={log}", "slurm/campaign.sbatch", *flags, cwd=checkout, env=environment())
     cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run", 240)
     cluster.run("scancel", campaign)

@@ -13,14 +13,12 @@ import time
 from pathlib import Path
 
 import pytest
-from forked_jobs import campaign_in_forks
+from forked_jobs import TINY, campaign_in_forks
 from run_entries import entry
 
 from darts_hpc.run.reader import read_run
 
 pytestmark = pytest.mark.slow
-TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
-TINY += ("--search_flags", "--memory_check off")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -217,7 +215,7 @@ def test_a_comparison_of_two_variants_comes_to_its_table(tmp_path):
 def test_a_mistake_is_one_line_and_starts_nothing(flags, said, tmp_path):
     folder = tmp_path / "refused"
     nowhere = tmp_path / "slurm.conf"
-    nowhere.write_text("ClusterName=gone\nSlurmctldHost=gone(127.0.0.1)\nSlurmctldPort=1\nNodeName=gone\n")
+    nowhere.write_text("ClusterName=gone\nMessageTimeout=2\nSlurmctldHost=gone(127.0.0.1)\nSlurmctldPort=1\nNodeName=gone\n")
     done = entry("campaign", *TINY, "--save", f"{folder}/", *flags, SLURM_CONF=str(nowhere))
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
     assert not folder.exists()
