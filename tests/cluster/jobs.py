@@ -12,16 +12,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from few_digits import few_digits
 from ranks import on_ranks
 
 from darts_hpc.run.checkpoint import CheckpointStore
 
 ROOT = Path(__file__).parents[2]
-TINY = ["--dataset", "digits", "--image_size", "8", "--init_channels", "4", "--layers", "3", "--report_freq", "1"]
-TINY += ["--no-tensorboard", "--device", "cpu"]
-SEARCH = ("train_search", *TINY, "--image_size", "4", "--memory_check", "off", "--epochs", "1")
-SEARCH += ("--batch_size", "100")  # 2 steps with 4 processes
-TRAIN = ("train", *TINY, "--epochs", "4", "--batch_size", "120", "--arch", "DARTS_V1", "--auxiliary")
+TINY = ["--dataset", "folder", "--data", str(few_digits()), "--image_size", "8", "--init_channels", "4"]
+TINY += ["--layers", "3", "--report_freq", "1", "--no-tensorboard", "--device", "cpu"]
+SEARCH = ("train_search", *TINY, "--image_size", "4", "--space", "s2", "--memory_check", "off", "--epochs", "1")
+SEARCH += ("--batch_size", "8")  # 2 steps with 4 processes
+TRAIN = ("train", *TINY, "--epochs", "4", "--batch_size", "12", "--arch", "DARTS_V1", "--auxiliary")
 TRAIN += ("--checkpoint_freq", "2")  # 5 steps an epoch with 2 processes
 
 

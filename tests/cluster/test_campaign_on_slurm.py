@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from forked_jobs import TINY, campaign_in_forks
+from forked_jobs import SEARCH_FLAGS, TINY, campaign_in_forks
 from jobs import environment, steps_done
 from slurm_cluster import Cluster
 
 pytestmark = pytest.mark.slow
 FLAGS = (*TINY, "--final_seeds", "0", "--poll_seconds", "1")  # to ask Slurm costs CPU
+FLAGS += ("--search_flags", f"{SEARCH_FLAGS} --epochs 8")  # long enough to be met in its run
 
 
 def table(folder: Path) -> list[tuple]:

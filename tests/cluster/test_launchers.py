@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import SEARCH, TINY, TRAIN, environment, mpi_python, outcome, run, start
+from jobs import SEARCH, TRAIN, environment, mpi_python, outcome, run, start, wait_for_steps, wait_until
 from PIL import Image
 from slurm_cluster import ENDED, Cluster
 
@@ -49,16 +49,21 @@ def test_one_command_on_each_node_without_a_scheduler(checkout: Path, undisturbe
     assert outcome(tmp_path / "run") == undisturbed(TRAIN, 2)
 
 
-def test_an_array_trains_a_seed_each(cluster: Cluster, checkout: Path, tmp_path: Path):
-    flags = ["--arch", "DARTS_V1", "--batch_size", "240", *TINY, "--epochs", "1", "--save", "seeds"]
-    job = cluster.sbatch("--array=0-1", "slurm/train.sbatch", *flags, cwd=checkout, env=environment())
-    for seed in "01":
-        ended = cluster.wait(f"{job}_{seed}")
-        log = (checkout / "slurm" / "logs" / f"train-{job}_{seed}.out").read_text()
-        assert ended["JobState"] == "COMPLETED", log
-        (folder,) = checkout.glob(f"runs/train-seeds-*-{job}_{seed}")
-        assert f"seed: {seed}\n" in (folder / "config.yaml").read_text()
-        assert (folder / "result.json").exists() and "+ srun" in log and f"--seed {seed}" in log
+def test_an_array_trains_a_seed_each_and_one_that_is_cancelled_does_not_come_back(cluster: Cluster, checkout: Path):
+    job = cluster.sbatch(
+        "--array=0-1", "slurm/train.sbatch", *TRAIN[1:], "--save", "seeds", cwd=checkout, env=environment()
+    )
+    logs = [checkout / "slurm" / "logs" / f"train-{job}_{seed}.out" for seed in (0, 1)]
+    runs = [f"runs/train-seeds-*-{job}_{seed}" for seed in (0, 1)]
+    wait_until(lambda: any(checkout.glob(runs[0])), 120, "the first run's folder")
+    wait_for_steps(next(checkout.glob(runs[0])), 2, logs[0])
+    cluster.run("scancel", f"{job}_0")
+    ended = [cluster.wait(f"{job}_{seed}")["JobState"] for seed in (0, 1)]
+    said = [log.read_text() for log in logs]
+    assert ended == ["CANCELLED", "COMPLETED"] and "+ scontrol requeue" not in said[0], said
+    (folder,) = checkout.glob(runs[1])
+    assert "seed: 1\n" in (folder / "config.yaml").read_text()
+    assert (folder / "result.json").exists() and "+ srun" in said[1] and "--seed 1" in said[1]
 
 
 def test_search_sbatch_runs_unedited_on_the_default_partition(cluster: Cluster, checkout: Path):

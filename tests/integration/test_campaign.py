@@ -215,7 +215,9 @@ def test_a_comparison_of_two_variants_comes_to_its_table(tmp_path):
 def test_a_mistake_is_one_line_and_starts_nothing(flags, said, tmp_path):
     folder = tmp_path / "refused"
     nowhere = tmp_path / "slurm.conf"
-    nowhere.write_text("ClusterName=gone\nMessageTimeout=2\nSlurmctldHost=gone(127.0.0.1)\nSlurmctldPort=1\nNodeName=gone\n")
+    nowhere.write_text(
+        "ClusterName=gone\nMessageTimeout=2\nSlurmctldHost=gone(127.0.0.1)\nSlurmctldPort=1\nNodeName=gone\n"
+    )
     done = entry("campaign", *TINY, "--save", f"{folder}/", *flags, SLURM_CONF=str(nowhere))
     assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
     assert not folder.exists()
