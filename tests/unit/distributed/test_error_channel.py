@@ -1,64 +1,73 @@
 """Several ranks leave together: after one's mistake, and when their launcher is gone. Processes as srun starts them."""
 
+import gc
 import os
+import signal
 import socket
-import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
+import ranks  # noqa: F401  what is imported before a fork
 
-NUM_RANKS = 3
-# A launcher: imports torch once, forks the ranks, and ends with a line of their exit codes.
-LAUNCHER = """
-import os, sys, time
-import torch
 from darts_hpc.config import cli
-from darts_hpc.distributed.stop_consensus import StopConsensus
+from darts_hpc.distributed.stop_consensus import StopConsensus  # noqa: F401  bodies name it
 from darts_hpc.distributed.world import World
 
-def main(cfg):
-    with World.open("cpu") as world:
-{body}
-
-cli.parse_config = lambda cls: None
-ranks = []
-for rank in range({num_ranks}):
-    ranks.append(os.fork())
-    if ranks[-1] == 0:
-        for stream, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{{name}}{{rank}}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-        os.environ.update(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank))
-        code = 0
-        try:
-            cli.run_entry(main, object)
-        except SystemExit as stop:
-            code = stop.code
-        sys.stdout.flush()
-        os._exit(code)
-print(*[os.waitstatus_to_exitcode(os.waitpid(rank, 0)[1]) for rank in ranks])
-"""
+NUM_RANKS = 3
 
 
-def launch(tmp_path: Path, body: str, job: int, **environment: str) -> subprocess.Popen[str]:
-    """Start ranks that run the body in an open world, as srun would."""
-    body = textwrap.indent(textwrap.dedent(body), " " * 8)
+def launch(tmp_path: Path, body: str, job: int, **environment: str) -> int:
+    """Start ranks that run the body in an open world, as srun would: a fork, with forks of its own; return its pid."""
     slurm = {"SLURM_JOB_ID": str(job), "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "localhost"}
-    return subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER.format(body=body, num_ranks=NUM_RANKS)],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **slurm, "SLURM_STEP_NUM_TASKS": str(NUM_RANKS), **environment},
-    )
+    gc.collect()
+    if launcher := os.fork():
+        return launcher
+    try:
+        os.chdir(tmp_path)
+        os.environ.update({**slurm, "SLURM_STEP_NUM_TASKS": str(NUM_RANKS), **environment})
+        processes = [_start_rank(rank, textwrap.dedent(body)) for rank in range(NUM_RANKS)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+        Path("codes").write_text(" ".join(map(str, codes)))
+    finally:
+        os._exit(0)
 
 
-def ends(tmp_path: Path, launcher: subprocess.Popen[str]) -> list[tuple[int, str]]:
+def _start_rank(rank: int, body: str) -> int:
+    if process := os.fork():
+        return process
+    code = 0
+    try:
+        for stream, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{name}{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        sys.stdout, sys.stderr, sys.argv = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1), ["train"]
+        os.environ.update(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank))
+        cli.parse_config = lambda cls: None
+
+        def main(cfg: object) -> None:
+            with World.open("cpu") as world:
+                exec(body, {**globals(), "world": world})
+
+        cli.run_entry(main, object)
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        sys.stdout.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def ends(tmp_path: Path, launcher: int) -> list[tuple[int, str]]:
     """Exit code and stderr of each rank."""
-    codes = launcher.communicate(timeout=120)[0].split()
+    os.waitpid(launcher, 0)
+    codes = (tmp_path / "codes").read_text().split()
     return [(int(code), (tmp_path / f"err{rank}").read_text()) for rank, code in enumerate(codes)]
+
+
+def kill(launcher: int) -> None:
+    os.kill(launcher, signal.SIGKILL)
+    os.waitpid(launcher, 0)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,7 @@ def test_a_port_in_use_is_one_line_from_rank_0(tmp_path):
         try:
             wait_until(lambda: (tmp_path / "err0").exists() and (tmp_path / "err0").read_text().endswith("\n"), 60)
         finally:  # a launcher ends the other ranks, as srun --kill-on-bad-exit does
-            launcher.kill()
+            kill(launcher)
     said = (tmp_path / "err0").read_text()
     assert said.count("\n") == 1 and f"error: port {port} of 127.0.0.1" in said and "in use" in said
 
@@ -110,8 +119,7 @@ def test_ranks_end_within_seconds_of_their_launcher(tmp_path):
     launcher = launch(tmp_path, "print(os.getpid(), flush=True)\ntime.sleep(1000)", 92)
     started = [tmp_path / f"out{rank}" for rank in range(NUM_RANKS)]
     wait_until(lambda: all(out.exists() and out.read_text().endswith("\n") for out in started), 60)
-    launcher.kill()
-    launcher.communicate()
+    kill(launcher)
     pids = [out.read_text().strip() for out in started]
     wait_until(lambda: not any(Path(f"/proc/{pid}/exe").exists() for pid in pids), 60)  # by themselves: after 1000
 
