@@ -16,7 +16,7 @@ NO_LAUNCH = {  # views, and what only allocates or reads metadata
     "view", "_unsafe_view", "_reshape_alias", "expand", "slice", "select", "t", "transpose", "permute", "detach",
     "as_strided", "unsqueeze", "squeeze", "alias", "unbind", "split", "split_with_sizes", "empty", "empty_like",
     "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "diagonal", "is_same_size",
-    "_record_function_enter_new", "_record_function_exit",
+    "_record_function_enter_new", "_record_function_exit", "promote_types",
 }  # fmt: skip
 TENSORS_PER_LAUNCH = {1: 110, 2: 64, 3: 48, 4: 36}
 """Lists of tensors that a foreach operation takes -> how many tensors one of its kernels serves."""

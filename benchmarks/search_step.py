@@ -11,19 +11,18 @@ are interleaved, times are medians. The last line is one JSON object.
 import argparse
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from command import run
+from count_operations import CountOperations
 from machine import machine
 from original_search import OriginalSearch, OriginalSuperNet
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_hpc import strict_json
 from darts_hpc.config.train_search import SearchOptimConfig, SearchRuntimeConfig
@@ -35,27 +34,6 @@ from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.seeding import seed_everything
 
 CLASSES = 10
-NO_LAUNCH = {  # views, and what only allocates or reads metadata
-    "view", "_unsafe_view", "_reshape_alias", "expand", "slice", "select", "t", "transpose", "permute", "detach",
-    "as_strided", "unsqueeze", "squeeze", "alias", "unbind", "split", "split_with_sizes", "empty", "empty_like",
-    "empty_strided", "new_empty", "new_empty_strided", "lift_fresh", "diagonal", "is_same_size",
-    "_record_function_enter_new", "_record_function_exit",
-}  # fmt: skip
-
-
-class CountOperations(TorchDispatchMode):
-    """Count tensor operations that do some work: about one kernel each on a GPU."""
-
-    def __init__(self):
-        super().__init__()
-        self.by_name: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.by_name[func._overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-    def total(self) -> int:
-        return sum(count for name, count in self.by_name.items() if name not in NO_LAUNCH)
 
 
 class Search:
