@@ -63,8 +63,10 @@ def anytime_points(cfg: CampaignConfig, family: Family, runs: Mapping[str, Recor
     if not complete:
         return []
     by_share = [list(zip(*own, strict=True)) for own in zip(*complete, strict=True)]
-    means = [map(statistics.fmean, both) for both in by_share]
-    return [Point(share, *mean, len(complete)) for share, mean in zip(shares, means, strict=True)]
+    return [
+        Point(share, statistics.fmean(seconds), statistics.fmean(accuracies), len(complete))
+        for share, (seconds, accuracies) in zip(shares, by_share, strict=True)
+    ]
 
 
 def _reached(cell: str, shares: Sequence[float], runs: Mapping[str, RecordedRun]) -> list[tuple[float, float]]:

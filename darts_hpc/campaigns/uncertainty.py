@@ -68,4 +68,5 @@ def rank_test(ours: np.ndarray, theirs: np.ndarray) -> float:
     from scipy import stats
 
     permutations = stats.PermutationMethod(n_resamples=DRAWS, rng=np.random.default_rng(0))
-    return float(stats.mannwhitneyu(ours, theirs, alternative="two-sided", method=permutations).pvalue)
+    test = stats.mannwhitneyu(ours, theirs, alternative="two-sided", method=permutations)  # pyright: ignore[reportArgumentType]
+    return float(test.pvalue)

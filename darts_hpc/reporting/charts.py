@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from darts_hpc.pictures.figures import POINTS, add_axes, add_legend, new_figure, to_pdf, to_svg
 from darts_hpc.pictures.heat_map import HeatMap
@@ -92,7 +92,7 @@ def line_chart(title: str, curves: Sequence[Curve], x_label: str = "epoch", whol
             continue
         xs, ys = zip(*curve.points, strict=True)  # a gap where one is not finite
         alone = [x for i, (x, y) in enumerate(curve.points) if math.isfinite(y) and _is_alone(ys, i)]
-        style = styles[curve.label] | {"solid_joinstyle": "round", "clip_on": False}
+        style: dict[str, Any] = styles[curve.label] | {"solid_joinstyle": "round", "clip_on": False}
         axes.plot(xs, ys, linewidth=1.6, gid=f"curve-{number}", **style)
         if alone or curve.dots:
             values, alone = dict(curve.points), [x for x, _ in known] if curve.dots else alone

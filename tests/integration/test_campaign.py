@@ -182,7 +182,8 @@ def test_a_folder_of_another_campaign_version_or_kind_is_refused_with_what_diffe
 def test_a_comparison_of_two_variants_comes_to_its_table(tmp_path):
     folder = tmp_path / "compared"
     flags = [*TINY, "--search_seeds", "0", "--final_seeds", "0", "--spaces", "s2", "--random_cells", "1"]
-    flags += ["--anytime_shares", "0.5", "--save", f"{folder}/", "--jobs", "2", "--variants", "plain"]
+    flags += ["--train_flags", "--epochs 1 --image_size 4", "--anytime_shares", "0.5", "--save", f"{folder}/"]
+    flags += ["--jobs", "2", "--variants", "plain"]
     done = campaign_in_forks(*flags, "beta: --alpha_regulariser beta")
     assert done.returncode == 0, done.stderr
     assert "search 2/2, select 3/3, anytime 2/2, final 3/3 done" in done.stdout and "beta in s2" in done.stdout

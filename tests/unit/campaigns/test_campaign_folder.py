@@ -134,9 +134,9 @@ def test_variants_in_yaml_are_pairs_or_texts_and_are_written_as_they_are_read(tm
 
 
 def test_random_cells_of_several_spaces_are_drawn_in_each_and_a_space_may_come_later(tmp_path: Path):
-    for spaces in (("s2",), ("s2", "s4")):
-        cfg = CampaignConfig(search=CampaignSearchConfig(random_cells=2, spaces=spaces, variants=("plain",)))
-        write_folder(cfg, tmp_path, {"campaign.yaml": cfg}, f"for {len(spaces)}")
+    search = CampaignSearchConfig(random_cells=2, spaces=("s2",), variants=("plain",))
+    for cfg in (CampaignConfig(search=search), CampaignConfig(search=dataclasses.replace(search, spaces=("s2", "s4")))):
+        write_folder(cfg, tmp_path, {"campaign.yaml": cfg}, f"for {len(cfg.search.spaces)}")
     cells = {path.stem: load_genotype(str(path)) for path in (tmp_path / "cells").iterdir()}
     assert set(cells) == {"s2-random-0", "s2-random-1", "s4-random-0", "s4-random-1"}
     assert {name for name, _ in cells["s4-random-0"].normal} <= {"noise", "sep_conv_3x3"}
