@@ -107,7 +107,8 @@ class SearchModelConfig:
         if not 0 <= self.search_drop_path < 1:
             raise ValueError(f"--search_drop_path {self.search_drop_path}: expected a number from 0 up to 1, without 1")
         if self.partial_channels < 1 or self.init_channels % self.partial_channels:
-            near = max(k for k in range(1, max(2, self.partial_channels)) if self.init_channels % k == 0)
+            below = range(1, max(2, min(self.partial_channels, self.init_channels + 1)))
+            near = max(k for k in below if self.init_channels % k == 0)
             raise ValueError(
                 f"--partial_channels {self.partial_channels} with --init_channels {self.init_channels}: expected a "
                 f"divisor of the channels, of which candidates take a part; try {near}"

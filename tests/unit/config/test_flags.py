@@ -257,6 +257,7 @@ REFUSED = [
     (SearchModelConfig, {"init_channels": 15}, "--init_channels 15"),
     (TrainModelConfig, {"init_channels": 0}, "--init_channels 0"),
     (SearchModelConfig, {"layers": 2}, "--layers 2"),
+    (SearchModelConfig, {"partial_channels": 10**30}, "try 16"),
     (RuntimeConfig, {"replica_check": -1}, "--replica_check -1"),
     (MemoryConfig, {"memory_check": "maybe"}, "--memory_check 'maybe'"),
     (MemoryConfig, {"memory_limit": "ten"}, "--memory_limit 'ten'"),
