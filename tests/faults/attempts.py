@@ -1,7 +1,9 @@
 """Try a command as a user would, in a process of its own, and judge how it ended and what it left behind."""
 
 import hashlib
+import importlib
 import os
+import pkgutil
 import resource
 import runpy
 import signal
@@ -14,8 +16,12 @@ from typing import NoReturn
 
 from ranks import forked
 
+import darts_hpc.commands
 from darts_hpc.campaigns.executors import LocalExecutor
 from darts_hpc.run.run import Run
+
+for module in pkgutil.iter_modules(darts_hpc.commands.__path__):  # once, and not in each process
+    importlib.import_module(f"darts_hpc.commands.{module.name}")
 
 BEGAN = 77
 """Exit code of a run that was accepted, and came to its first epoch."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from attempts import Outcome, attempt, changes, contents
+from attempts import BEGAN, Outcome, attempt, changes, contents
 from PIL import Image
 
 Finding = tuple[str, str]
@@ -200,7 +200,7 @@ def judged(command: tuple[str, ...], things: Path, new: Path, **how: object) -> 
     done = attempt(command, new, **how)  # pyright: ignore[reportArgumentType]
     yield from findings(done)
     touched = changes(before, contents(things))
-    if done.code == 0:  # what the command names may be written
+    if done.code in (0, BEGAN):  # what the command names may be written
         named = [os.path.normpath(word) for word in command]
         touched = [name for name in touched if not any((things / name).is_relative_to(word) for word in named)]
     if touched:
