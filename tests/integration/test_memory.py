@@ -3,13 +3,12 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from run_entries import TINY, entry, start
+from run_entries import SMALL_SEARCH, TINY, entry, start
 
 from darts_hpc.data.loading.batches import BatchSource
 from darts_hpc.run.checkpoint import CheckpointStore
@@ -33,18 +32,19 @@ resource.setrlimit(resource.RLIMIT_AS, (used + limit, used + limit))
 sys.argv = ["train_search", *sys.argv[2:]]
 runpy.run_module("darts_hpc.train_search", run_name="__main__", alter_sys=True)
 """
+LIMIT = 3 * 2**28  # a quarter of a gigabyte beside the margin
 
 
-def with_ulimit(limit: int, *flags: object):
-    """Run one step of a search that may map `limit` bytes more than Python, torch and the package have."""
-    return start(["-c", LIMITED, str(limit), *map(str, flags)])
+def with_ulimit(*flags: object):
+    """Run one step of a search that may map LIMIT bytes more than Python, torch and the package have."""
+    return start(["-c", LIMITED, str(LIMIT), *map(str, flags)])
 
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory) -> subprocess.CompletedProcess:
     """What LARGE comes to under a limit that it does not fit."""
     folder = tmp_path_factory.mktemp("refused")
-    done = with_ulimit(2**30, *LARGE, "--save", folder / "run")
+    done = with_ulimit(*LARGE, "--save", folder / "run")
     assert not list(folder.iterdir())
     return done
 
@@ -60,7 +60,7 @@ def test_a_step_that_does_not_fit_is_refused_under_ulimit_before_any_work(refuse
 def test_a_batch_size_that_a_refusal_under_ulimit_names_does_run(refused, tmp_path):
     named = re.search(r"--batch_size (\d+)", refused.stderr)
     assert named is not None
-    done = with_ulimit(2**30, *LARGE, "--batch_size", named[1], "--save", tmp_path / "run")
+    done = with_ulimit(*LARGE, "--batch_size", named[1], "--save", tmp_path / "run")
     assert "recomputing cells in backward" in done.stderr
     assert done.returncode == 138 and "stopped by SIGUSR1 in epoch 1 after 1 steps, saved" in done.stderr, done.stderr
 
@@ -68,7 +68,7 @@ def test_a_batch_size_that_a_refusal_under_ulimit_names_does_run(refused, tmp_pa
 @pytest.mark.slow
 def test_out_of_memory_all_the_same_ends_with_the_table_and_a_checkpoint_to_go_on_from(tmp_path):
     folder = tmp_path / "run"
-    done = with_ulimit(2**30, *LARGE, "--memory_check", "off", "--save", folder)
+    done = with_ulimit(*LARGE, "--memory_check", "off", "--save", folder)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "out of memory in epoch 1 after 0 steps, saved" in done.stderr and "--resume auto" in done.stderr
     assert "error: out of memory: " in done.stderr and done.stderr.splitlines()[-2].startswith("> first order")
@@ -76,7 +76,7 @@ def test_out_of_memory_all_the_same_ends_with_the_table_and_a_checkpoint_to_go_o
     assert newest is not None and newest.step == 0
 
 
-SEARCH = [*TINY, "--image_size", "4", "--epochs", "1", "--checkpoint_freq", "0", "--memory_check", "off"]
+SEARCH = [*SMALL_SEARCH, "--epochs", "1", "--checkpoint_freq", "0"]
 
 
 def ask_for_too_much(owner: Any, work: str, at: int) -> None:
@@ -126,7 +126,7 @@ def test_a_limit_where_only_recomputed_cells_fit_takes_them_and_says_so(tmp_path
 
 
 def test_plan_prints_every_gradient_and_runs_nothing(tmp_path):
-    done = entry("plan", *TINY, "--supernet", "fast", "--unrolled", "--memory_limit", "1MB")
+    done = entry("plan", *TINY, "--space", "s2", "--unrolled", "--memory_limit", "1MB")
     assert done.returncode == 0, done.stderr
     said, header, *rows = done.stdout.strip().splitlines()
     assert "a step needs" in said and header.startswith("plan") and len(rows) == 6
@@ -143,10 +143,8 @@ def test_the_limit_of_a_control_group_is_kept():
     group.mkdir()
     try:
         (group / "memory.limit_in_bytes").write_text(str(2**30))
-        join = f"import os; open('{group}/cgroup.procs', 'w').write(str(os.getpid()))"
-        done = start(
-            ["-c", f"{join}; os.execv({sys.executable!r}, [{sys.executable!r}, '-m', 'darts_hpc.plan', *{LARGE!r}])"]
-        )
+        large = [*TINY, "--space", "s2", "--image_size", "32", "--batch_size", "600", "--init_channels", "32"]
+        done = entry("plan", *large, before=lambda: (group / "cgroup.procs").write_text(str(os.getpid())))
         assert done.returncode == 0, done.stderr
         assert "the cgroup's memory.limit_in_bytes leaves" in done.stdout and " no " in done.stdout
     finally:
