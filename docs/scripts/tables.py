@@ -237,6 +237,27 @@ def train_step() -> str:
     return f"{on(result)}; batch {result['batch_size']}.\n\n" + markdown(("", "images per second", "times"), rows)
 
 
+def train_operations() -> str:
+    """Operations, kernels and traffic of a training step."""
+    result = read("train_operations")
+    settings = {
+        "cifar": "CIFAR, 36 channels, 20 cells, batch 96",
+        "imagenet": "ImageNet, 48 channels, 14 cells, batch 128",
+    }
+    forms = {"": "fast", "_plain": "plain", "_2018": "the 2018 loop"}
+    rows = [
+        (
+            text if form == "fast" else "",
+            form,
+            *(f"{result[name][what + suffix]:,}" for what in ("ops", "kernels")),
+            f"{result[name]['gigabytes' + suffix]:.1f} GB",
+        )
+        for name, text in settings.items()
+        for suffix, form in forms.items()
+    ]
+    return markdown(("a step in float32", "network", "operations", "kernels", "traffic"), rows)
+
+
 def epoch_overhead() -> str:
     """What an epoch takes beside its steps and its validation."""
     result = read("epoch_overhead-amd_epyc")
@@ -264,6 +285,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory_prediction": memory_prediction,
     "loader": loader,
     "train_step": train_step,
+    "train_operations": train_operations,
     "epoch_overhead": epoch_overhead,
 }
 

@@ -11,6 +11,7 @@ from torch import nn
 from darts_hpc.config.train_imagenet import ImageNetOptimConfig
 from darts_hpc.data.loading.batches import Batch
 from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.build import choose_network
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import DataWait, gpu_utilisation
 from darts_hpc.space.genotypes import load_genotype
@@ -22,14 +23,13 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 GPU = torch.device("cuda:0")
 
 
-def losses(precision_name: str, steps: int = 8, compiled: bool = False, impl: str = "fused") -> list[float]:
+def losses(
+    precision_name: str, steps: int = 8, compiled: bool = False, impl: str = "fused", form: str = "plain"
+) -> list[float]:
     """Return the loss of each step on one batch, which a working format brings down."""
     torch.manual_seed(0)
-    network = (
-        DerivedNetwork("imagenet", 16, 10, 5, True, load_genotype("DARTS"))
-        .to(GPU)
-        .to(memory_format=torch.channels_last)
-    )
+    plain = DerivedNetwork("imagenet", 16, 10, 5, True, load_genotype("DARTS")).to(GPU)
+    network = choose_network(form, plain, GPU)[0].to(memory_format=torch.channels_last)
     weights = list(network.train().parameters())
     if compiled:
         network.compile()
@@ -45,11 +45,12 @@ def losses(precision_name: str, steps: int = 8, compiled: bool = False, impl: st
     return seen
 
 
+@pytest.mark.parametrize("form", ["plain", "fast"])
 @pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
-def test_every_number_format_learns_one_batch(name):
+def test_every_number_format_learns_one_batch(name, form):
     if name == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         pytest.skip("this GPU does not compute in bfloat16")
-    seen = losses(name)
+    seen = losses(name, form=form)
     assert seen[-1] < 0.8 * seen[0]
     assert seen[0] == pytest.approx(losses("fp32", steps=1)[0], rel=0.05)
 

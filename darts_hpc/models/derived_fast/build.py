@@ -12,8 +12,8 @@ AnyDerivedNetwork = DerivedNetwork | FastDerivedNetwork
 def choose_network(kind: str, plain: DerivedNetwork, device: torch.device) -> tuple[AnyDerivedNetwork, str, str | None]:
     """Return the network in the form that --network `kind` selects, the form, and a line that says why, if a fallback.
 
-    auto: a GPU is bound by the launches of small kernels and by memory traffic, of which the fast form has less. A CPU
-    is bound by the convolutions, which are the same in both.
+    auto: a GPU is bound by the launches of small kernels and by memory traffic, of which the fast form has less. It has
+    less to do on a CPU, too; there auto stays plain, so that a seed keeps its bits.
 
     Args:
         kind: auto, plain or fast.

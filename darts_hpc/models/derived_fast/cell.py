@@ -36,9 +36,9 @@ class FastCell(nn.Module):
         stacks: the weights, in the order in which forward takes them.
     """
 
-    def __init__(self, cell: Cell, names: Names):
+    def __init__(self, cell: Cell, names: Names, stack_edges: bool):
         super().__init__()
-        self.groups = group_edges(cell)
+        self.groups = group_edges(cell, stack_edges)
         self.layers = nn.ModuleList(_layers([cell._ops[edge] for edge in group.edges], names) for group in self.groups)
         self.stacks: list[Stack] = []
         self._first_stacks: list[int] = []  # of each group
@@ -61,8 +61,9 @@ class FastCell(nn.Module):
             keys: of the images (B,), by which noise is drawn.
             weights: of `stacks`, in order.
         """
-        states, ends = [s0, s1], dict[int, Tensor]()
-        rectified = dict[int, Tensor]()
+        states = [s0, s1]
+        ends: dict[int, Tensor] = {}
+        rectified: dict[int, Tensor] = {}
         for node in range(self._num_nodes):
             first, second = 2 * node, 2 * node + 1
             for edge in (first, second):
@@ -93,7 +94,8 @@ class FastCell(nn.Module):
             ends = layers(x, iter(weights[self._first_stacks[index] :])).chunk(len(group.edges), 1)
             return dict(zip(group.edges, ends, strict=True))
         x = states[group.states[0]]
-        return dict.fromkeys(group.edges, layers(x, keys) if isinstance(layers, Noise) else layers(x))
+        end: Tensor = layers(x, keys) if isinstance(layers, Noise) else layers(x)
+        return dict.fromkeys(group.edges, end)
 
 
 def _add(a: Tensor, b: Tensor, keep_a: Tensor | None, keep_b: Tensor | None) -> Tensor:
@@ -105,11 +107,15 @@ def _add(a: Tensor, b: Tensor, keep_a: Tensor | None, keep_b: Tensor | None) -> 
     return torch.addcmul(b if keep_b is None else b * keep_b, a, keep_a)
 
 
-def group_edges(cell: Cell) -> list[Group]:
-    """Return the edges of a cell in groups, each of one operation on states that are there at the same time."""
+def group_edges(cell: Cell, stack_edges: bool) -> list[Group]:
+    """Return the edges of a cell in groups, each of one operation on states that are there at the same time.
+
+    Without stack_edges only those are together that share their result.
+    """
     alike: dict[Hashable, list[int]] = {}
     for edge, (op, state) in enumerate(zip(cell._ops, cell.inputs, strict=True)):
-        alike.setdefault(_likeness(edge, op, state), []).append(edge)
+        alone = isinstance(op, STACKED) and not stack_edges
+        alike.setdefault(edge if alone else _likeness(edge, op, state), []).append(edge)
     groups = []
     for edges in alike.values():
         edges = sorted(edges, key=lambda edge: cell.inputs[edge])
@@ -150,8 +156,8 @@ def _layers(ops: Sequence[nn.Module], names: Names) -> nn.Module:
     if isinstance(first, FactorizedReduce):
         return factorized_reduces([op for op in ops if isinstance(op, FactorizedReduce)], names)
     if isinstance(first, STACKED):
-        sequences = [op if isinstance(op, nn.Sequential) else op.op for op in ops]
-        return StackedLayers(list(zip(*(list(sequence)[1:] for sequence in sequences), strict=True)), names)
+        sequences = [op if isinstance(op, nn.Sequential) else op.get_submodule("op") for op in ops]
+        return StackedLayers(list(zip(*(list(sequence.children())[1:] for sequence in sequences), strict=True)), names)
     return first
 
 

@@ -28,7 +28,11 @@ class FastDerivedNetwork(nn.Module):
     last, and takes and returns what DerivedNetwork does.
 
     Args:
-        plain: the network of modules; left as it is. Raises ValueError where why_not_fast has a reason.
+        plain: the network of modules; left as it is.
+        stack_edges: compute edges of a cell with the same operation as one. Left out, not on a CPU, whose libraries are
+            slower at the grouped convolutions that it makes.
+
+    Raises ValueError where why_not_fast has a reason.
 
     Attributes:
         cells: the modules that do nearly all of the work.
@@ -38,11 +42,13 @@ class FastDerivedNetwork(nn.Module):
 
     num_batches_tracked: Tensor
 
-    def __init__(self, plain: DerivedNetwork):
+    def __init__(self, plain: DerivedNetwork, *, stack_edges: bool | None = None):
         super().__init__()
         if reason := why_not_fast(plain):
             raise ValueError(f"the fast network {reason}; use the plain one")
-        names = {module: name for name, module in plain.named_modules()}
+        names: dict[nn.Module, str] = {module: name for name, module in plain.named_modules()}
+        if stack_edges is None:
+            stack_edges = plain.classifier.weight.device.type != "cpu"
         self._names, self._weight_names = list(plain.state_dict()), [name for name, _ in plain.named_parameters()]
         self.drop_path_prob: float | Tensor = 0.0
         self.num_paths, self.auxiliary_cell = plain.cells.num_paths, plain.wanted_cells[0]
@@ -51,15 +57,14 @@ class FastDerivedNetwork(nn.Module):
         self.stems = nn.ModuleList(  # the second one begins with a ReLU, which its input's readers share
             StackedLayers([[layer] for layer in stem[number:]], names) for number, stem in enumerate(stems)
         )
-        cells = list(plain.cells)
+        cells = [cell for cell in plain.cells if isinstance(cell, Cell)]
         readers: list[dict[Input, nn.Module]] = [{} for _ in (*stems, *cells)]  # of each tensor: stems, then cells
         for index, cell in enumerate(cells):
-            assert isinstance(cell, Cell)
             last = index + len(stems) - 1
             readers[max(0, last - 1)][index, 0] = cell.preprocess0
             readers[last][index, 1] = cell.preprocess1
         self.preprocessing = nn.ModuleList(Preprocessing(own, names) for own in readers)
-        self.cells = nn.ModuleList(FastCell(cell, names) for cell in cells)
+        self.cells = nn.ModuleList(FastCell(cell, names, stack_edges) for cell in cells)
         self.auxiliary = _Auxiliary(plain.auxiliary_head, names) if plain.auxiliary_head is not None else None
         self._classifier = [stack_of(name, [plain.classifier], names) for name in ("weight", "bias")]
 

@@ -80,7 +80,7 @@ class _Unpack(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         like = next(gradient for gradient in gradients if gradient is not None)
         vector = like.new_zeros(ctx.packing.size, dtype=ctx.dtype)
         slices = ctx.packing.flat_views(vector)

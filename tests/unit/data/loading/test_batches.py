@@ -172,7 +172,7 @@ def test_a_batch_is_what_its_images_keys_say():
     data, epoch = data_set(), 5
     batch = source(data).batch(epoch, 1)
     for image, label in zip(batch.images, batch.labels.tolist(), strict=True):
-        key = counter_rng.random_bits(3, epoch, label, IMAGE).item()
+        key = int(counter_rng.random_bits(3, epoch, label, IMAGE))
         top, left = (int(counter_rng.uniform(key, stream) * 5) for stream in (0, 1))
         expected = TF.crop(TF.pad(data.train.images[label], [2]), top, left, 8, 8)
         if counter_rng.uniform(key, 2) >= 0.5:

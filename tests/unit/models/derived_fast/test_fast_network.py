@@ -48,7 +48,7 @@ NO_POOLS = parse_genotype(
 
 
 def both(genotype: Genotype, stem: str, layers: int, auxiliary: bool) -> tuple[DerivedNetwork, FastDerivedNetwork]:
-    """Return a plain network whose BatchNorms do something, and the fast one made of it."""
+    """Return a plain network whose BatchNorms do something, and the fast one made of it, as on a GPU."""
     torch.manual_seed(0)
     plain = DerivedNetwork(stem, 4, 10, layers, auxiliary, genotype).double()
     with torch.no_grad():
@@ -60,7 +60,7 @@ def both(genotype: Genotype, stem: str, layers: int, auxiliary: bool) -> tuple[D
                 module.running_mean.normal_()
                 module.running_var.uniform_(0.5, 2)
     plain.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    return plain, FastDerivedNetwork(plain)
+    return plain, FastDerivedNetwork(plain, stack_edges=True)
 
 
 def error(found: Tensor, expected: Tensor) -> float:
@@ -97,29 +97,33 @@ def step(network: nn.Module, optimizer: torch.optim.Optimizer, number: int, side
 )
 def test_three_steps_are_those_of_the_plain_network(genotype, stem, layers, side, auxiliary):
     genotype = GENOTYPES[genotype] if isinstance(genotype, str) else genotype
-    networks = both(genotype, stem, layers, auxiliary)
-    plain, fast = networks
-    optimizers = [torch.optim.SGD(n.parameters(), 0.1, momentum=0.9, weight_decay=3e-4) for n in networks]
-    for network in networks:
+    plain, stacked = both(genotype, stem, layers, auxiliary)
+    forms = {"plain": plain, "stacked": stacked, "edge by edge": FastDerivedNetwork(plain)}
+    optimizers = {n: torch.optim.SGD(f.parameters(), 0.1, momentum=0.9, weight_decay=3e-4) for n, f in forms.items()}
+    for network in forms.values():
         network.set_drop_path(0.3)
     worst = {}
     for number in range(3):
-        expected, found = (step(n, o, number, side) for n, o in zip(networks, optimizers, strict=True))
-        worst[f"outputs {number}"] = max(error(b, a) for a, b in zip(expected, found, strict=True))
-        assert fast.flat_weights.grad is not None
-        gradients = fast.original_layout({"flat_weights": fast.flat_weights.grad})
-        by_name = {name: weight.grad for name, weight in plain.named_parameters()}
-        assert list(gradients) == list(by_name)
-        worst |= {f"gradient of {n} {number}": error(gradients[n], g) for n, g in by_name.items() if g is not None}
-        assert all(gradients[name].abs().max() == 0 for name, gradient in by_name.items() if gradient is None)
-    state = fast.state_dict()
-    assert list(state) == list(plain.state_dict())
-    worst |= {name: error(state[name].double(), tensor.double()) for name, tensor in plain.state_dict().items()}
+        outputs = {name: step(network, optimizers[name], number, side) for name, network in forms.items()}
+        expected = {name: weight.grad for name, weight in plain.named_parameters()}
+        for name in ("stacked", "edge by edge"):
+            fast, case = forms[name], f"{name}, step {number}"
+            assert isinstance(fast, FastDerivedNetwork) and fast.flat_weights.grad is not None
+            pairs = zip(outputs[name], outputs["plain"], strict=True)
+            worst[f"outputs {case}"] = max(error(found, other) for found, other in pairs)
+            gradients = fast.original_layout({"flat_weights": fast.flat_weights.grad})
+            assert list(gradients) == list(expected)
+            worst |= {f"{w} {case}": error(gradients[w], g) for w, g in expected.items() if g is not None}
+            assert all(gradients[w].abs().max() == 0 for w, gradient in expected.items() if gradient is None)
     images = torch.randn(2, 3, side, side, dtype=torch.float64)
-    with torch.no_grad():
-        found, expected = (network.eval()(images) for network in (fast, plain))
-    assert found[1] is None
-    worst["evaluation"] = error(found[0], expected[0])
+    for name, network in forms.items():
+        state = network.eval().state_dict()
+        assert list(state) == list(plain.state_dict())
+        worst |= {f"{n} {name}": error(state[n].double(), t.double()) for n, t in plain.state_dict().items()}
+        with torch.no_grad():
+            (found, none), (other, _) = network(images), plain.eval()(images)
+        assert none is None
+        worst[f"evaluation {name}"] = error(found, other)
     assert max(worst.values()) < TOLERANCE, sorted(worst.items(), key=lambda item: -item[1])[:5]
 
 
@@ -208,7 +212,7 @@ def test_an_operation_of_a_users_own_stays_plain():
 
     plain = DerivedNetwork("cifar", 4, 10, 3, False, GENOTYPES["DARTS_V1"])
     for op in (Own(nn.ReLU()), nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1))):
-        plain.cells[0]._ops[2] = op  # pyright: ignore[reportIndexIssue]
+        plain.cells[0]._ops[2] = op  # pyright: ignore[reportIndexIssue, reportArgumentType]
         assert why_not_fast(plain) == f"does not support the operation {type(op).__name__}"
 
 
