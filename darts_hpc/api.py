@@ -23,6 +23,7 @@ from darts_hpc.models.state_dicts import load_original
 from darts_hpc.run.reader import accuracy_of, read_config, read_result
 from darts_hpc.run.weights import read_weights
 from darts_hpc.search.relaxations import Relaxation
+from darts_hpc.space.genotype_text import is_text
 from darts_hpc.space.genotypes import Genotype, load_genotype
 from darts_hpc.space.spaces import SearchSpace
 from darts_hpc.suggest import did_you_mean
@@ -211,7 +212,7 @@ def _finished(main: Callable[[Any], Path], cfg: Any) -> FinishedRun:
 def _training(cell: object) -> Path | None:
     """Return the folder of the training that this names; None for any other cell, such as a search's."""
     folder = Path(str(cell)) if isinstance(cell, str | Path) else None
-    if folder is None or not exists(folder / "config.yaml"):
+    if folder is None or is_text(str(cell)) or not exists(folder / "config.yaml"):
         return None
     return folder if read_config(folder)[0] in TRAININGS else None
 

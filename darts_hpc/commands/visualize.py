@@ -5,6 +5,7 @@ from pathlib import Path
 
 from darts_hpc.config.visualize import VisualizeConfig
 from darts_hpc.pictures.cells import draw_genotype
+from darts_hpc.space.genotype_text import is_text
 from darts_hpc.space.genotypes import GENOTYPES, is_unfinished_search, load_genotype
 from darts_hpc.user_files import is_folder, resolved
 
@@ -29,7 +30,7 @@ def picture_name(name_or_path: str) -> str:
     """Name pictures after the published cell, the file or the run folder; "genotype" when it came as text."""
     if name_or_path in GENOTYPES:
         return name_or_path
-    if name_or_path.lstrip().startswith(("Genotype(", "{")):
+    if is_text(name_or_path):
         return "genotype"
     path = resolved(Path(name_or_path))
     return path.name if is_folder(path) else path.stem

@@ -104,8 +104,8 @@ class _File:
                 value = [self._value(item, depth + 1) for item in iter(self._next, None)]
             case _:
                 value = self._mapping(depth)
-        if event.anchor is not None:
-            self.anchors[event.anchor] = value, self.num_values - before
+        if (anchor := getattr(event, "anchor", None)) is not None:
+            self.anchors[anchor] = value, self.num_values - before
         return value
 
     def _next(self) -> yaml.Event | None:

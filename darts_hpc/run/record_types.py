@@ -38,12 +38,10 @@ def check_types(found: Mapping[str, Any], where: str, required: Mapping[str, Any
             raise ValueError(f"{where}: expected {IN_WORDS[kind]} for {name!r}")
         if name.startswith(TABLES) and not _is_table(value):
             raise ValueError(f"{where}: expected a table of numbers for {name!r}")
-        for item in value if name == "edges" else ():
-            if type(item) is not int or not 0 <= item < 1000:
-                raise ValueError(f"{where}: expected numbers of edges for {name!r}")
-        for item in value if name in ("accuracy_without", "loss_without") else ():
-            if not _is(item, NUMBER):
-                raise ValueError(f"{where}: expected numbers for {name!r}")
+        if name == "edges" and not all(_is(edge, int) and 0 <= edge < 1000 for edge in value or ["none"]):
+            raise ValueError(f"{where}: expected numbers of edges for {name!r}")
+        if name in ("accuracy_without", "loss_without") and not all(_is(score, NUMBER) for score in value or ()):
+            raise ValueError(f"{where}: expected numbers for {name!r}")
     if _is(found.get("preprocessing"), dict):
         check_types(found["preprocessing"], where, {"image_size": int})
 

@@ -98,7 +98,7 @@ def call(world, monkeypatch, capsys):
         try:
             runpy.run_module(f"darts_hpc.{name}", run_name="__main__", alter_sys=True)
         except SystemExit as stop:
-            code = stop.code
+            code = int(stop.code or 0)
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)

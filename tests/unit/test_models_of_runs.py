@@ -8,6 +8,7 @@ import torch
 
 from darts_hpc import api
 from darts_hpc.commands import export
+from darts_hpc.commands.visualize import picture_name
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.export import ExportConfig
 from darts_hpc.config.presets import ENTRIES, to_yaml
@@ -92,3 +93,10 @@ def test_an_unfinished_training_on_imagenet_asks_for_its_number_of_classes(tmp_p
     run = write_run(tmp_path / "run", "train_imagenet", None)
     with pytest.raises(ValueError, match="give num_classes"):
         api.create_model(run)
+
+
+def test_a_cell_given_as_a_long_line_of_a_log_is_no_path():
+    line = f"2024-01-01 INFO genotype = {GENOTYPES['NASNet']}"
+    assert len(line) > 255
+    assert api.create_model(line, init_channels=4, layers=3).num_classes == 10
+    assert picture_name(line) == "genotype"
