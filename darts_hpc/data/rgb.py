@@ -12,8 +12,9 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF", "JPEG2000")
 JPEG = b"\xff\xd8"
 NEAR_WHITE = 224
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
-BITS_PER_SAMPLE = 258
-"""A TIFF tag."""
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
+"""Tags of a TIFF."""
+WHITE_IS_ZERO = 0
 
 
 class DamagedImage(Exception):
@@ -75,9 +76,14 @@ def is_16_bit(image: Image.Image) -> bool:
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    """Return 16-bit greys in 8 bits, and in mode LA if one of the levels is transparent. A TIFF may have 12 bits."""
-    bits = min(getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (16,))) if image.format == "TIFF" else 16
+    """Return 16-bit greys in 8 bits, and in mode LA if one of the levels is transparent.
+
+    A TIFF may have 12 bits, or white at 0, which Pillow inverts in 8 bits only.
+    """
+    tags = getattr(image, "tag_v2", {})
+    bits = min(tags.get(BITS_PER_SAMPLE, (16,)))
     top, levels = (1 << bits) - 1, np.asarray(image).astype(np.int64)
+    levels = top - levels if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO else levels
     grey = Image.fromarray(((levels * 255 + top // 2) // top).clip(0, 255).astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
