@@ -153,6 +153,8 @@ def create_model(
     if run is not None:
         entry, flags = read_config(run)
         dataset = flags.get("dataset", "imagenet" if entry == "train_imagenet" else dataset)
+        if missing := {"init_channels", "layers"} - flags.keys():
+            raise ValueError(f"{run / 'config.yaml'} has no {missing.pop()}; give the folder as the run wrote it")
         init_channels = flags["init_channels"] if init_channels is None else init_channels
         layers = flags["layers"] if layers is None else layers
         num_classes = _num_classes(run) if num_classes is None else num_classes

@@ -10,7 +10,8 @@ import io
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,16 @@ class Checkpoint:
         if not isinstance(content, dict):
             raise self.unknown_layout(f"{name}.pt")
         return content
+
+    @contextmanager
+    def restoring(self) -> Iterator[None]:
+        """Raise UnknownLayout for what fails in a body that restores from it, but for memory that ran out."""
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+            if is_out_of_memory(error) or isinstance(error, UnknownLayout):
+                raise
+            raise self.unknown_layout(f"state.pt ({type(error).__name__}: {str(error)[:200]})") from None
 
     def unknown_layout(self, part: str) -> UnknownLayout:
         """Return what to raise where a part of it is not as a run of this version writes it."""

@@ -16,12 +16,11 @@ from darts_hpc import strict_json
 from darts_hpc.config.shared import RunConfig
 from darts_hpc.distributed.stop_consensus import StopConsensus
 from darts_hpc.distributed.world import World
-from darts_hpc.errors import Diverged, RolledBack, Stopped, is_out_of_memory
+from darts_hpc.errors import Diverged, RolledBack, Stopped
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.run.checkpoint import (
     Checkpoint,
     CheckpointStore,
-    UnknownLayout,
     read_checkpoint,
     save_atomically,
     write_text_atomically,
@@ -358,7 +357,7 @@ class Run:
             )
 
     def _restore(self, newest: Checkpoint) -> None:
-        try:
+        with newest.restoring():
             state = newest.load("state", self.world.device)
             own = saved_rank_state(newest, state["objects"], self._state, self.world)
             for name, part in self._state.items():
@@ -369,10 +368,6 @@ class Run:
             if self.world.is_main:  # the sum over ranks, so one of them has it all
                 self.meter.totals.copy_(state["meter"])
             self.recorder.load_state_dict(state)
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
-            if is_out_of_memory(error) or isinstance(error, UnknownLayout):
-                raise
-            raise newest.unknown_layout(f"state.pt ({type(error).__name__}: {error})") from None
         log.info("going on in epoch %d after step %d, from %s", self.epoch + 1, self.step, newest.path)
 
     def _explain(self, error: BaseException) -> None:

@@ -82,8 +82,9 @@ def _mapping_of_text(text: str) -> object:
 def _calls(text: str) -> Iterator[ast.Call]:
     """Yield the calls of Genotype in a Python file, or in text of any other kind, such as a log."""
     module = _parsed(text)
-    if module is not None:
-        yield from (node for node in ast.walk(module) if _name_of(node) == CALLED)  # pyright: ignore[reportReturnType]
+    calls = [node for node in ast.walk(module) if _name_of(node) == CALLED] if module is not None else []
+    if calls:
+        yield from calls  # pyright: ignore[reportReturnType]
         return
     start = text.find(f"{CALLED}(")
     while start >= 0:
@@ -121,17 +122,17 @@ def _name_of(node: ast.AST) -> str:
 
 
 def _value(field: str, node: ast.expr) -> object:
-    """Return a literal, in which range, list, tuple and integers of numpy may stand."""
+    """Return a literal, in which range, list, tuple, and arrays and integers of numpy and torch may stand."""
     if isinstance(node, ast.List | ast.Tuple):
         return [_value(field, each) for each in node.elts]
     if isinstance(node, ast.Call) and not node.keywords:
         arguments = [_value(field, argument) for argument in node.args]
         match _name_of(node), arguments:
-            case (("list" | "tuple"), [list() as states]):
+            case (("list" | "tuple" | "array"), [list() as states]):
                 return states
             case "range", [*numbers] if 1 <= len(numbers) <= 3 and all(map(_is_small, numbers)) and numbers[2:] != [0]:
                 return list(range(*numbers))  # pyright: ignore[reportArgumentType, reportCallIssue] - see _is_small
-            case name, [int(number)] if re.fullmatch(r"int\d*|uint\d+|intp", name):
+            case name, [int(number)] if re.fullmatch(r"int\d*|uint\d+|intp|tensor", name):
                 return number
     try:
         return ast.literal_eval(node)

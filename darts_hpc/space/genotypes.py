@@ -152,7 +152,7 @@ def is_unfinished_search(path: Path) -> bool:
 def _genotype_of_run(run: Path) -> Genotype:
     history = run / "genotypes.jsonl"
     try:
-        lines = read_file(history).decode().splitlines()
+        lines = read_file(history).decode().split("\n")[:-1]  # a last line without its end is still being written
     except ValueError:
         raise ValueError(
             f"{run} holds no genotypes.jsonl; give the run folder of a search, or a genotype file"

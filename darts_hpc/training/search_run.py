@@ -166,9 +166,10 @@ class Search:
     def begin_selection(self, searched: Checkpoint, state: Mapping[str, Any]) -> None:
         """Take the supernet of a finished search, and go on as after its last epoch."""
         assert self.selection is not None
-        saved = searched.load("state", self.world.device)
-        for name in ("supernet", "optimizer", "architect"):
-            state[name].load_state_dict(saved["objects"][name])
+        with searched.restoring():
+            saved = searched.load("state", self.world.device)
+            for name in ("supernet", "optimizer", "architect"):
+                state[name].load_state_dict(saved["objects"][name])
         self.run.epoch = self.selection.first_epoch = self.cfg.run.epochs
         self.run.num_epochs = self.run.epoch + self.selection.num_epochs
 

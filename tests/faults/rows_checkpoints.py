@@ -38,11 +38,11 @@ def changed(change: Callable[[Path], object], first: int = 0) -> Fault:
     return act
 
 
-def of_another_layout(change: Callable[[dict], object]) -> Fault:
-    """Copy a stopped training, and change the state in its checkpoints, all digests in order."""
+def of_another_layout(change: Callable[[dict], object], run: str = "stopped/train") -> Fault:
+    """Copy a run, and change the state in its checkpoints, all digests in order."""
 
     def rewrite(things: Path, new: Path) -> None:
-        folder = copied(things, new, "stopped/train") / "checkpoints"
+        folder = copied(things, new, run) / "checkpoints"
         found = [read_checkpoint(path) for path in sorted(folder.glob("step-*"))]
         shutil.rmtree(folder)
         for checkpoint in found:
@@ -79,6 +79,12 @@ LAYOUTS = {
     "a meter of another size": lambda state: state.update(meter=torch.zeros(9)),
     "records below zero": lambda state: state["records"].update(metrics=-1),
 }
+SEARCHES = {
+    "no objects": lambda state: state.pop("objects"),
+    "another supernet": lambda state: state["objects"].update(supernet={"a": torch.ones(1)}),
+    "no architect": lambda state: state["objects"].pop("architect"),
+}
+SELECT = ("select_cell", "{new}/run", "--save", "{new}/selection/", "--device", "cpu")
 CHECKPOINTS = (
     *(Row(f"a forged manifest: {kind}", GO_ON, DAMAGED, forged(change)) for kind, change in FORGED.items()),
     *(
@@ -98,6 +104,10 @@ CHECKPOINTS = (
     *(
         Row(f"a checkpoint of another layout: {kind}", GO_ON, LAYOUT, of_another_layout(change), runs=True)
         for kind, change in LAYOUTS.items()
+    ),
+    *(
+        Row(f"a search of another layout: {kind}", SELECT, LAYOUT, of_another_layout(change, "runs/search"), runs=True)
+        for kind, change in SEARCHES.items()
     ),
     Row("a forged world size", GO_ON, "world_size", runs=True,
         fault=forged(lambda content: content["fingerprint"].update(world_size="2"))),

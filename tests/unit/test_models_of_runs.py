@@ -89,6 +89,15 @@ def test_weights_that_were_cut_short_are_called_damaged_in_one_line(tmp_path: Pa
         api.create_model(run, weights=True, num_classes=6)
 
 
+@pytest.mark.parametrize("key", ["init_channels", "layers"])
+def test_a_configuration_without_the_networks_sizes_is_refused(key: str, tmp_path: Path):
+    run = write_run(tmp_path / "run", "train_imagenet", {})
+    lines = (run / "config.yaml").read_text().splitlines()
+    (run / "config.yaml").write_text("".join(f"{line}\n" for line in lines if not line.startswith(f"{key}:")))
+    with pytest.raises(ValueError, match=rf"config.yaml has no {key}; give the folder as the run wrote it"):
+        api.create_model(run, weights=True, num_classes=6)
+
+
 def test_an_unfinished_training_on_imagenet_asks_for_its_number_of_classes(tmp_path: Path):
     run = write_run(tmp_path / "run", "train_imagenet", None)
     with pytest.raises(ValueError, match="give num_classes"):

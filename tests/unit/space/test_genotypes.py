@@ -93,6 +93,8 @@ REST = {"normal_concat": [], "reduce": [], "reduce_concat": []}
         f"genotype = {NUMPY}",
         TEXT.replace("range(2, 6)", "tuple(range(2, 6))"),
         TEXT.replace("range(2, 6)", "list(range(2, 6, 1))"),
+        TEXT.replace("range(2, 6)", "np.array([2, 3, 4, 5])").replace(", 0)", ", tensor(0))"),
+        f'BEST = """{TEXT}"""  # as printed',
         json.dumps({"genotype": GENOTYPES["DARTS_V2"].to_dict()}),
         json.dumps({"genotype": TEXT}),
         json.dumps({"status": "finished", "genotype": GENOTYPES["DARTS_V2"].to_dict(), "epochs": 50}, indent=1),
@@ -179,6 +181,9 @@ def test_files_and_run_folders_load_and_their_faults_are_named(tmp_path):
     first, last = GENOTYPES["DARTS_V1"].to_dict(), genotype.to_dict()
     history = tmp_path / "genotypes.jsonl"
     history.write_text("".join(json.dumps({"epoch": e, "genotype": g}) + "\n" for e, g in enumerate((first, last))))
+    assert load_genotype(str(tmp_path)) == genotype
+    with history.open("a") as file:
+        file.write('{"epoch": 2, "geno')  # still being written
     assert load_genotype(str(tmp_path)) == genotype
     history.write_text(history.read_text() + "{broken\n")
     with pytest.raises(ValueError, match=r"genotypes\.jsonl line 3"):
