@@ -206,7 +206,9 @@ def judged(command: tuple[str, ...], things: Path, new: Path, **how: object) -> 
     if touched:
         yield "lost", f"{_shown(done)} changed {touched[:3]}"
     left = [name for name in changes(there, contents(new)) if "/.lock" not in f"/{name}"]
-    may_leave = "run folder:" in done.said or any(name.endswith(("/.staging", ".writing")) for name in left)  # to go on with
+    may_leave = "run folder:" in done.said or any(
+        name.endswith(("/.staging", ".writing")) for name in left
+    )  # to go on with
     if done.code == 2 and left and not may_leave:
         yield "lost", f"{_shown(done)} was refused and left {left[:3]}: {done.refusals}"
 
