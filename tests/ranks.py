@@ -71,7 +71,8 @@ def _run_program(function: Callable[[], object], out: int, err: int, environment
     try:
         os.dup2(out, 1)
         os.dup2(err, 2)
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+        sys.stdout = os.fdopen(1, "w", closefd=False)  # one of these may be within another
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         os.environ.update(environment)
         function()
         code = 0

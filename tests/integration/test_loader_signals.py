@@ -15,14 +15,18 @@ from test_train_imagenet import NETWORK, make_photos
 
 @pytest.fixture
 def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A long training with two loader processes, in a process group of its own, after a few steps."""
+    """A long training with two loader processes, in a process group of its own, after a few steps.
+
+    Its TMPDIR is too long for the path of a socket.
+    """
     folder, photos = tmp_path, make_photos(tmp_path / "photos")
+    (long := tmp_path / ("x" * 100)).mkdir()
     flags = ["--loader", "torchvision", "--data", photos, "--num_threads", 2, "--device", "cpu"]
     flags += [*NETWORK, "--image_size", 32, "--resize", 36, "--batch_size", 8, "--valid_batch_size", 8]
     flags += ["--epochs", 200, "--report_freq", 1, "--no-tensorboard", "--save", folder / "run"]
     training = subprocess.Popen(
         [sys.executable, "-m", "darts_hpc.train_imagenet", *map(str, flags)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(long)},
         stderr=(folder / "stderr").open("w"),
         text=True,
         start_new_session=True,

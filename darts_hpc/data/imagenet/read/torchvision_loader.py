@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from darts_hpc.data.imagenet.read.augment_params import AugmentParams
 from darts_hpc.data.imagenet.read.samples import Samples
+from darts_hpc.data.imagenet.read.shared_memory import SharedMemoryLoader, shorten_socket_paths
 from darts_hpc.data.loading.batches import Batch
 from darts_hpc.data.rgb import DamagedImage, decode
 
@@ -42,7 +43,7 @@ class TorchvisionLoader:
         context.set_forkserver_preload([__name__, "torchvision.transforms"])
         _start_forkserver()
         atexit.register(_kill_workers)
-        self._loader = DataLoader(
+        self._loader = SharedMemoryLoader(
             _Batches(replace(samples, device=torch.device("cpu"))),
             sampler=_Positions(self.positions),
             batch_size=None,  # an item is a batch
@@ -68,6 +69,7 @@ class TorchvisionLoader:
 
 def _start_forkserver() -> None:
     """Start the process that forks the workers with signals blocked, as then they are in the workers."""
+    shorten_socket_paths()
     for start in (resource_tracker.ensure_running, forkserver.ensure_running):  # the former unblocks some in the end
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
