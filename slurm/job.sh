@@ -1,6 +1,21 @@
 # shellcheck shell=bash
 # What the jobs share: processes on every node, and how a job that must end asks to go on. Sourced from the checkout.
 
+step=''
+stopping=''
+trap 'stopping=yes; (echo "stopping, to go on later" >&2) || true; pass_stop_on' USR1 TERM
+
+# pass_stop_on: to every task of the step under way, as soon as Slurm knows it; srun itself would leave them to their fate
+pass_stop_on() {
+    while [ -n "$step" ] && kill -0 "$step" 2> /dev/null; do
+        if scontrol show step "$SLURM_JOB_ID" 2> /dev/null | grep -q 'StepId=[^ ]*\.[0-9]'; then
+            scancel --signal=USR1 "$SLURM_JOB_ID" || true
+            break
+        fi
+        sleep 0.5
+    done
+}
+
 # shellcheck source=slurm/site.sh
 . slurm/site.sh
 # shellcheck source=launch/common.sh
@@ -11,23 +26,21 @@ head_node=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-stopping=
-# To every task of the step under way; srun itself would leave them to their fate.
-trap 'stopping=yes; (echo "stopping, to go on later" >&2) || true; scancel --signal=USR1 "$SLURM_JOB_ID"' USR1 TERM
-
 # each_node COMMAND ...: once on each node, to its end, which a signal to the job asks for
 each_node() {
     local command=(srun --nodes="$SLURM_NNODES" --ntasks="$SLURM_NNODES" --ntasks-per-node=1 --kill-on-bad-exit=1 "$@")
-    local step code
+    local code
     show "${command[@]}"
     "${command[@]}" &
     step=$!
+    if [ -n "$stopping" ]; then pass_stop_on; fi # it came before there was a step
     while :; do
         code=0
         wait "$step" || code=$?
         if ! kill -0 "$step" 2> /dev/null; then break; fi # else only a signal came in
     done
     wait "$step" || code=$?
+    step=''
     return "$code"
 }
 
@@ -46,6 +59,7 @@ stage_images() {
     started=$(date +%s)
     each_node "$PYTHON" -m darts_hpc.stage "$1" "$2" || code=$?
     if [ -n "$stopping" ]; then
+        stopping='' # as far as the copying goes: what follows is no work to stop
         if [ -n "$(each_node find "$2" -type f ! -name '.*' -newermt "@$started" -print -quit)" ]; then requeue; fi
         code=1
     fi
@@ -54,9 +68,10 @@ stage_images() {
 
 # run_entry ENTRY FLAG ...: an entry point with one process for each GPU of the job (PROCESSES: for each node), to its end
 # or to the signal before the time limit. Then the run saves and leaves a marker, if it made progress; with it the job is
-# queued again, and goes on in the same run folder. Ends the job.
+# queued again, and goes on in the same run folder. Where the signal came before a step was done, as when torch was being
+# imported, it is queued again once: a job without time for a step would come back for ever. Ends the job.
 run_entry() {
-    local entry=$1 code=0 marker=$PWD/slurm/logs/requeue-$SLURM_JOB_ID
+    local entry=$1 code=0 marker=$PWD/slurm/logs/requeue-$SLURM_JOB_ID idle=$PWD/slurm/logs/idle-$SLURM_JOB_ID
     local processes=${PROCESSES:-${SLURM_GPUS_ON_NODE:-1}}
     check_count PROCESSES "$processes" 1 4096
     shift
@@ -66,8 +81,13 @@ run_entry() {
         --rdzv-backend=c10d --rdzv-endpoint="$head_node:$((30000 + SLURM_JOB_ID % 2500))" \
         --rdzv-id="$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" -m "darts_hpc.$entry" "$@" || code=$?
     if [ -e "$marker" ]; then
+        rm -f "$idle"
         cat "$marker" || true
         requeue
+    elif [ -n "$stopping" ] && ((code > 128)) && [ ! -e "$idle" ]; then
+        touch "$idle"
+        requeue
     fi
+    rm -f "$idle"
     exit "$code"
 }

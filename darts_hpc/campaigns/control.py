@@ -20,6 +20,7 @@ from darts_hpc.campaigns.state import (
     write_record,
 )
 from darts_hpc.config.campaign import CampaignConfig
+from darts_hpc.distributed.launcher import STOPS
 from darts_hpc.locks import is_locked
 from darts_hpc.run.reader import read_progress
 
@@ -129,7 +130,9 @@ def _record_end(folder: Path, each: JobState, retries: int) -> None:
     code = exit_code(folder, each.job, number, attempt)
     if each.state == "finished":
         attempt.end, each.record.failures = "finished", 0
-    elif code is not None and code > 0 and not stop_mark(log_path(folder, each.job)).exists():
+    elif (
+        code is not None and code > 0 and code - 128 not in STOPS and not stop_mark(log_path(folder, each.job)).exists()
+    ):
         attempt.end = f"failed, exit code {code}"
         each.record.failures += 1
     else:  # it was asked to stop, killed, or lost with its machine; a failure only if it made no progress

@@ -70,11 +70,18 @@ def launch(arguments: Sequence[str]) -> NoReturn:
 
 
 def exit_code(error: ChildFailedError | SignalException) -> int:
-    """Return 2 for a user's mistake, 128 + n for a stop by signal n, else 1."""
+    """Return 2 for a user's mistake, 128 + n for a stop by signal n, else 1.
+
+    Workers that die of a stop are stopped too, before they could handle it; but not those that torchrun ends after
+    another one's failure.
+    """
     if isinstance(error, SignalException):
         return 2 if error.sigval == MISTAKE else 128 + error.sigval
     ends = [failure.exitcode for failure in error.failures.values()]
-    return next((code for code in (2, *(128 + number for number in STOPS)) if code in ends), 1)
+    found = next((code for code in (2, *(128 + number for number in STOPS)) if code in ends), 1)
+    if found == 1 and all(-end in STOPS for end in ends):
+        return 128 - ends[0]
+    return found
 
 
 def with_defaults(arguments: Sequence[str]) -> list[str]:

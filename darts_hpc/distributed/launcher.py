@@ -97,7 +97,8 @@ def stop_restarts(number: int = MISTAKE, env: Mapping[str, str] = os.environ) ->
 
 def leave_stopped(number: int, env: Mapping[str, str] = os.environ) -> NoReturn:
     """End this process, which a signal has stopped cleanly, with the exit code of a death by that signal."""
-    signal.signal(number, signal.SIG_IGN)  # torchrun passes it on to its workers
+    for each in STOPS:  # torchrun passes it on to its workers, and a scheduler may send another
+        signal.signal(each, signal.SIG_IGN)
     if env.get("LOCAL_RANK") == "0":  # one process for each node's torchrun
         stop_restarts(number, env)
     sys.exit(128 + number)

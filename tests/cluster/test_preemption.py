@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from jobs import TRAIN, environment, outcome, run, run_in_forks, start, wait_for_steps, wait_until, workers
-from slurm_cluster import Cluster
+from slurm_cluster import ENDED, Cluster
 
 pytestmark = pytest.mark.slow
 
@@ -39,6 +39,22 @@ def test_a_job_that_must_end_or_loses_a_node_is_queued_again_and_goes_on(
     assert ended["JobState"] == "COMPLETED" and ended["Restarts"] == "2", log
     assert log.count("going on in epoch") == 2 and log.count("+ scontrol requeue") == 1
     assert outcome(tmp_path / "run") == undisturbed(TRAIN, 2)
+
+
+def test_a_job_that_must_end_while_torch_is_imported_is_queued_again_and_a_cancelled_one_is_not(
+    cluster: Cluster, checkout: Path, tmp_path: Path
+):
+    job = submit(cluster, checkout, tmp_path, nodes=1)
+    torchrun = "darts_hpc.distributed.torchrun"
+    cluster.wait_for(lambda: any(torchrun in words for words in cluster.processes("node1")), "torchrun")
+    cluster.run("scancel", "--batch", "--signal=USR1", job)
+    cluster.wait(f"{job}_0", "PENDING", *ENDED)
+    log = (tmp_path / "log").read_text()
+    assert "run folder" not in log and "Traceback" not in log and log.count("+ scontrol requeue") == 1, log
+    wait_for_steps(tmp_path / "run", 2, tmp_path / "log")
+    cluster.run("scancel", job)
+    assert cluster.wait(f"{job}_0")["JobState"] == "CANCELLED"
+    assert (tmp_path / "log").read_text().count("+ scontrol requeue") == 1
 
 
 def test_a_killed_launcher_leaves_no_orphan_and_a_launch_that_stumbles_leaves_its_run_alone(

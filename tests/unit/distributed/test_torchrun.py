@@ -1,6 +1,10 @@
 """torchrun's exit code and its restarts follow from its workers' exit codes and from signals to it."""
 
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -24,7 +28,15 @@ def killed(monkeypatch) -> list[int]:
 
 @pytest.mark.parametrize(
     ("ends", "code"),
-    [((143, -15), 143), ((-9, -15), 1), ((1, 1), 1), ((2, 143), 2), ((138, 138), 138), ((130, 0), 130)],
+    [
+        ((143, -15), 143),
+        ((-9, -15), 1),
+        ((1, 1), 1),
+        ((2, 143), 2),
+        ((138, 138), 138),
+        ((130, 0), 130),
+        ((-10, -10), 138),
+    ],
 )
 def test_its_exit_code_is_that_of_a_stop_or_of_a_mistake_of_its_workers(ends, code, tmp_path):
     failures = {rank: ProcessFailure(rank, 1, end, str(tmp_path)) for rank, end in enumerate(ends)}
@@ -52,6 +64,17 @@ def test_it_passes_on_every_stop_but_a_hang_up_that_nohup_has_it_ignore(hang_up,
     assert ("SIGHUP" in names) == handled
     assert {"SIGINT", "SIGTERM", "SIGUSR1", "SIGQUIT", MISTAKE.name} <= set(names)
     assert MISTAKE not in (signal.SIGHUP, signal.SIGTERM)
+
+
+def test_a_stop_while_it_imports_torch_ends_it_in_one_line():
+    torchrun = [sys.executable, "-m", "darts_hpc.distributed.torchrun", "--standalone", "--no-python", "true"]
+    with subprocess.Popen(torchrun, stderr=subprocess.PIPE, text=True) as started:
+        while "libtorch" not in Path(f"/proc/{started.pid}/maps").read_text():
+            assert started.poll() is None
+            time.sleep(0.01)
+        started.send_signal(signal.SIGUSR1)
+        said = started.communicate()[1]
+    assert started.returncode == 138 and said == "stopped by SIGUSR1 before the processes were started\n"
 
 
 def test_one_process_of_each_node_signals_it(killed):
