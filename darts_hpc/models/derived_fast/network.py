@@ -19,6 +19,7 @@ from darts_hpc.models.derived_fast.packing import Packing, Stack
 from darts_hpc.models.derived_fast.preprocessing import Input, Preprocessing
 from darts_hpc.models.drop_path import drop_path_chance, drop_path_factors
 from darts_hpc.space.operations import Noise, Zero
+from darts_hpc.space.phases import device_type
 
 
 class FastDerivedNetwork(nn.Module):
@@ -48,7 +49,7 @@ class FastDerivedNetwork(nn.Module):
             raise ValueError(f"the fast network {reason}; use the plain one")
         names: dict[nn.Module, str] = {module: name for name, module in plain.named_modules()}
         if stack_edges is None:
-            stack_edges = plain.classifier.weight.device.type != "cpu"
+            stack_edges = device_type(plain.classifier.weight) != "cpu"
         self._names, self._weight_names = list(plain.state_dict()), [name for name, _ in plain.named_parameters()]
         self.drop_path_prob: float | Tensor = 0.0
         self.num_paths, self.auxiliary_cell = plain.cells.num_paths, plain.wanted_cells[0]
