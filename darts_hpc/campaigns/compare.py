@@ -62,10 +62,14 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Every method in every space. baselines: published cell -> accuracy of each training. setting: in words."""
+    """Every method in every space.
+
+    methods: as planned, random cells last. baselines: published cell -> accuracy of each training. setting: in words.
+    """
 
     outcomes: list[Outcome]
     baselines: dict[str, list[float]]
+    methods: list[str]
     num_trainings: int
     setting: str
     num_variants: int = 0
@@ -75,12 +79,6 @@ class Comparison:
     def spaces(self) -> list[str]:
         """The spaces, as planned."""
         return list(dict.fromkeys(outcome.family.space for outcome in self.outcomes))
-
-    @property
-    def methods(self) -> list[str]:
-        """The methods, as planned, random cells last."""
-        names = dict.fromkeys(outcome.family.method for outcome in self.outcomes)
-        return [*(name for name in names if name != RANDOM), *([RANDOM] if RANDOM in names else [])]
 
     def of(self, method: str, space: str) -> Outcome | None:
         """Return what a method came to in a space; None where it is not searched there."""
@@ -135,6 +133,10 @@ def compare(
     return Comparison(
         outcomes=outcomes,
         baselines=baselines,
+        methods=[
+            *dict.fromkeys(method.name for method in cfg.search.methods),
+            *([RANDOM] if cfg.search.random_cells else []),
+        ],
         num_trainings=len(seeds),
         setting=setting,
         num_variants=len(cfg.search.variants),

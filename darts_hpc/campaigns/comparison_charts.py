@@ -28,7 +28,7 @@ def comparison_charts(comparison: Comparison) -> dict[str, Chart]:
             "anytime": _anytime(
                 f"Held-out accuracy of the cell against search time{where}, in %", comparison, outcomes
             ),
-            "collapse": _collapse(f"Test accuracy{where}, in %", comparison, outcomes),
+            "collapse": _collapse(f"Test accuracy against edges without weights{where}, in %", comparison, outcomes),
         }
         own |= {
             name: line_chart(f"{title}{where}", list(_over_epochs(comparison, outcomes, recorded)))
@@ -43,6 +43,11 @@ def color_of(comparison: Comparison, method: str) -> str:
     return "muted" if method == RANDOM else ORDER[comparison.methods.index(method) % len(ORDER)]
 
 
+def is_dashed(comparison: Comparison, method: str) -> bool:
+    """Whether a method's curves are dashed, as an earlier one has their color."""
+    return comparison.methods.index(method) >= len(ORDER)
+
+
 def _anytime(title: str, comparison: Comparison, outcomes: list[Outcome]) -> Chart | None:
     searched = [outcome for outcome in outcomes if len(outcome.anytime) > 1]
     curves = [
@@ -51,6 +56,7 @@ def _anytime(title: str, comparison: Comparison, outcomes: list[Outcome]) -> Cha
             [(point.seconds / 60, point.accuracy) for point in outcome.anytime],
             color_of(comparison, outcome.family.method),
             f"{outcome.family.method}, mean of {outcome.anytime[0].n}",
+            dashed=is_dashed(comparison, outcome.family.method),
             dots=True,
         )
         for outcome in searched
@@ -85,4 +91,6 @@ def _over_epochs(comparison: Comparison, outcomes: list[Outcome], recorded: str)
             points = [(record["epoch"] + 1, record[recorded]) for record in run.epochs if recorded in record]
             if points:
                 method = outcome.family.method
-                yield Curve(method, points, color_of(comparison, method), run.name)
+                yield Curve(
+                    method, points, color_of(comparison, method), run.name, is_dashed(comparison, method)
+                )  # fmt: skip

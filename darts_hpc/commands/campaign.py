@@ -19,6 +19,8 @@ from darts_hpc.campaigns.status import summary_line, watch
 from darts_hpc.config.campaign import CampaignConfig, CampaignFolderConfig
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.presets import ENTRIES
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
 from darts_hpc.suggest import did_you_mean
@@ -49,6 +51,8 @@ def main(cfg: CampaignConfig) -> None:
 
         print(estimate_text(folder, configs, read_states(cfg, folder)))
         return
+    if any(each.state != "finished" for each in read_states(cfg, folder)):
+        check_images(configs)
     executor = make_executor(cfg, folder, num_gpus())
     with lock_run_folder(folder), log_to_terminal():
         # what may have changed, such as --memory_check in --search_flags or a new variant, is for the jobs to come
@@ -126,6 +130,15 @@ def check_jobs(cfg: CampaignConfig, given: Mapping[str, Sequence[str]]) -> None:
     for (preset, flags), job in kinds.items():
         with naming(f"{preset}, with what the job {job.name} adds: "):
             parse_config(ENTRIES[job.entry], [*given[preset], *flags])
+
+
+def check_images(configs: Mapping[str, Any]) -> None:
+    """Raise ValueError, one line, where the folder that searches or trainings read images from can't be one."""
+    from darts_hpc.data.sets.load import dataset_facts  # imports torch
+
+    asked = [cfg.data for cfg in configs.values() if isinstance(cfg, SearchConfig | TrainConfig)]
+    for name, root, image_size in dict.fromkeys((data.dataset, data.data, data.image_size) for data in asked):
+        dataset_facts(name, root, image_size)
 
 
 @contextlib.contextmanager

@@ -23,8 +23,8 @@ WIDTH, HEIGHT = 4.3, 2.7
 """Inches."""
 MARGINS = (0.52, 0.42, 0.1, 0.34)
 """Left, bottom, right and top."""
-ORDER = ("accent", "third", "second", "op-dil", "op-other", "op-skip", "cell-output-line", "cell-node-line")
-"""Colors of what a chart tells apart, one after the other."""
+ORDER = ("accent", "third", "second", "op-dil", "op-other", "cell-output-line", "cell-input-line", "ink")
+"""Colors of what a chart tells apart, one after the other; for more, curves are dashed and points are squares."""
 LETTER, LINE = 0.062, 0.38
 """Of a legend or a label: inches of a letter on average, and of the line before it."""
 SHORT = 16
@@ -162,14 +162,19 @@ def scatter_chart(
         return Chart(title, None, note)
     legends = list(dict.fromkeys(legend for _, _, legend, _ in known))
     names = colors or {legend: ORDER[number % len(ORDER)] for number, legend in enumerate(legends)}
-    styles = {legend: COLORS[names[legend]] for legend in legends}
-    dot = {"marker": "o", "linewidth": 0, "alpha": 0.75, "markersize": 6, "markeredgewidth": 0}
-    figure, axes = _with_legend({legend: {**dot, "color": color} for legend, color in styles.items()}, x_label, "both")
+    styles: dict[str, dict[str, Any]] = {}
+    dot = {"linewidth": 0, "alpha": 0.75, "markersize": 6, "markeredgewidth": 0}
+    taken: set[str] = set()
+    for legend in legends:
+        color = COLORS[names[legend]]
+        styles[legend] = {**dot, "color": color, "marker": "s" if color in taken else "o"}
+        taken.add(color)
+    figure, axes = _with_legend(styles, x_label, "both")
     if all(isinstance(x, int) for x, _, _, _ in known):
         _whole_numbers(axes.xaxis)
     hints = {}
     for number, (x, y, legend, hint) in enumerate(known):
-        axes.plot(x, y, color=styles[legend], gid=f"point-{number}", clip_on=False, **dot)
+        axes.plot(x, y, gid=f"point-{number}", clip_on=False, **styles[legend])
         hints[f"point-{number}"] = hint
     axes.margins(0.06)
     return Chart(title, figure, note, hints)

@@ -211,6 +211,8 @@ def test_a_comparison_of_two_variants_comes_to_its_table(tmp_path):
         (["--search_config", "nope.yaml"], "nope.yaml: no such file"),
         (["--baselines", "DARTS_W2"], "did you mean DARTS_V2"),
         (["--executor", "slurm"], "--executor slurm: "),
+        (["--data", "no/images", "--train_flags", "--dataset folder"], "--data no/images needs train/CLASS/*"),
+        (["--variants", "a"], "--variants without --spaces"),
     ],
 )
 def test_a_mistake_is_one_line_and_starts_nothing(flags, said, tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from darts_hpc.campaigns.families import families
 from darts_hpc.campaigns.folder import check_same, write_folder, write_presets
 from darts_hpc.campaigns.plan import PRESETS
 from darts_hpc.commands.campaign import presets
@@ -104,6 +105,22 @@ def test_each_variant_has_its_own_flags_in_the_campaigns_space_and_size():
     assert beta.arch_optim.alpha_regulariser == "beta" and beta.model.space == "s2"  # its preset says darts_no_none
     assert {cfg.model.layers for cfg in searches.values()} == {4} and beta.run.epochs == 3
     assert {cfg.data.data for cfg in (*searches.values(), files["train.yaml"])} == {Path("images")}
+
+
+@pytest.mark.parametrize("preset", sorted(Path("configs/campaign").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_search_and_training_of_a_shipped_campaign_is_one_that_its_entry_takes(preset: Path):
+    cfg = parse_config(CampaignConfig, ["--config", str(preset)])
+    files, spaces = presets(cfg), cfg.search.spaces
+    if cfg.search.variants:
+        found = families(cfg).values()
+        assert cfg.search.random_cells and len([family for family in found if family.is_random]) == len(spaces)
+        assert {family.preset for family in found} - {""} == {name for name in files if name.startswith("search")}
+        sizes = {
+            (each.data.dataset, each.data.image_size, each.model.layers, each.model.init_channels, each.run.epochs)
+            for name, each in files.items()
+            if name.startswith("search")
+        }
+        assert len(sizes) == 1  # one size for all methods
 
 
 def test_a_variant_that_its_search_would_refuse_is_named_before_anything_starts():

@@ -81,7 +81,8 @@ def test_every_preset_sets_what_it_says(path: Path):
     values = yaml.safe_load(to_yaml(parse_config(cls, ["--config", str(path)]), ""))
     for key, value in yaml.safe_load(path.read_text()).items():
         if isinstance(value, list):
-            assert values[key] == [str(element) for element in value]
+            texts = [f"{k}: {v or ''}" for each in value if isinstance(each, dict) for k, v in each.items()]
+            assert values[key] == [text.strip() for text in texts or map(str, value)]
             continue
         assert values[key] == (float(value) if isinstance(values[key], float) else value)
 
