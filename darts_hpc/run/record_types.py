@@ -38,7 +38,7 @@ def check_types(found: Mapping[str, Any], where: str, required: Mapping[str, Any
             raise ValueError(f"{where}: expected {IN_WORDS[kind]} for {name!r}")
         if name.startswith(TABLES) and not _is_table(value):
             raise ValueError(f"{where}: expected a table of numbers for {name!r}")
-        if name == "edges" and not all(_is(edge, int) and 0 <= edge < 1000 for edge in value or ["none"]):
+        if name == "edges" and not (value and all(_is(edge, int) and 0 <= edge < 1000 for edge in value)):
             raise ValueError(f"{where}: expected numbers of edges for {name!r}")
         if name in ("accuracy_without", "loss_without") and not all(_is(score, NUMBER) for score in value or ()):
             raise ValueError(f"{where}: expected numbers for {name!r}")

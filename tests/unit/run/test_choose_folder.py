@@ -192,3 +192,32 @@ def test_a_folder_that_can_not_be_made_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="can't write to the run folder"):
         choose(tmp_path / "file", launch("a"))
+
+
+LAUNCHES = [
+    "null",
+    "[]",
+    "{}",
+    '{"created": 3, "launchers": [], "process": "a"}',
+    '{"created": "soon", "launchers": [], "process": "a"}',
+    '{"created": "2024-01-01", "launchers": 7, "process": "a"}',
+    '{"created": "2024-01-01", "launchers": [[]], "process": "a"}',
+    '{"created": "2024-01-01", "launchers": [], "process": "a", "fingerprint": [1]}',
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("content", LAUNCHES)
+@pytest.mark.parametrize("manifest", ["{}", '{"fingerprint": 3}', "null", "[" * 100_000])
+def test_a_launch_of_another_layout_is_none(tmp_path, content, manifest):
+    before = begin(tmp_path, launch("a"))
+    (before / "launch.json").write_text(content)
+    (before / "checkpoints" / "step-00000005" / "manifest.json").write_text(manifest)
+    assert choose(tmp_path, launch("b"), resume="auto") == before
+    assert choose(tmp_path, launch("b", "a", earlier=True)) != before
+
+
+def test_a_folder_whose_name_says_no_time_is_the_oldest(tmp_path):
+    before = begin(tmp_path, launch("a"))
+    (tmp_path / "train-EXP-99999999-999999-x" / "checkpoints" / "step-00000001").mkdir(parents=True)
+    assert choose(tmp_path, launch("b"), resume="auto") == before
