@@ -87,7 +87,8 @@ run_entry() {
     elif [ -n "$stopping" ] && ((code > 128)) && [ ! -e "$idle" ]; then
         touch "$idle"
         requeue
+    else
+        rm -f "$idle"
     fi
-    rm -f "$idle"
     exit "$code"
 }
