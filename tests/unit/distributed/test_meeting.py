@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from ranks import forked, on_ranks
-from torch.distributed import TCPStore
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from darts_hpc.config.cli import refuse
 from darts_hpc.distributed import elastic, meeting

@@ -18,17 +18,17 @@ SHORT_FOLDER, LONGEST = "/tmp", 60
 """Sockets between the processes have paths of up to 107 bytes, 40 of them of multiprocessing's own."""
 
 
-class SharedMemoryLoader(DataLoader[Any]):
-    """torch's DataLoader of a dataset whose items are batches, tuples with tensors in them."""
+class SharedMemoryLoader:
+    """torch's DataLoader, with its arguments, of a dataset whose items are batches: tuples with tensors in them."""
 
     def __init__(self, dataset: Dataset[Any], **arguments: Any):
-        super().__init__(_InSharedMemory(dataset), **arguments)
+        self._loader = DataLoader(_InSharedMemory(dataset), **arguments)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the batches. Raises ValueError, one line, where they, or the workers' locks, don't fit into it."""
-        if shutil.disk_usage(SHARED_MEMORY).free < LOCKS_PER_WORKER * mmap.PAGESIZE * self.num_workers:
+        if shutil.disk_usage(SHARED_MEMORY).free < LOCKS_PER_WORKER * mmap.PAGESIZE * self._loader.num_workers:
             raise _is_full(0)
-        for item in super().__iter__():
+        for item in self._loader:
             if isinstance(item, _NoRoom):
                 raise _is_full(item.num_bytes)
             yield item
