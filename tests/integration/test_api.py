@@ -101,12 +101,24 @@ def check_metadata(metadata: dict[str, str], trained: darts_hpc.FinishedRun):
     assert metadata["config"] == (trained.folder / "config.yaml").read_text()
 
 
+@pytest.fixture(scope="module")
+def onnx_file(trained):
+    """The model of the training as an ONNX file, by the opset; each is written once."""
+
+    def write(opset: int | None) -> Path:
+        path = trained.folder.parent / f"{opset}.onnx"
+        if not path.exists():
+            done = entry("export", trained.folder, "--output", path, *([] if opset is None else ["--opset", opset]))
+            assert done.returncode == 0, done.stderr
+        return path
+
+    return write
+
+
 @pytest.mark.parametrize("opset", [None, 18])
-def test_an_onnx_file_gives_the_models_outputs_for_images_of_any_size(trained, tmp_path, opset):
+def test_an_onnx_file_gives_the_models_outputs_for_images_of_any_size(trained, onnx_file, opset):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    path = tmp_path / "model.onnx"
-    done = entry("export", trained.folder, "--output", path, *([] if opset is None else ["--opset", opset]))
-    assert done.returncode == 0, done.stderr
+    path = onnx_file(opset)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for shape in SHAPES:
         images, logits = expected_logits(trained, shape)
@@ -116,11 +128,9 @@ def test_an_onnx_file_gives_the_models_outputs_for_images_of_any_size(trained, t
     assert opset in (None, onnx.load(path).opset_import[0].version)
 
 
-def test_an_onnx_file_has_the_cells_dilated_convolutions_and_no_transposes(trained, tmp_path):
+def test_an_onnx_file_has_the_cells_dilated_convolutions_and_no_transposes(trained, onnx_file):
     onnx = pytest.importorskip("onnx")
-    done = entry("export", trained.folder, "--output", tmp_path / "model.onnx")
-    assert done.returncode == 0, done.stderr
-    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    nodes = onnx.load(onnx_file(None)).graph.node
     dilations = [tuple(a.ints) for node in nodes for a in node.attribute if a.name == "dilations"]
     used = [operation for cell in (trained.genotype.normal, trained.genotype.reduce) for operation, _ in cell]
     assert dilations.count((2, 2)) >= sum("dil_conv" in operation for operation in used) > 0

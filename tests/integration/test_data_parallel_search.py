@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from ranks import on_ranks
-from run_entries import TINY, entry, records, start
+from run_entries import SMALL_SEARCH, entry, records, start
 
 from darts_hpc import train_search
 from darts_hpc.config.cli import run_entry
@@ -39,7 +39,7 @@ def search(kind: str, method: str | None) -> dict[str, torch.Tensor]:
         outcome, gradients, take = {}, [], architect.gradient
         architect.gradient = lambda *args: gradients.append(take(*args)) or gradients[-1]  # pyright: ignore
         for step in range(STEPS):
-            images = torch.randn(2, JOINED, 3, 8, 8, dtype=torch.float64)
+            images = torch.randn(2, JOINED, 3, 4, 4, dtype=torch.float64)
             labels = torch.randint(5, (2, JOINED))
             train, valid = ((images[half, mine], labels[half, mine]) for half in range(2))
             numbers = search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world)
@@ -51,7 +51,9 @@ def search(kind: str, method: str | None) -> dict[str, torch.Tensor]:
 
 
 METHODS = [None, "finite_difference", "exact"]
-CASES = [(kind, method, 2) for kind in ("plain", "stacked") for method in METHODS] + [("plain", None, 4)]
+CASES = [
+    (kind, method, 2) for kind in ("plain", "stacked") for method in METHODS if (kind, method) != ("stacked", None)
+] + [("plain", None, 4)]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_ranks_equal_one_process_on_the_joined_batch(kind, method, ranks, search
             torch.testing.assert_close(rank[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
 
 
-FLAGS = [*TINY, "--image_size", "4", "--supernet", "fast", "--epochs", "1", "--memory_check", "off"]
+FLAGS = [*SMALL_SEARCH, "--space", "darts", "--supernet", "fast", "--epochs", "1"]
 
 
 @pytest.mark.slow
@@ -78,7 +80,7 @@ def test_torchrun_searches_as_one_process_on_the_joined_batch(tmp_path):
     flags = [*FLAGS, "--unrolled", "--sync_bn", "--replica_check", "1"]
     alone = entry("train_search", *flags, "--save", tmp_path / "1")
     torchrun = ["-m", "darts_hpc.distributed.torchrun", "--standalone", "--nproc_per_node=2"]
-    more = ["--batch_size", "120", "--save", str(tmp_path / "2")]
+    more = ["--batch_size", "12", "--save", str(tmp_path / "2")]
     joined = start([*torchrun, "-m", "darts_hpc.train_search", *flags, *more])
     for done in (alone, joined):
         assert done.returncode == 0, done.stderr
@@ -106,7 +108,7 @@ def drifting_search(*flags: str) -> None:
 
 
 def test_a_rank_whose_alphas_drift_is_caught_with_one_clear_line(tmp_path, capfd):
-    flags = ["--batch_size", "120", "--replica_check", "2", "--save", f"{tmp_path}/run"]
+    flags = ["--batch_size", "12", "--replica_check", "2", "--save", f"{tmp_path}/run"]
     on_ranks(2, drifting_search, *flags, status=2)
     said = [line for line in capfd.readouterr().err.splitlines() if "error:" in line]
     assert len(said) == 1 and "drifted apart: rank 1 of 2 differs from the others in alphas_reduce" in said[0], said

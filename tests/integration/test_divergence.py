@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from ranks import on_ranks
-from run_entries import TINY
+from run_entries import SMALL_SEARCH, TINY
 
 from darts_hpc.commands import train, train_imagenet, train_search
 from darts_hpc.config.cli import run_entry
@@ -30,15 +30,7 @@ ENTRIES: dict[str, tuple[Any, type]] = {
     "train_imagenet": (train_imagenet.main, ImageNetConfig),
 }
 SMALL = {
-    "train_search": [
-        *TINY,
-        "--image_size",
-        "4",
-        "--supernet",
-        "plain",
-        "--memory_check",
-        "off",
-    ],  # an epoch has 2 steps
+    "train_search": SMALL_SEARCH,  # an epoch has 2 steps
     "train": [*TINY, "--image_size", "4", "--arch", "DARTS_V1"],  # 5 steps
     "train_imagenet": [
         *["--loader", "synthetic", "--synthetic_images", "75", "--synthetic_classes", "6", "--image_size", "32"],
@@ -161,7 +153,7 @@ def test_alphas_that_are_not_finite_end_a_search(capfd, tmp_path):
         def poisoned(self, *args):
             norm = step(self, *args)
             with torch.no_grad():
-                self.supernet.alphas_reduce[3, 2] = float("inf")
+                self.supernet.alphas_reduce[3, 1] = float("inf")
             return norm
 
         Architect.step = poisoned  # pyright: ignore[reportAttributeAccessIssue]
@@ -211,6 +203,6 @@ def test_weights_of_a_training_that_diverged_are_not_evaluated_as_if_they_were_a
 
 
 def test_a_stop_rule_does_not_decide_by_weights_that_are_not_finite(capfd, tmp_path):
-    flags = ["--early_stop", "eigenvalue", "--batch_size", 700, "--learning_rate", "1e38", "--grad_clip", "1e38"]
+    flags = ["--early_stop", "eigenvalue", "--batch_size", 70, "--learning_rate", "1e38", "--grad_clip", "1e38"]
     assert "of epoch 1" in diverge(capfd, "train_search", *flags, "--save", f"{tmp_path}/run")
     check_folder(tmp_path / "run")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from few_digits import few_digits
 from ranks import forked
 from run_entries import SINGLE_THREAD, entry
 
@@ -66,6 +67,9 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         preset = yaml.safe_load((ROOT / small).read_text(encoding="utf-8"))
         if "epochs" in preset:
             preset |= {"epochs": 1, "report_freq": 5, "checkpoint_freq": 0}
+        if "supernet" in preset:  # a search
+            preset |= {"dataset": "folder", "data": str(few_digits()), "batch_size": 24}
+            preset |= {"supernet": "plain", "space": "s2"}
         (folder / name).write_text(yaml.safe_dump(preset), encoding="utf-8")
     assert "test accuracy" in "".join(run_shell(code, folder) for _, code in blocks("bash", "docs/getting_started.md"))
     return folder

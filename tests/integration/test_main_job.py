@@ -29,7 +29,17 @@ TENSORBOARD = [flag for flag in TINY if flag != "--no-tensorboard"]
 def searched(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("search") / "run"
     done = entry(
-        "train_search", *TENSORBOARD, "--image_size", 4, "--unrolled", "--unrolled_method", "exact", "--save", folder
+        "train_search",
+        *TENSORBOARD,
+        "--image_size",
+        4,
+        "--batch_size",
+        480,
+        "--unrolled",
+        "--unrolled_method",
+        "exact",
+        "--save",
+        folder,
     )
     assert done.returncode == 0, done.stderr
     assert "no GPU in use" in done.stderr and "genotype = Genotype(normal=" in done.stderr

@@ -23,7 +23,18 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with a small search in runs/my-search."""
     folder = tmp_path_factory.mktemp("reader")
     flags = [flag for flag in TINY if flag != "--no-tensorboard"]
-    done = entry("train_search", *flags, "--save", f"{folder}/runs/my-search/")
+    done = entry(
+        "train_search",
+        *flags,
+        "--image_size",
+        "4",
+        "--space",
+        "s2",
+        "--memory_check",
+        "off",
+        "--save",
+        f"{folder}/runs/my-search/",
+    )
     assert done.returncode == 0, done.stderr
     return folder
 

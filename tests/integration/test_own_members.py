@@ -26,20 +26,22 @@ def own_operation(monkeypatch):
     monkeypatch.setattr("darts_hpc.space.spaces.OPERATION_NAMES", genotypes.OPERATION_NAMES)
 
 
-@pytest.fixture
-def example(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
     """What the example of CONTRIBUTING.md leaves behind."""
     text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (code,) = (part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "search_cell" in part)
     assert sum(bool(line) for line in code.splitlines()) <= 10
-    monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(code, names)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("example"))
+        exec(code, names)
+        names["genotype"] = names["run"].genotype
     return names
 
 
 def test_the_example_of_the_contributors_guide_searches_a_cell(example):
-    assert len(example["run"].genotype.normal) == 8
+    assert len(example["genotype"].normal) == 8
 
 
 def test_a_search_takes_an_operation_a_space_and_a_relaxation_of_ones_own(tmp_path, own_operation, example):
@@ -66,7 +68,7 @@ def test_images_handed_over_as_arrays_search_and_train_as_the_same_data_set_does
     ours = darts_hpc.array_data(*pairs, flip=False, crop_padding=digits.crop_padding)
     size = {name: value for name, value in SMALL.items() if name not in ("dataset", "image_size")}
     found = [
-        darts_hpc.search_cell(save=f"{tmp_path}/{name}/", **flags)
+        darts_hpc.search_cell(save=f"{tmp_path}/{name}/", space="s2", **flags)
         for name, flags in (("digits", SMALL), ("arrays", {**size, "data": ours}))
     ]
     records = [(run.folder / "metrics.jsonl").read_bytes() for run in found]
@@ -81,7 +83,7 @@ def test_images_handed_over_as_arrays_search_and_train_as_the_same_data_set_does
     hits = model((digits.test.images / 255 - mean) / std).argmax(1) == digits.test.labels
     assert 100 * hits.float().mean().item() == pytest.approx(trained.accuracy, abs=1e-3)
     with pytest.raises(ValueError, match=r"another configuration \(data_digest"):  # these may be mirrored
-        darts_hpc.search_cell(data=pairs[0], save=f"{tmp_path}/arrays/", resume="auto", **size)
+        darts_hpc.search_cell(data=pairs[0], save=f"{tmp_path}/arrays/", resume="auto", space="s2", **size)
 
 
 def test_a_training_may_hold_images_out_instead_of_test_images(tmp_path):

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from run_entries import TINY
+from run_entries import SMALL_SEARCH
 
 from darts_hpc.commands import select_cell, train_search
 from darts_hpc.config.cli import parse_config
@@ -17,8 +17,7 @@ PT = ["--pt_epochs_between", "1", "--pt_batches", "1"]
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory) -> Path:
-    small = ["--batch_size", "480", "--image_size", "4", "--memory_check", "off"]
-    flags = [*TINY, *small, "--epochs", "1", "--space", "s2"]
+    flags = [*SMALL_SEARCH, "--batch_size", "48", "--epochs", "1"]
     return train_search.main(parse_config(SearchConfig, [*flags, "--save", f"{tmp_path_factory.mktemp('s')}/run"]))
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from few_digits import few_digits
 from ranks import on_ranks
-from run_entries import TINY
+from run_entries import SMALL_SEARCH, TINY
 from torch import nn
 
 from darts_hpc.commands import evaluate as evaluate_entry
@@ -23,6 +24,7 @@ from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
+from darts_hpc.space.spaces import SPACES
 from darts_hpc.training import cuda_graph
 from darts_hpc.training.loops import evaluate
 
@@ -30,7 +32,7 @@ ENTRIES: dict[str, tuple[Any, type, type[nn.Module], list[str]]] = {
     "train": (train.main, TrainConfig, DerivedNetwork, [*TINY, "--image_size", "4", "--arch", "DARTS_V1"]),
     "train_search": (
         *(train_search.main, SearchConfig, RelaxedNetwork),
-        [*TINY, "--image_size", "4", "--supernet", "plain", "--memory_check", "off"],
+        SMALL_SEARCH,
     ),
 }
 
@@ -51,8 +53,8 @@ def test_two_processes_of_train_report_the_accuracy_of_the_weights_that_they_sav
 
 
 def test_two_processes_of_a_search_report_the_accuracy_of_the_weights_that_they_save(tmp_path):
-    final = on_ranks(2, run, "train_search", tmp_path / "run", "--batch_size", 120)[0]
-    supernet, world = build_supernet("plain", 4, 3, 10), World(torch.device("cpu"))
+    final = on_ranks(2, run, "train_search", tmp_path / "run", "--batch_size", 12)[0]
+    supernet, world = build_supernet("plain", 4, 3, 10, space=SPACES["s2"]), World(torch.device("cpu"))
     state = {
         name: tensor
         for file in ("weights.pt", "alphas.pt")
@@ -60,7 +62,7 @@ def test_two_processes_of_a_search_report_the_accuracy_of_the_weights_that_they_
     }
     supernet.load_state_dict(state)
     cfg = parse_config(SearchConfig, ENTRIES["train_search"][3])
-    data = load_dataset("digits", Path(), image_size=4)
+    data = load_dataset("folder", few_digits(), image_size=4)
     found = evaluate(supernet, search_sources(data, cfg.data, cfg.run.seed, world)[2]).compute(world)
     assert found["accuracy"] == pytest.approx(final["valid/accuracy"], abs=1e-9)
     assert found["loss"] == pytest.approx(final["valid/loss"], rel=1e-5)
