@@ -213,7 +213,10 @@ def _created(folder: Path) -> float:
     if launch is not None:
         return datetime.fromisoformat(launch.created).timestamp()
     date, clock = folder.name.split("-")[-3:-1]
-    return time.mktime(time.strptime(f"{date}-{clock}", "%Y%m%d-%H%M%S"))
+    try:
+        return time.mktime(time.strptime(f"{date}-{clock}", "%Y%m%d-%H%M%S"))
+    except (ValueError, OverflowError):  # no run made that folder: its name says no time
+        return 0.0
 
 
 def _read_launch(folder: Path) -> Launch | None:

@@ -40,7 +40,7 @@ def start(command: list[str], **environment: str) -> subprocess.CompletedProcess
 
 
 def entry(
-    name: str, *flags: object, before: Callable[[], None] = lambda: None, **environment: str
+    name: str, *flags: object, before: Callable[[], object] = lambda: None, **environment: str
 ) -> subprocess.CompletedProcess:
     """Run python -m darts_hpc.<name> with flags in a process forked from this one, in which before() was called."""
 

@@ -269,8 +269,8 @@ def test_recording_the_eigenvalue_changes_nothing_else(tmp_path, monkeypatch):
     by_few = functools.partial(curvature.largest_eigenvalue, num_products=2)  # of the 15, which take ten seconds
     monkeypatch.setattr(curvature, "largest_eigenvalue", by_few)
     own = ["--epochs", "3", "--eigenvalue_every", "5", "--record_eigenvalue"]
-    search("sdarts_rs", tmp_path / "with", monkeypatch, None, *own)
-    search("sdarts_rs", tmp_path / "without", monkeypatch, None, "--epochs", "3")
+    search("sdarts_rs", tmp_path / "with", monkeypatch, *own)
+    search("sdarts_rs", tmp_path / "without", monkeypatch, "--epochs", "3")
     recorded, plain = (metrics(tmp_path / name, "epoch") for name in ("with", "without"))
     assert ["eigenvalue" in line for line in recorded] == [True, False, True]
     assert [{key: value for key, value in line.items() if key != "eigenvalue"} for line in recorded] == plain
