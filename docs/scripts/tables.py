@@ -228,13 +228,28 @@ def loader() -> str:
 
 
 def train_step() -> str:
-    """A step of ImageNet training on a CPU."""
+    """A training step on a CPU, against the 2018 loop."""
     result = read("train_step-amd_epyc")
-    rows = [
-        (name.replace("channels_first", "NCHW"), f"{each['images_per_s']:.2f}", f"{each['ratio']:.2f}")
-        for name, each in result["variants"].items()
-    ]
-    return f"{on(result)}; batch {result['batch_size']}.\n\n" + markdown(("", "images per second", "times"), rows)
+    forms = {
+        "2018_nchw": "the 2018 loop",
+        "2018_channels_last": "the same in channels_last",
+        "plain": "`--network plain`",
+        "fast": "`--network fast`",
+    }
+
+    def cell(name: str, form: str) -> str:
+        seconds, times = result[name]["seconds"], result[name]
+        faster = 1 if form == "fast" else times[f"vs_{form}"]
+        return f"{seconds[form]:.3g} s, {times['vs_2018_nchw'] / faster:.2f} times as fast"
+
+    rows = [(text, *(cell(name, form) for name in ("cifar", "imagenet"))) for form, text in forms.items()]
+    sizes = (
+        f"{timed['init_channels']} channels, {timed['layers']} cells, batch {timed['batch_size']}"
+        for timed in (result[name]["timed"] for name in ("cifar", "imagenet"))
+    )
+    return f"{on(result)}; median of {result['rounds']} rounds.\n\n" + markdown(
+        ("a step", *(f"{name}: {size}" for name, size in zip(("CIFAR", "ImageNet"), sizes, strict=True))), rows
+    )
 
 
 def train_operations() -> str:
