@@ -78,6 +78,17 @@ class ErrorChannel:
             time.sleep(POLL_S / 5)
         return None
 
+    def silent_ranks(self) -> str:
+        """Return the ranks on which no collective failed within a moment, as one did here: they hang, or are gone."""
+        deadline, missing = time.monotonic() + SECONDS_TO_ARRIVE / 2, ""
+        try:
+            self.store.set(f"failed/{self.info.rank}", "")
+            while (missing := self._missing("failed")) and time.monotonic() < deadline:
+                time.sleep(POLL_S / 5)
+        except (dist.DistError, RuntimeError):  # the store is gone
+            return "0"
+        return missing
+
     def exchange(self, key: str, value: str) -> list[str]:
         """Return every rank's value."""
         self.store.set(f"{key}/{self.info.rank}", value)
@@ -90,7 +101,7 @@ class ErrorChannel:
         """
         self.store.set(f"joined/{self.info.rank}", "")
         began, is_said = time.monotonic(), self.info.rank != 0
-        while missing := self._missing():
+        while missing := self._missing("joined"):
             if time.monotonic() > began + timeout_s:
                 raise OSError(f"waited {timeout_s:.0f} s in vain for rank {missing}")
             if not is_said and time.monotonic() > began + SECONDS_UNTIL_SAID:
@@ -99,11 +110,11 @@ class ErrorChannel:
                 is_said = True
             time.sleep(POLL_S / 10)
 
-    def _missing(self) -> str:
+    def _missing(self, key: str) -> str:
         ranks = range(self.info.size)
-        if self.store.check([f"joined/{rank}" for rank in ranks]):
+        if self.store.check([f"{key}/{rank}" for rank in ranks]):
             return ""
-        return ", ".join(str(rank) for rank in ranks if not self.store.check([f"joined/{rank}"]))
+        return ", ".join(str(rank) for rank in ranks if not self.store.check([f"{key}/{rank}"]))
 
     def _signed(self, mistake: str) -> str:
         return mistake if self.info.rank == 0 else f"rank {self.info.rank}: {mistake}"

@@ -66,9 +66,11 @@ class World:
         except ValueError as mistake:
             channel.leave(str(mistake))
             raise
-        except RuntimeError:
+        except RuntimeError as error:
             reported = channel.mistake()
             if reported is None:
+                if silent := channel.silent_ranks():
+                    error.add_note(f"no answer from rank {silent}, which hangs or is gone: see its log.rank*.txt")
                 raise
             channel.leave(reported)
             raise ValueError(reported) from None
