@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ class World:
         except RuntimeError as error:
             reported = channel.mistake()
             if reported is None:
-                if silent := channel.silent_ranks():
+                of_collective = re.search(r"gloo|nccl|timed out", str(error), re.IGNORECASE) is not None
+                if of_collective and (silent := channel.silent_ranks()):
                     error.add_note(f"no answer from rank {silent}, which hangs or is gone: see its log.rank*.txt")
                 raise
             channel.leave(reported)
