@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -117,6 +118,8 @@ def test_ranks_that_are_restarted_meet_anew_at_the_store_of_a_plain_torchrun():
     def start(count: int) -> None:
         os.environ.update(MASTER_PORT=str(store.port), TORCHELASTIC_USE_AGENT_STORE="True")
         os.environ["TORCHELASTIC_RESTART_COUNT"] = str(count)
+        if count == 1 and os.environ["RANK"] == "1":
+            time.sleep(0.5)  # so that the other would take the dead one's address for its own
         with World.open("cpu") as world:
             world.barrier()
             if count == 0:
