@@ -2,8 +2,8 @@
 
     python benchmarks/smaller_images.py SOURCE DESTINATION --train 400 --test 200 --image_size 16
 
-SOURCE has train/CLASS/* and test/CLASS/* (or val/CLASS/*). What it takes is a function of --seed and of the names.
-They are resized as --dataset folder does it, and written as PNG, which keeps every pixel.
+SOURCE has train/CLASS/* and test/CLASS/* (or val/CLASS/*). What it takes is a function of --seed and of the
+order of the names. They are resized as --dataset folder does it, and written as PNG, which keeps every pixel.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from darts_hpc.data.sets.folder import SUFFIXES, decode
+from darts_hpc.data.sets.load import load_dataset
 
 
 def main() -> None:
@@ -28,32 +28,33 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.destination.exists() and any(asked.destination.iterdir()):
         sys.exit(f"error: {asked.destination} holds something already; expected a new or an empty folder")
-    test = next((part for part in ("test", "val") if (asked.source / part).is_dir()), "test")
+    try:
+        data = load_dataset("folder", asked.source, image_size=asked.image_size)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     chosen = {
-        f"{written}/{folder.name}": some_of(folder, count, asked.seed)
-        for part, written, count in (("train", "train", asked.train), (test, "test", asked.test))
-        for folder in classes(asked.source / part)
+        (part, name): some_of(
+            (images.labels == label).nonzero().flatten().tolist(), count, f"{asked.seed} {part} {name}"
+        )
+        for part, images, count in (("train", data.train, asked.train), ("test", data.test, asked.test))
+        for label, name in enumerate(data.classes)
     }
-    for name, files in chosen.items():
-        (asked.destination / name).mkdir(parents=True)
-        for path in files:
-            Image.fromarray(decode(path, path, asked.image_size)).save(asked.destination / name / f"{path.stem}.png")
+    for (part, name), places in chosen.items():
+        folder = asked.destination / part / name
+        folder.mkdir(parents=True)
+        for place in places:
+            pixels = getattr(data, part).images[place].permute(1, 2, 0)  # (H, W, 3)
+            Image.fromarray(pixels.numpy()).save(folder / f"{place:06d}.png")
     print(f"next: --dataset folder --image_size {asked.image_size} --data {asked.destination}")
 
 
-def classes(part: Path) -> list[Path]:
-    """Return the folders of a part's classes."""
-    if not part.is_dir():
-        sys.exit(f"error: {part} is no folder; expected train/CLASS/* and test/CLASS/* in {part.parent}")
-    return sorted(path for path in part.iterdir() if path.is_dir())
-
-
-def some_of(folder: Path, count: int, seed: int) -> list[Path]:
-    """Return images of a folder, the same ones on every machine."""
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
-    if len(files) < count:
-        sys.exit(f"error: {folder} holds {len(files)} images; expected {count} or more: ask for fewer")
-    return sorted(files, key=lambda path: hashlib.sha256(f"{seed} {path.name}".encode()).digest())[:count]
+def some_of(places: list[int], count: int, key: str) -> list[int]:
+    """Return `count` of the places of a class's images, the same ones on every machine."""
+    if len(places) < count:
+        sys.exit(
+            f"error: {' '.join(key.split()[1:])} has {len(places)} images; expected {count} or more: ask for fewer"
+        )
+    return sorted(sorted(places, key=lambda place: hashlib.sha256(f"{key} {place}".encode()).digest())[:count])
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def test_a_comparison_of_two_variants_comes_to_its_table(tmp_path):
         (["--search_config", "nope.yaml"], "nope.yaml: no such file"),
         (["--baselines", "DARTS_W2"], "did you mean DARTS_V2"),
         (["--executor", "slurm"], "--executor slurm: "),
-        (["--data", "no/images", "--train_flags", "--dataset folder"], "--data no/images needs train/CLASS/*"),
+        (["--data", "no/images", "--train_flags", "--dataset folder"], "no/images"),
         (["--variants", "a"], "--variants without --spaces"),
     ],
 )

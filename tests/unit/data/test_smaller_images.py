@@ -50,9 +50,9 @@ def test_which_images_are_taken_follows_from_the_seed_alone(source: Path, tmp_pa
 
 def test_what_can_not_be_taken_is_refused_and_nothing_written(source: Path, tmp_path: Path, monkeypatch):
     for arguments, said in (
-        ((source, tmp_path / "a", "--train", 6, "--test", 1), "ant holds 5 images; expected 6 or more"),
-        ((tmp_path / "nowhere", tmp_path / "a"), "train is no folder; expected train/CLASS"),
-        ((source, source), "holds something already"),
+        ((source, tmp_path / "a", "--train", 6, "--test", 1), "train ant has 5 images; expected 6 or more"),
+        ((tmp_path / "nowhere", tmp_path / "a"), "^error: .*nowhere"),
+        ((source, source.parent), "holds something already"),
     ):
         with pytest.raises(SystemExit, match=said):
             take(monkeypatch, *arguments)
