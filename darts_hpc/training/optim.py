@@ -100,6 +100,8 @@ class MomentumByName:
         weights = self.network.named_weights()
         saved = state["momentum_buffer"] if "momentum_buffer" in state else self._by_name(state)
         theirs = self.network.original_layout(weights)
+        if unknown := next((name for name in saved if name not in theirs), None):
+            raise ValueError(f"momentum of {unknown!r}, which is no weight of this network")
         buffers = {}
         for name, w in weights.items():
             if not saved or (name in theirs and name not in saved):

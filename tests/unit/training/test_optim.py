@@ -62,3 +62,10 @@ def test_momentum_moves_between_forms_of_the_supernet_so_that_the_next_step_is_t
     moved = second.state_dict()
     for name, tensor in first.state_dict().items():
         torch.testing.assert_close(moved[name], tensor, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_momentum_of_a_weight_that_the_network_lacks_is_refused():
+    supernet = build_supernet("plain", 4, 3, 5)
+    momentum = MomentumByName(torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9), supernet)
+    with pytest.raises(ValueError, match=r"momentum of 'stem.9.weight', which is no weight of this network"):
+        momentum.load_state_dict({"momentum_buffer": {"stem.9.weight": torch.zeros(1)}})
