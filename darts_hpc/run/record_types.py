@@ -17,10 +17,11 @@ RESULT = {"epochs": int, "final": dict, "seconds": NUMBER}
 KNOWN = {
     "event": str, "device": str, "collapse": str, "when": str, "cell": str, "final": dict, "preprocessing": dict,
     "fingerprint": dict, "edges": list, "accuracy_without": list, "loss_without": list, "classes": list,
-    "image_size": int, "num_epochs": int, "processes": int, "learning_rate": NUMBER,
+    "image_size": int, "num_epochs": int, "processes": int, "learning_rate": NUMBER, "eigenvalue": NUMBER,
+    "skip_connects": NUMBER,
 }  # fmt: skip
 """The type of what else a run's files may have, and this package reads."""
-MEASURED = ("train/", "valid/", "test/", "performance/", "entropy/")
+MEASURED = ("train/", "valid/", "test/", "performance/", "entropy/", "grad_norm/", "perturbation/", "schedule/")
 TABLES = ("alphas/",)
 
 

@@ -60,6 +60,10 @@ def test_a_long_value_that_yaml_broke_over_lines_is_read_whole(tmp_path: Path):
     [
         ("metrics.jsonl", 2, '{"event": "epoch", "epoch": 1,'),
         ("metrics.jsonl", 1, '{"event": "epoch"}'),
+        *(
+            ("metrics.jsonl", 2, f'{{"event": "epoch", "epoch": 1, "step": 2, "{name}": "x"}}')
+            for name in ("skip_connects", "eigenvalue", "perturbation/loss_before", "schedule/auxiliary_share")
+        ),
         ("performance.jsonl", 3, "null"),
         ("genotypes.jsonl", 1, '{"genotype": {"normal": []}}'),
         ("genotypes.jsonl", 1, '{"epoch": 1}'),
