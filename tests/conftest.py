@@ -13,7 +13,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the p
 # Half of the time these wait for Slurm, while others compute. Then what computes for longest.
 FIRST = (
     *("cluster/test_campaign_on_slurm", "cluster/test_preemption", "cluster/test_launchers"),
-    *("integration/test_campaign", "integration/test_memory", "integration/test_family_search"),
+    *("integration/test_campaign", "integration/test_golden_family", "integration/test_family_search"),
+    *("unit/memory/test_predict", "unit/models/supernet/test_fused", "integration/test_data_parallel_search"),
 )
 
 
