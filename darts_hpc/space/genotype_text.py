@@ -9,6 +9,8 @@ MAX_CHARACTERS = 1_000_000
 LONGEST_CALL = 50_000
 LARGEST = 100
 """Number that stands in a genotype; a cell of a hundred nodes is taken for a mistake."""
+DEEPEST = 8
+"""Mappings that a genotype may lie in, one within the other."""
 CALLED = "Genotype"
 OTHER_LIBRARIES = {
     "NNI's": r"(normal|reduce)(_n\d+_(p\d+|switch)|/(op|input)_\d+_\d+)$",
@@ -23,13 +25,16 @@ def fields_of(source: str | Mapping) -> Mapping:
     Raises ValueError, one line, for anything else, and for more than one genotype.
     """
     fields = _fields_of_text(source) if isinstance(source, str) else source
-    while isinstance(fields, Mapping) and "genotype" in fields and "normal" not in fields:
+    for _ in range(DEEPEST):
+        if not isinstance(fields, Mapping) or "genotype" not in fields or "normal" in fields:
+            break
         inner = fields["genotype"]  # a line of genotypes.jsonl, or a result.json
         fields = _fields_of_text(inner) if isinstance(inner, str) else inner
     if not isinstance(fields, Mapping):
         raise ValueError(f"genotype must be a mapping with normal, normal_concat, ..., got {shortened(fields)}")
+    names = [*fields, *(name for inner in fields.values() if isinstance(inner, Mapping) for name in inner)]
     for library, keys in OTHER_LIBRARIES.items():
-        if any(isinstance(key, str) and re.match(keys, key) for key in fields):
+        if any(isinstance(name, str) and re.match(keys, name) for name in names):
             raise ValueError(
                 f"this is {library} choice of operations by edge; expected Genotype(normal=[(operation, input), ...], "
                 "normal_concat=[...], reduce=[...], reduce_concat=[...]): write the two strongest edges of each node so"
@@ -47,8 +52,15 @@ def _fields_of_text(text: str) -> object:
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"genotype text of {len(text)} characters; expected at most {MAX_CHARACTERS}")
     if text.startswith(("{", "[")):
-        return _mapping_of_text(text)
-    found = {"".join(map(ast.dump, (*call.args, *call.keywords))): call for call in _calls(text)}
+        try:
+            return _mapping_of_text(text)
+        except ValueError:
+            if f"{CALLED}(" not in text:  # such as a log's line, after a date in brackets
+                raise
+    try:
+        found = {"".join(map(ast.dump, (*call.args, *call.keywords))): call for call in _calls(text)}
+    except RecursionError:
+        raise ValueError(f"genotype is nested too deeply: {shortened(text)}") from None
     if not found:
         raise ValueError(
             "genotype is neither JSON nor text with Genotype(normal=..., normal_concat=..., reduce=..., "
@@ -89,8 +101,9 @@ def _calls(text: str) -> Iterator[ast.Call]:
     start = text.find(f"{CALLED}(")
     while start >= 0:
         end = _end_of_call(text, start)
-        if (call := _parsed(text[start:end])) is not None:
-            yield call.body[0].value  # pyright: ignore[reportAttributeAccessIssue]
+        call = _parsed(text[start:end])
+        if call is not None and isinstance(line := call.body[0], ast.Expr) and _name_of(line.value) == CALLED:
+            yield line.value  # pyright: ignore[reportReturnType]
         start = text.find(f"{CALLED}(", end)
 
 
@@ -122,24 +135,47 @@ def _name_of(node: ast.AST) -> str:
 
 
 def _value(field: str, node: ast.expr) -> object:
-    """Return a literal, in which range, list, tuple, and arrays and integers of numpy and torch may stand."""
+    """Return a literal, in which range, list, tuple, and arrays, texts and integers of numpy and torch may stand."""
     if isinstance(node, ast.List | ast.Tuple):
-        return [_value(field, each) for each in node.elts]
-    if isinstance(node, ast.Call) and not node.keywords:
+        return [each for element in node.elts for each in _elements(field, element)]
+    if isinstance(node, ast.Call) and all(keyword.arg in ("dtype", "device") for keyword in node.keywords):
         arguments = [_value(field, argument) for argument in node.args]
         match _name_of(node), arguments:
-            case (("list" | "tuple" | "array"), [list() as states]):
+            case (("list" | "tuple" | "array" | "tensor"), [list() as states]):
                 return states
-            case "range", [*numbers] if 1 <= len(numbers) <= 3 and all(map(_is_small, numbers)) and numbers[2:] != [0]:
-                return list(range(*numbers))  # pyright: ignore[reportArgumentType, reportCallIssue] - see _is_small
+            case (("range" | "arange"), [*numbers]) if _is_range(numbers):
+                return list(range(*numbers))  # pyright: ignore[reportArgumentType, reportCallIssue] - see _is_range
+            case (("str" | "str_"), [str(name)]):
+                return name
             case name, [int(number)] if re.fullmatch(r"int\d*|uint\d+|intp|tensor", name):
                 return number
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, RecursionError, MemoryError):
         raise ValueError(
-            f"genotype {field}: {shortened(ast.unparse(node))} is not a list of values, or a range up to {LARGEST}"
+            f"genotype {field}: {_text_of(node)} is not a list of values, or a range up to {LARGEST}"
         ) from None
+
+
+def _elements(field: str, node: ast.expr) -> list:
+    """Return what an element of a list stands for: *range(2, 6) for four."""
+    if not isinstance(node, ast.Starred):
+        return [_value(field, node)]
+    states = _value(field, node.value)
+    if not isinstance(states, list):
+        raise ValueError(f"genotype {field}: {_text_of(node)} is no list")
+    return states
+
+
+def _text_of(node: ast.expr) -> str:
+    try:
+        return shortened(ast.unparse(node))
+    except RecursionError:
+        return "what is nested so deeply"
+
+
+def _is_range(numbers: list) -> bool:
+    return 1 <= len(numbers) <= 3 and all(map(_is_small, numbers)) and numbers[2:] != [0]
 
 
 def _is_small(number: object) -> bool:

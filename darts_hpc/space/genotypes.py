@@ -190,15 +190,19 @@ def _check_edges(cell: str, edges: Edges) -> None:
     for position, (operation, state) in enumerate(edges):
         node = position // 2
         if operation not in OPERATION_NAMES:
-            hint = did_you_mean(operation, OPERATION_NAMES)
-            raise ValueError(f"genotype {cell}: unknown operation {operation!r} at node {node}; {hint}")
+            hint = did_you_mean(operation[:100], OPERATION_NAMES)
+            raise ValueError(f"genotype {cell}: unknown operation {shortened(operation)} at node {node}; {hint}")
         if not 0 <= state < node + 2:
-            raise ValueError(f"genotype {cell}: node {node} can't read state {state}; it sees states 0 to {node + 1}")
+            raise ValueError(
+                f"genotype {cell}: node {node} can't read state {shortened(state)}; it sees states 0 to {node + 1}"
+            )
 
 
 def _check_concat(field: str, states: tuple[int, ...], num_states: int) -> None:
     if not states or len(set(states)) != len(states) or not all(2 <= state < num_states for state in states):
-        raise ValueError(f"genotype {field}: {list(states)} must be distinct states between 2 and {num_states - 1}")
+        raise ValueError(
+            f"genotype {field}: {shortened(list(states))} must be distinct states between 2 and {num_states - 1}"
+        )
 
 
 def _range_text(states: tuple[int, ...]) -> str:

@@ -95,6 +95,13 @@ REST = {"normal_concat": [], "reduce": [], "reduce_concat": []}
         TEXT.replace("range(2, 6)", "list(range(2, 6, 1))"),
         TEXT.replace("range(2, 6)", "np.array([2, 3, 4, 5])").replace(", 0)", ", tensor(0))"),
         f'BEST = """{TEXT}"""  # as printed',
+        f"[2026-11-28 10:00:00,123][INFO] genotype = {TEXT}",
+        f"{{rank 0}} {TEXT}",
+        f"[{TEXT}]",
+        f"{{'genotype': {TEXT}, 'accuracy': 97.2}}",
+        TEXT.replace("range(2, 6)", "np.array([2, 3, 4, 5], dtype=np.int64)"),
+        TEXT.replace("range(2, 6)", "[*range(2, 6)]").replace("'sep_conv_3x3'", "np.str_('sep_conv_3x3')"),
+        TEXT.replace("range(2, 6)", "np.arange(2, 6)"),
         json.dumps({"genotype": GENOTYPES["DARTS_V2"].to_dict()}),
         json.dumps({"genotype": TEXT}),
         json.dumps({"status": "finished", "genotype": GENOTYPES["DARTS_V2"].to_dict(), "epochs": 50}, indent=1),
@@ -113,6 +120,8 @@ def test_a_genotype_is_read_as_people_have_it(text, tmp_path):
 
 NNI = {"normal/op_2_0": "sep_conv_3x3", "normal/input_2_0": [0]}
 OLD_NNI = {"normal_n2_p0": "sepconv3x3", "normal_n2_switch": ["normal_n2_p0"]}
+HOLDS_ITSELF = {}
+HOLDS_ITSELF["genotype"] = HOLDS_ITSELF
 CONFIGSPACE = {"NetworkSelectorDatasetInfo:darts:edge_normal_0": "sep_conv_3x3"}
 
 
@@ -136,6 +145,15 @@ CONFIGSPACE = {"NetworkSelectorDatasetInfo:darts:edge_normal_0": "sep_conv_3x3"}
         (NNI, "this is NNI's choice"),
         (json.dumps(OLD_NNI), "this is NNI's choice"),
         (CONFIGSPACE, "this is ConfigSpace's"),
+        ({"config": CONFIGSPACE, "accuracy": 94.0}, "this is ConfigSpace's"),
+        ('10:11 best Genotype("(") + 3', "neither JSON nor"),
+        (f"Genotype(normal={'1+' * 900}1)", "is not a list of values|nested too deeply"),
+        (f"Genotype(normal={'-' * 1500}1)", "is not a list of values|nested too deeply|neither JSON"),
+        (f"Genotype(normal=a{'.b' * 900})", "is not a list of values|nested too deeply"),
+        (TEXT.replace("sep_conv_3x3", "x" * 100_000), "unknown operation"),
+        (TEXT.replace("range(2, 6)", str(list(range(50_000)))), "must be distinct states"),
+        (TEXT.replace("range(2, 6)", "[*3]"), "is no list"),
+        (HOLDS_ITSELF, "must be a mapping|has no"),
     ],
 )  # fmt: skip
 def test_what_is_no_genotype_is_one_short_line_at_once(source, message):
