@@ -38,6 +38,15 @@ WAYS_OUT = {
 }
 OF_A_PATH = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 """Errors that come again with the same path, and with no other."""
+OF_THE_MACHINE = {
+    errno.EMFILE: "raise the limit, ulimit -n, or lower --num_threads",
+    errno.ENFILE: "this machine has no more; end other programs",
+    errno.ENOSPC: "make room there, or choose another disk",
+    errno.EDQUOT: "make room there, or choose another disk",
+    errno.EIO: "look at that disk, or choose another",
+    errno.ESTALE: "look at the file server, and start again",
+}
+"""Errors of any path -> the way out."""
 
 
 def check_path(path: str | Path, what: str = "") -> None:
@@ -194,7 +203,13 @@ def check_inside(name: str, source: str | Path) -> str:
 
 
 def explained(error: OSError) -> ValueError:
-    """Return the line for an error about a path that was opened elsewhere; one about the machine is raised again."""
+    """Return the line for an error about a path that was opened elsewhere, or about what the machine ran out of.
+
+    Any other one is raised again.
+    """
+    if error.errno in OF_THE_MACHINE:
+        where = f"{shown(error.filename)}: " if isinstance(error.filename, str) else ""
+        return ValueError(f"{where}{error.strerror}; {OF_THE_MACHINE[error.errno]}")
     if error.errno not in OF_A_PATH or error.filename is None:
         raise error
     way_out = WAYS_OUT.get(error.errno, "correct that, or name another")

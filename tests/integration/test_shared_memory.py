@@ -1,6 +1,7 @@
-"""A full /dev/shm ends a training whose loader needs it in one line, on every rank."""
+"""A full /dev/shm, or too few open files, end a training whose loader needs them in one line, on every rank."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,16 @@ def test_a_full_dev_shm_is_one_line_and_ends_all_ranks(size, processes, tmp_path
     errors = [line for line in said.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "/dev/shm, through which --loader torchvision" in errors[0], said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("limit", [20, 24, 28, 32])  # in the first loader, or in its workers
+def test_too_few_open_files_are_one_line(limit: int, tmp_path: Path):
+    photos = make_photos(tmp_path / "photos")
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    done = entry("train_imagenet", *FLAGS, "--data", photos, "--save", tmp_path / "run", before=lower)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "Traceback" not in done.stderr and done.returncode in (0, 2), done.stderr
+    assert [("open files" in line) for line in errors] == [True] * bool(done.returncode), done.stderr

@@ -1,11 +1,13 @@
 """Batches of worker processes by way of shared memory, and one line where that is full: torch waits for ever then."""
 
+import errno
 import mmap
 import multiprocessing.util
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from resource import RLIMIT_NOFILE, getrlimit
 from typing import Any
 
 from torch import Tensor
@@ -25,13 +27,23 @@ class SharedMemoryLoader:
         self._loader = DataLoader(_InSharedMemory(dataset), **arguments)
 
     def __iter__(self) -> Iterator[Any]:
-        """Yield the batches. Raises ValueError, one line, where they, or the workers' locks, don't fit into it."""
+        """Yield the batches. Raises ValueError, one line, where they, or the workers' locks, don't fit into it, and
+        where this process may not open as many files as its workers need.
+        """
         if shutil.disk_usage(SHARED_MEMORY).free < LOCKS_PER_WORKER * mmap.PAGESIZE * self._loader.num_workers:
             raise _is_full(0)
-        for item in self._loader:
-            if isinstance(item, _NoRoom):
-                raise _is_full(item.num_bytes)
-            yield item
+        try:
+            for item in self._loader:
+                if isinstance(item, _NoRoom):
+                    raise _is_full(item.num_bytes)
+                yield item
+        except (OSError, EOFError, RuntimeError) as error:
+            if not _is_out_of_files(error):
+                raise
+            raise ValueError(
+                f"too many open files for --loader torchvision: ulimit -n is {getrlimit(RLIMIT_NOFILE)[0]}; raise it "
+                "(ulimit -n 4096), or lower --num_threads and --prefetch, or take --loader dali"
+            ) from None
 
 
 class _InSharedMemory(Dataset[Any]):
@@ -66,6 +78,13 @@ def shorten_socket_paths() -> None:
             multiprocessing.util.get_temp_dir()  # makes it, keeps it, and removes it in the end
         finally:
             tempfile.tempdir = before
+
+
+def _is_out_of_files(error: BaseException) -> bool:
+    """Whether a process could open no more files; torch says so in words, and a worker by its end."""
+    cause = error.__context__
+    by_number = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
+    return by_number or "Too many open files" in str(error) or (cause is not None and _is_out_of_files(cause))
 
 
 def _is_full(num_bytes: int) -> ValueError:
