@@ -17,7 +17,8 @@ def test(number):
 
 
 def test_a_crash_fails_one_test_and_the_rest_of_its_file_is_run(tmp_path: Path):
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    for name in ("conftest.py", "few_digits.py"):
+        shutil.copy(Path(__file__).with_name(name), tmp_path)
     for name, dies_at in (("a", ()), ("b", (1, 3)), ("c", ()), ("d", ())):
         (tmp_path / f"test_{name}.py").write_text(TESTS.format(dies_at=dies_at))
     command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", tmp_path]

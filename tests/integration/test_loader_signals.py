@@ -46,6 +46,11 @@ def processes(group: int) -> list[int]:
     return [int(pid) for pgid, pid, state in fields if int(pgid) == group and not state.startswith("Z")]
 
 
+def parent(process: int) -> int:
+    """Return the process that started a process."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def wait_until(reached: Callable[[], object]) -> None:
     while not reached():  # a test that waits for too long is ended by pytest's own limit
         time.sleep(0.05)
@@ -53,6 +58,11 @@ def wait_until(reached: Callable[[], object]) -> None:
 
 def test_signals_to_all_processes_save_and_end_without_a_traceback(training, tmp_path):
     assert len(processes(training.pid)) >= 4  # the run, two loaders and what starts them
+    loaders = [pid for pid in processes(training.pid) if parent(pid) not in (training.pid, os.getpid())]
+    assert len(loaders) == 2
+    for loader in loaders:
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+            os.kill(loader, number)  # which die of none of them, as long as their epoch lasts
     os.killpg(training.pid, signal.SIGUSR1)
     wait_until(lambda: "SIGUSR1: finishing this step" in (tmp_path / "stderr").read_text())
     for number in (signal.SIGTERM, signal.SIGINT):  # the loaders still have this step's batches to make
