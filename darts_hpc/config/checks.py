@@ -36,6 +36,9 @@ LARGEST = {
 }
 """flag -> the largest value that makes sense; a larger one is a slip, and would overflow or take all memory."""
 LARGEST_OTHER = 1_000_000_000
+"""Of any other count."""
+LARGEST_FACTOR = 1e30
+"""Of a rate or a factor: what float32 holds. What a large one does to a run, the check for finite numbers says."""
 LONGEST_SAVE = 150
 """Bytes of a run's name; its folder's has the entry, the time and the job beside it."""
 UNPACKED = {"cifar-10-batches-py": "cifar10", "cifar-100-python": "cifar100"}
@@ -91,9 +94,10 @@ def check_not_negative(cfg: Any, *flags: str) -> None:
 def check_at_most(cfg: Any, *flags: str) -> None:
     """Check that flags don't exceed what makes sense of them."""
     for flag in flags:
-        limit = LARGEST.get(flag, LARGEST_OTHER)
-        if getattr(cfg, flag) > limit:
-            raise ValueError(f"--{flag} {shown(getattr(cfg, flag))}: expected at most {limit}")
+        value = getattr(cfg, flag)
+        limit = LARGEST.get(flag, LARGEST_OTHER if isinstance(value, int) else LARGEST_FACTOR)
+        if value > limit:
+            raise ValueError(f"--{flag} {shown(value)}: expected at most {limit}")
 
 
 def check_save(cfg: Any) -> None:

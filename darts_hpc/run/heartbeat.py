@@ -37,6 +37,6 @@ class Heartbeat:
         logged_at = 0.0
         while not self._closed.wait(self.seconds / 12):
             now, since = time.monotonic(), self._since
-            if now - max(since, logged_at) >= self.seconds:
+            if self._what and now - max(since, logged_at) >= self.seconds:
                 logged_at = now
                 log.info("%s has taken %.0f s so far", self._what, now - since)

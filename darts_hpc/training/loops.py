@@ -15,6 +15,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.recompute import frozen_running_statistics
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.mixing import Mixing
+from darts_hpc.run.heartbeat import Heartbeat
 from darts_hpc.run.metrics import Meter
 from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.selection import Score
@@ -162,8 +163,9 @@ def evaluate(
     """
     model.eval()
     meter = Meter(source.device)
-    with between_steps():
-        for images, labels, keys in source.batches(0):
+    with between_steps(), Heartbeat(silent=run is None or not run.world.is_main) as heartbeat:
+        for number, (images, labels, keys) in enumerate(source.batches(0), start=1):
+            heartbeat.begin(f"batch {number} of the validation")
             if len(labels):  # a rank may have none of the last batch
                 images = images.to(torch.promote_types(images.dtype, torch.float32), memory_format=memory_format)
                 with precision.autocast() if precision else nullcontext():

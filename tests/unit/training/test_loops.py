@@ -1,6 +1,7 @@
 """The loops: their order, their data, what they leave untouched; processes and accumulated batches equal one batch."""
 
 import copy
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,10 @@ from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, s
 from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.plain import SuperNet
+from darts_hpc.run import heartbeat
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.training import loops
 from darts_hpc.training import search_step as search_step_module
 from darts_hpc.training.data_parallel import data_parallel
 from darts_hpc.training.loops import StepConfig, evaluate, search_epoch, train_step
@@ -266,3 +269,21 @@ def test_a_compiled_network_is_not_compiled_anew_for_each_epochs_drop_path():
         seen.append(counter.frame_count)
     assert seen[0] > 0 and seen[1:] == [seen[0]] * 3
     assert list(network.state_dict()) == list(plain.state_dict())
+
+
+def test_a_long_batch_of_a_validation_is_logged_while_it_lasts(monkeypatch):
+    lines, logged = [], threading.Event()
+    monkeypatch.setattr(heartbeat.log, "info", lambda line, *args: (lines.append(line % args), logged.set()))
+    monkeypatch.setattr(loops, "Heartbeat", partial(heartbeat.Heartbeat, seconds=0.05))
+    batch = torch.zeros(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64), None
+
+    def batches(epoch: int):
+        yield batch
+        assert logged.wait(60)
+        yield batch
+
+    source: Any = SimpleNamespace(device=CPU, batches=batches)
+    run: Any = SimpleNamespace(world=WORLD, stop_if_asked=lambda: None)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    assert evaluate(network, source, run).compute(WORLD).keys() >= {"accuracy"}
+    assert lines[0].startswith("batch 1 of the validation has taken")
