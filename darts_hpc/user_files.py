@@ -180,6 +180,8 @@ def parse_json(text: str, source: object, expect: type = dict, line: int = 1) ->
     _check_depth(text, where)
     try:
         value = json.loads(text, parse_int=_whole_number)
+        if "\\ud" in text.lower():
+            json.dumps(value, ensure_ascii=False).encode()  # half of a character, which no file or page can hold
     except json.JSONDecodeError as error:
         raise ValueError(f"{shown(source)} line {line + error.lineno - 1}: damaged JSON: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:

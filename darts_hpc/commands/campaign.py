@@ -25,7 +25,7 @@ from darts_hpc.locks import lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
 from darts_hpc.suggest import did_you_mean
 from darts_hpc.terminal import outlive_terminal
-from darts_hpc.user_files import exists, is_folder, list_folder
+from darts_hpc.user_files import exists, is_folder, list_folder, shown
 
 log = logging.getLogger("darts_hpc")
 
@@ -98,7 +98,7 @@ def presets(cfg: CampaignConfig) -> dict[str, Any]:
     """
     data = ["--data", str(cfg.where.data)] if cfg.where.data is not None else []
     found: dict[str, Any] = {"campaign.yaml": cfg}
-    search = ["--config", cfg.search.search_config, *shlex.split(cfg.search.search_flags), *data]
+    search = ["--config", cfg.search.search_config, *words("search", cfg.search.search_flags), *data]
     for family in families(cfg).values():
         if family.space and not family.is_random:
             with naming(f"{family.title}: "):
@@ -106,15 +106,23 @@ def presets(cfg: CampaignConfig) -> dict[str, Any]:
     if not cfg.search.spaces:
         with naming("--search_config and --search_flags: "):
             found[PRESETS["train_search"]] = parse_config(ENTRIES["train_search"], search)
-    train = ["--config", cfg.train.train_config, *shlex.split(cfg.train.train_flags), *data]
+    train = ["--config", cfg.train.train_config, *words("train", cfg.train.train_flags), *data]
     with naming("--train_config and --train_flags: "):
         found[PRESETS["train"]] = parse_config(ENTRIES["train"], train)
     if cfg.train.imagenet_config:
-        imagenet = ["--config", cfg.train.imagenet_config, *shlex.split(cfg.train.imagenet_flags)]
+        imagenet = ["--config", cfg.train.imagenet_config, *words("imagenet", cfg.train.imagenet_flags)]
         with naming("--imagenet_config and --imagenet_flags: "):
             found[PRESETS["train_imagenet"]] = parse_config(ENTRIES["train_imagenet"], imagenet)
     check_jobs(cfg, {PRESETS["train_search"]: search, PRESETS["train"]: train})
     return found
+
+
+def words(stem: str, flags: str) -> list[str]:
+    """Return the words of --STEM_flags, as a shell would split them."""
+    try:
+        return shlex.split(flags)
+    except ValueError as error:
+        raise ValueError(f"--{stem}_flags {shown(flags)}: expected flags as in a shell ({error})") from None
 
 
 def check_jobs(cfg: CampaignConfig, given: Mapping[str, Sequence[str]]) -> None:

@@ -37,7 +37,7 @@ LARGEST = {
 """flag -> the largest value that makes sense; a larger one is a slip, and would overflow or take all memory."""
 LARGEST_OTHER = 1_000_000_000
 """Of any other count."""
-LARGEST_FACTOR = 1e30
+LARGEST_FACTOR = 3e38
 """Of a rate or a factor: what float32 holds. What a large one does to a run, the check for finite numbers says."""
 LONGEST_SAVE = 150
 """Bytes of a run's name; its folder's has the entry, the time and the job beside it."""

@@ -31,9 +31,21 @@ def check_words(tokens: Sequence[str], flags: dict[str, Flag], source: str) -> N
                 ) from None
             if "\0" in value:
                 raise ValueError(f"{source}{token} {shown(ascii(value))} holds a NUL; expected text: leave that out")
+        is_bare = not token and any(each.positional and each.is_path for each in flags.values())
+        if is_bare or (flag is not None and (flag.is_path or flag.name == "arch")):
+            for value in values:
+                _check_named(value, f"{source}{token} ".lstrip(), may_be_empty=flag is not None and flag.default == "")
         if flag is not None and flag.is_path:
             for value in values:
                 check_path(value, f"{source}{token}")
+
+
+def _check_named(value: str, what: str, may_be_empty: bool) -> None:
+    """Check that a shell left a value in it, and knows whose home folder it begins with."""
+    if not value and not may_be_empty:
+        raise ValueError(f"{what}'': expected a name or a path; is a variable of the shell empty?")
+    if re.match(r"~[\w.-]*(/|$)", value):
+        raise ValueError(f"{what}{shown(value)}: no user of that name has a home here; for such a file write ./~")
 
 
 def explain_tokens(tokens: Sequence[str], flags: dict[str, Flag], source: str) -> None:

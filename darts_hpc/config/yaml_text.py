@@ -137,6 +137,8 @@ class _File:
         is_plain, is_text = event.implicit
         if not is_plain and not is_text and event.tag != STRING_TAG:
             raise self._error(event, f"the tag {event.tag} is not read; expected a plain value")
+        if not event.value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in event.value):
+            raise self._error(event, "half of a character, an escape from \\ud800 to \\udfff; expected text in UTF-8")
         return Plain(event.value) if is_plain else event.value
 
     def _count(self, event: yaml.Event, size: int) -> None:

@@ -1,5 +1,6 @@
 """The door: whatever a user names is read, or refused at once in one line with the path and the way out."""
 
+import io
 import json
 import os
 import sys
@@ -142,6 +143,7 @@ def test_text_in_another_encoding_is_refused(tmp_path, content):
         ("", "damaged JSON: Expecting value"),
         ('{"a": 1', "damaged JSON"),
         ('{"a": 1}\0', "damaged JSON"),
+        ('{"a": ["\\ud800"]}', "damaged JSON"),
         ('"' + '\\"' * 1_000_000, "damaged JSON"),
     ],
 )
@@ -183,17 +185,12 @@ def test_a_path_that_the_locale_can_not_spell_is_refused(monkeypatch):
 def test_a_failing_disk_and_lack_of_memory_are_one_line(tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"{}")
 
-    class Failing:
+    class Failing(io.FileIO):
         def __init__(self, error):
+            super().__init__(tmp_path / "file")
             self.error = error
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def read(self, _):
+        def read(self, *_):
             raise self.error
 
     for error, words in ((OSError(5, "Input/output error"), "Input/output error"), (MemoryError(), "MemoryError")):

@@ -158,3 +158,9 @@ def test_random_cells_of_several_spaces_are_drawn_in_each_and_a_space_may_come_l
     assert set(cells) == {"s2-random-0", "s2-random-1", "s4-random-0", "s4-random-1"}
     assert {name for name, _ in cells["s4-random-0"].normal} <= {"noise", "sep_conv_3x3"}
     assert json.loads((tmp_path / "about.json").read_text())["command"] == "for 1"
+
+
+@pytest.mark.parametrize("flag", ["--search_flags", "--train_flags"])
+def test_flags_that_no_shell_could_split_are_refused_by_name(flag: str):
+    with pytest.raises(ValueError, match=rf"{flag} --save ': expected flags as in a shell \(No closing quotation\)"):
+        compared(flag, "--save '", "--variants", "first_order")

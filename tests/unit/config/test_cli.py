@@ -159,6 +159,12 @@ def test_a_list_in_a_preset_fills_a_flag_of_several_values(tmp_path):
         (["--epochs", "3", "4"], "unexpected '4' after --epochs"),
         (["digits"], "unexpected 'digits' after the command"),
         (["--config"], "--config: expected a preset file, such as configs/search/digits.yaml"),
+        (["--data", ""], "--data '': expected a name or a path; is a variable of the shell empty?"),
+        (["--save="], "--save '': expected a name or a path; is a variable of the shell empty?"),
+        (
+            ["--save=~nosuchuser/x"],
+            "--save ~nosuchuser/x: no user of that name has a home here; for such a file write ./~",
+        ),
     ],
 )
 def test_a_wrong_flag_is_explained_in_one_line(argv, line):
@@ -168,6 +174,7 @@ def test_a_wrong_flag_is_explained_in_one_line(argv, line):
 def test_a_config_s_own_checks_reach_the_user():
     assert refusal(["--init_channels", "15"]).startswith("--init_channels 15: expected")
     assert refusal([], ReportConfig).startswith("no run")
+    assert refusal([""], ReportConfig).startswith("'': expected a name or a path")
     assert refusal([], VisualizeConfig) == "expected GENOTYPE; --help shows how"
     assert refusal(["DARTS", "NASNet"], VisualizeConfig) == "unexpected 'NASNet' after the command"
     assert refusal(["DARTS", "--format", "png", "gif"], VisualizeConfig).startswith("--format gif: expected one of")

@@ -92,7 +92,7 @@ HOSTILE = {
     "long key": ("k" * 100_000 + ": 3", "not YAML"),
     "NUL": (b"save: a\0b", "not YAML"),
     "written NUL": ('save: "a\\0b"', "holds a NUL"),
-    "half a character": ('save: "\\ud800"', "not UTF-8"),
+    "half a character": ('save: "\\ud800"', "half of a character"),
     "no character": ('save: "\\UFFFFFFFF"', "not YAML"),
     "another encoding": ("save: café".encode("latin-1"), "is not UTF-8"),
     "UTF-16": ("save: x".encode("utf-16"), "is not UTF-8"),
