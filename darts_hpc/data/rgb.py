@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "PPM", "TIFF", "JPEG2000")
 """What is tried, whatever a file calls itself. Pillow knows others that run programs, such as PostScript."""
 JPEG = b"\xff\xd8"
 NEAR_WHITE = 224
 WHITE, BLACK = (255, 255, 255, 255), (0, 0, 0, 255)
-BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339
 """Tags of a TIFF."""
-WHITE_IS_ZERO = 0
+WHITE_IS_ZERO, SIGNED = 0, 2
+STEPS = {"L;2": 85, "L;4": 17}
+"""How far apart a PNG's greys of 2 and 4 bits lie in 8, by Pillow's name for how they are stored."""
 
 
 class DamagedImage(Exception):
@@ -55,8 +57,14 @@ def to_rgb(image: Image.Image) -> Image.Image:
     A transparent image is composited on white, as pages show it; on black if all that can be seen of it is near white,
     so that a shape drawn by alpha alone stays visible whatever its colour. 16-bit greys are scaled to 8 bits.
 
-    Raises ValueError for 32-bit pixels, whose range is not known.
+    Raises ValueError for 32-bit and signed pixels, whose range is not known.
     """
+    tags = getattr(image, "tag_v2", {})
+    if SIGNED in tags.get(SAMPLE_FORMAT, ()):
+        bits = max(tags.get(BITS_PER_SAMPLE, (1,)))
+        raise ValueError(f"it has signed {bits}-bit pixels; expected unsigned ones of 8 or 16 bits a channel")
+    if image.format == "PNG" and "transparency" in image.info:
+        image = _with_stored_key(image)
     if is_16_bit(image):
         image = _scaled(image)
     if image.mode in ("I", "F"):
@@ -73,6 +81,29 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def is_16_bit(image: Image.Image) -> bool:
     """Whether an image's pixels are 16-bit greys, which Pillow's own conversion would clip to white."""
     return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG"))
+
+
+def _with_stored_key(image: Image.Image) -> Image.Image:
+    """Return a PNG whose clear colour is compared in the bits that are stored; Pillow compares it with 8."""
+    assert isinstance(image, ImageFile.ImageFile)
+    tile, key = next(iter(image.tile), None), image.info["transparency"]
+    if tile is None or tile.args not in (*STEPS, "RGB;16B"):
+        return image
+    if tile.args in STEPS:
+        step = STEPS[tile.args]
+        image.info["transparency"] = key % (255 // step + 1) * step
+        return image
+    file = image.fp
+    assert file is not None
+    file.seek(0)
+    with Image.open(file, formats=("PNG",)) as low:
+        low.tile = [tile._replace(args="RGB;16L")]  # which keeps the other byte of each channel
+        levels = np.asarray(low).astype(np.uint16)  # (H, W, 3)
+    high = np.asarray(image)
+    levels += high.astype(np.uint16) << 8
+    rgba = Image.fromarray(high)
+    rgba.putalpha(Image.fromarray(np.where((levels == key).all(-1), 0, 255).astype(np.uint8)))
+    return rgba
 
 
 def _scaled(image: Image.Image) -> Image.Image:

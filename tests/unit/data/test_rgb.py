@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,35 @@ def test_the_other_modes_with_alpha_are_composited_too():
     assert keyed.mode == "RGB" and pixels(to_rgb(keyed)) == [[(1, 2, 3), (255,) * 3]]
 
 
+def png(bits: int, color: int, row: bytes, key: tuple[int, ...]) -> Image.Image:
+    """One row of two pixels with a clear colour, as the format's definition has it; Pillow writes 8 bits only."""
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", 2, 1, bits, color, 0, 0, 0),
+        b"tRNS": struct.pack(f">{len(key)}H", *key),
+        b"IDAT": zlib.compress(b"\0" + row),
+        b"IEND": b"",
+    }
+    parts = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks.items()]
+    return Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts)))
+
+
+@pytest.mark.parametrize(
+    ("image", "colour"),
+    [
+        (png(1, 0, b"\x40", (1,)), (0, 0, 0)),
+        (png(2, 0, b"\x90", (1,)), (170,) * 3),
+        (png(4, 0, b"\x71", (1,)), (119,) * 3),
+        (png(8, 0, b"\x07\x01", (1,)), (7,) * 3),
+        (png(16, 0, b"\x80\x80\x80\x81", (0x8081,)), (128,) * 3),
+        (png(8, 2, bytes((1, 2, 3, 4, 5, 6)), (4, 5, 6)), (1, 2, 3)),
+        (png(16, 2, bytes((1, 9, 2, 9, 3, 8, 1, 9, 2, 9, 3, 9)), (0x0109, 0x0209, 0x0309)), (1, 2, 3)),
+    ],
+    ids=["1 bit", "2 bits", "4 bits", "8 bits", "16 bits", "RGB", "RGB of 16 bits, alike in 8"],
+)
+def test_a_pngs_clear_colour_is_compared_in_the_bits_that_are_stored(image: Image.Image, colour: tuple[int, ...]):
+    assert pixels(to_rgb(image)) == [[colour, (255,) * 3]]
+
+
 def test_a_shape_near_white_is_put_on_black():
     image = Image.new("RGBA", (2, 1), (250, 250, 250, 0))
     image.putpixel((0, 0), (250, 250, 250, 255))
@@ -92,13 +122,24 @@ def test_16_bit_greys_are_scaled(kind: str):
 
 @pytest.mark.parametrize("kind", [np.int32, np.float32])
 def test_32_bit_pixels_are_refused(kind: type):
-    with pytest.raises(ValueError, match="32-bit pixels; expected 8 or 16"):
+    with pytest.raises(ValueError, match=r"32-bit pixels; expected .*8 or 16"):
         to_rgb(stored(Image.fromarray(np.array([[0, 1]], kind)), "TIFF"))
 
 
-def tiff(bits: int, white_is: int, data: bytes, width: int) -> bytes:
+def tiff(bits: int, white_is: int, data: bytes, width: int, sample_format: int = 1) -> bytes:
     """One row of greys, as the format's definition has it; Pillow writes neither 12 bits nor white at 0."""
-    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: white_is, 273: 8, 277: 1, 278: 1, 279: len(data)}
+    tags = {
+        256: width,
+        257: 1,
+        258: bits,
+        259: 1,
+        262: white_is,
+        273: 8,
+        277: 1,
+        278: 1,
+        279: len(data),
+        339: sample_format,
+    }
     rows = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
     return b"II*\0" + struct.pack("<I", 8 + len(data)) + data + struct.pack("<H", len(tags)) + rows + bytes(4)
 
@@ -113,6 +154,12 @@ def tiff(bits: int, white_is: int, data: bytes, width: int) -> bytes:
 )
 def test_a_tiffs_greys_are_scaled_by_their_bits_and_begin_where_it_says(content: bytes, greys: list[int]):
     assert [pixel[0] for pixel in pixels(decode(content))[0]] == greys
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_signed_pixels_are_refused_as_what_they_are(bits: int):
+    with pytest.raises(DamagedImage, match=f"it has signed {bits}-bit pixels; expected unsigned ones of 8 or 16"):
+        decode(tiff(bits, 1, bytes(4 * bits // 8), 4, sample_format=2))
 
 
 def test_a_clear_16_bit_grey_is_white():
