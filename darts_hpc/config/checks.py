@@ -119,6 +119,10 @@ def check_destination(cfg: Any) -> None:
     if destination.is_relative_to(source):
         where = "is the source itself" if destination == source else f"lies in the source {shown(cfg.source)}"
         raise ValueError(f"{shown(cfg.destination)} {where}; choose a folder outside of it")
+    if source.is_relative_to(destination):
+        raise ValueError(
+            f"{shown(cfg.destination)} holds the source {shown(cfg.source)}; choose a folder for the copy alone"
+        )
 
 
 def check_data_folder(cfg: Any) -> None:
