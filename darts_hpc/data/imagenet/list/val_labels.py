@@ -25,11 +25,10 @@ def read_val_labels(path: Path, images: Sequence[str], classes: Sequence[str]) -
     'ILSVRC2012_val_00000001.JPEG n01751748'. Kaggle's has commas and boxes too. classes: those of train; without any,
     they are the names in the file, sorted.
 
-    Raises ValueError, one line, for another form, an image that has no line, and a class that train has not.
+    Raises ValueError, one line, for another form, an image that has no line or is of two classes, and a class that
+    train has not.
     """
-    named = dict(
-        _parsed(path, number, line) for number, line in enumerate(read_text(path).splitlines(), 1) if line.strip()
-    )
+    named = _read(path)
     named.pop("ImageId", None)
     stems = [Path(image).stem for image in images]
     if lacking := [image for image, stem in zip(images, stems, strict=True) if stem not in named]:
@@ -42,6 +41,23 @@ def read_val_labels(path: Path, images: Sequence[str], classes: Sequence[str]) -
             f"such as {names[0]!r}, or a number from 0 to {len(names) - 1}"
         )
     return names, [labels[named[stem]] for stem in stems]
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Return each image's class by its stem."""
+    named: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if not line.strip():
+            continue
+        stem, name = _parsed(path, number, line)
+        first = lines.setdefault(stem, number)
+        if named.setdefault(stem, name) != name:
+            raise ValueError(
+                f"{path}: {stem} is of class {named[stem]!r} in line {first} and of {name!r} in line {number}; "
+                "expected one class per image: remove one of the lines"
+            )
+    return named
 
 
 def _parsed(path: Path, number: int, line: str) -> tuple[str, str]:

@@ -83,6 +83,10 @@ def test_validation_alone_takes_the_classes_from_the_file(own_tree: Path):
         (lambda text: text.replace("val_004.JPEG", "other.JPEG"), r"has no line for val/val_004.JPEG \(1 of 13 images"),
         (lambda text: text.replace("ant", "wasp"), "val_000 is of class 'wasp', which train has not; .* such as 'ant'"),
         (lambda text: text.replace("cat", "bee"), r"hold no image of class cat \(label 2 of 0 to 2\)"),
+        (
+            lambda text: text + "\nval_004.JPEG bee\n\nval_004 cat\n",
+            r"val_labels.txt: val_004 is of class 'bee' in line 7 and of 'cat' in line 17; expected one class per",
+        ),
         (lambda text: "1\n2\n3\n", r"line 1 is '1'; expected an image's name and its class, such as 'ILSVRC2012_val"),
     ],
 )
