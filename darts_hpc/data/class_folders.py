@@ -14,7 +14,8 @@ from darts_hpc.user_files import is_folder
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 JUNK = frozenset({
-    "lost+found", "__MACOSX", "@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information",
+    "lost+found", "__MACOSX", "__pycache__", "@eaDir", "@Recycle", "@Recently-Snapshot", "#recycle", "#snapshot",
+    "~snapshot", "$RECYCLE.BIN", "System Volume Information",
 })  # fmt: skip
 """Folders that are no classes. Hidden ones, such as .ipynb_checkpoints, aren't either."""
 

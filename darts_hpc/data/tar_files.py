@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from darts_hpc.data.class_folders import SUFFIXES
+from darts_hpc.data.class_folders import SUFFIXES, is_junk
 from darts_hpc.user_files import open_file
 
 IMAGE = "image"
@@ -31,8 +31,10 @@ class TarFile(NamedTuple):
 def list_tar(path: Path, labels: Collection[str]) -> Iterator[TarFile]:
     """Yield the images and the labels in a tar, in its order; labels: the suffixes that they have, such as cls.
 
-    A hard link stands for the file that it names. Raises ValueError, one line, for a tar that is compressed or damaged,
-    and for an image or a label that is no plain file; one of another kind is passed over.
+    A hard link stands for the file that it names. What the listing of a tree passes over is passed over here too.
+
+    Raises ValueError, one line, for a tar that is compressed or damaged, and for an image or a label that is no plain
+    file; one of another kind is passed over.
     """
     with open_file(path) as file:
         begin = os.pread(file.fileno(), 2, 0)
@@ -47,7 +49,7 @@ def list_tar(path: Path, labels: Collection[str]) -> Iterator[TarFile]:
             stem, _, suffix = name.partition(".")
             suffix = suffix.lower()
             kind = IMAGE if f".{suffix}" in SUFFIXES else suffix
-            is_wanted = bool(stem) and kind in (IMAGE, *labels) and not member.isdir()
+            is_wanted = kind in (IMAGE, *labels) and not member.isdir() and not _is_passed_over(member.name)
             if member.isreg() and not member.issparse():
                 place = places[member.name] = member.offset_data, member.size
             elif not is_wanted:
@@ -63,6 +65,11 @@ def list_tar(path: Path, labels: Collection[str]) -> Iterator[TarFile]:
                 key = f"{folder}/{stem}".removeprefix("./").removeprefix("/")
                 text = b"" if kind == IMAGE else os.pread(file.fileno(), min(place[1], MAX_TEXT), place[0])
                 yield TarFile(key, kind, *place, text)
+
+
+def _is_passed_over(name: str) -> bool:
+    """Whether a file, or a folder that it lies in, is what systems leave behind, such as __MACOSX/ or ._1.jpg."""
+    return any(is_junk(part) for part in name.split("/") if part not in (".", ".."))
 
 
 def _members(path: Path, file: BinaryIO) -> Iterator[tarfile.TarInfo]:

@@ -49,7 +49,7 @@ TREES: dict[str, tuple[Callable[[Path], object], int, str]] = {
         lambda root: [
             save(root / "train" / folder / name / "x.png")
             for folder in (".", "ant")
-            for name in ("lost+found", "__MACOSX", "@eaDir", ".ipynb_checkpoints")
+            for name in ("lost+found", "__MACOSX", "@eaDir", "@Recycle", "~snapshot", "__pycache__", ".ipynb_cache")
         ],
         4,
         "",

@@ -11,7 +11,7 @@ from darts_hpc.data.class_folders import Tree, file_size, is_junk, label_images,
 from darts_hpc.data.imagenet.list.layouts import compressed_shards, explain_layout
 from darts_hpc.data.imagenet.list.val_labels import find_val_labels, read_val_labels
 from darts_hpc.data.tar_files import IMAGE, TarFile, list_tar
-from darts_hpc.user_files import exists, is_folder, list_folder, read_text
+from darts_hpc.user_files import exists, is_folder, list_folder, read_text, shown
 
 log = logging.getLogger(__name__)
 
@@ -155,8 +155,8 @@ def check_every_class(classes: Sequence[str], labels: Collection[int], where: st
     present = set(labels)
     if lacking := [label for label in range(len(classes)) if label not in present]:
         raise ValueError(
-            f"{where} hold no image of class {classes[lacking[0]]} (label {lacking[0]} of 0 to {len(classes) - 1}); "
-            "labels count from 0, without holes"
+            f"{where} hold no image of class {shown(classes[lacking[0]])!r} (label {lacking[0]} of 0 to "
+            f"{len(classes) - 1}); labels count from 0, without holes"
         )
 
 
@@ -169,6 +169,17 @@ def _class_names(root: Path, num_classes: int) -> tuple[str, ...]:
         names = read_text(file).splitlines()
     except ValueError as error:
         raise ValueError(f"{error}; {CLASSES} holds the classes' names, one a line") from None
+    while names and not names[-1].strip():
+        names.pop()
+    lines: dict[str, int] = {}
+    for number, name in enumerate(names, 1):
+        if not name.strip() or "\0" in name:
+            what = "holds a NUL" if name.strip() else "is blank"
+            raise ValueError(f"{file} line {number} {what}; expected the classes' names, one a line, by their labels")
+        if (first := lines.setdefault(name, number)) != number:
+            raise ValueError(
+                f"{file} names {shown(name)!r} in line {first} and in line {number}; make the names differ"
+            )
     if len(names) < num_classes:
         raise ValueError(f"{file} names {len(names)} classes; the shards' labels go up to {num_classes - 1}")
     return tuple(names)
@@ -186,7 +197,7 @@ def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
         if file.key in (images if is_image else labels):
             what = "image" if is_image else "label (.cls)"
             raise ValueError(
-                f"{shard}: {file.key} has a second {what}; give each sample a key of its own, and pack again"
+                f"{shard}: {shown(file.key)!r} has a second {what}; give each sample a key of its own, and pack again"
             )
         if is_image:
             images[file.key] = file
@@ -195,8 +206,8 @@ def _tar_entries(shard: Path, relative: str) -> Iterator[Entry]:
     if missing := sorted(images.keys() ^ labels.keys()):
         has, lacks = ("an image", "label (.cls)") if missing[0] in images else ("a label", "image")
         raise ValueError(
-            f"{shard}: {missing[0]} has {has} and no {lacks}; expected KEY.jpg and KEY.cls for each sample, the label "
-            "being the number of the class, counted from 0 (labels in a KEY.json are not read here)"
+            f"{shard}: {shown(missing[0])!r} has {has} and no {lacks}; expected KEY.jpg and KEY.cls for each sample, "
+            "the label being the number of the class, counted from 0 (labels in a KEY.json are not read here)"
         )
     for key, image in images.items():
         yield Entry(key, labels[key], relative, image.offset, image.size)
@@ -206,6 +217,7 @@ def _label(file: TarFile, shard: Path) -> int:
     label = file.text.strip()
     if not label.isdigit() or len(label) > 9 or int(label) >= MAX_INDEX:
         raise ValueError(
-            f"{shard}: {file.key}.cls holds {file.text[:32]!r}; expected the number of the class, counted from 0"
+            f"{shard}: {shown(file.key) + '.cls'!r} holds {file.text[:32]!r}; expected the number of the class, "
+            "counted from 0"
         )
     return int(label)

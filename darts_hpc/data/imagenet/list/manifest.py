@@ -33,7 +33,8 @@ class Damaged(NamedTuple):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.reason})"
+        name = self.name if self.name.isprintable() else repr(self.name)
+        return f"{name} ({self.reason})"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -82,7 +82,7 @@ def test_validation_alone_takes_the_classes_from_the_file(own_tree: Path):
     [
         (lambda text: text.replace("val_004.JPEG", "other.JPEG"), r"has no line for val/val_004.JPEG \(1 of 13 images"),
         (lambda text: text.replace("ant", "wasp"), "val_000 is of class 'wasp', which train has not; .* such as 'ant'"),
-        (lambda text: text.replace("cat", "bee"), r"hold no image of class cat \(label 2 of 0 to 2\)"),
+        (lambda text: text.replace("cat", "bee"), r"hold no image of class 'cat' \(label 2 of 0 to 2\)"),
         (
             lambda text: text + "\nval_004.JPEG bee\n\nval_004 cat\n",
             r"val_labels.txt: val_004 is of class 'bee' in line 7 and of 'cat' in line 17; expected one class per",
@@ -124,9 +124,9 @@ def compressed(root: Path, name: str = "train-0.tar.gz") -> None:
     (root / name).write_bytes(gzip.compress((root / "val.tar").read_bytes()))
 
 
-def with_names(root: Path) -> None:
+def with_names(root: Path, names: str = "ant\nbee\ncat\n") -> None:
     both(root, (b"0", b"1"))
-    (root / "classes.txt").write_text("ant\nbee\ncat\n")
+    (root / "classes.txt").write_text(names)
 
 
 def with_folder(root: Path) -> None:
@@ -159,15 +159,39 @@ def flat_with_truth(root: Path) -> None:
     (root / "ILSVRC2012_validation_ground_truth.txt").write_text("490\n361\n")
 
 
+def test_blank_lines_after_the_classes_names_are_no_names(tmp_path: Path):
+    with_names(tmp_path, "ant\nbee\n\n \n")
+    assert list_data(tmp_path).classes == ("ant", "bee")
+
+
+def test_what_systems_leave_behind_is_passed_over_in_a_tar_as_in_a_tree(tmp_path: Path):
+    both(tmp_path, (b"0", b"1"))
+    junk = (
+        "__MACOSX/a.jpg",
+        "@eaDir/a.jpg/T.jpg",
+        ".cache/a.jpg",
+        "x/@Recycle/a.jpg",
+        "x/._a.jpg",
+        "__pycache__/a.cls",
+    )
+    shard(tmp_path / "train-1.tar", dict.fromkeys([*junk, "./x/a.jpg"], b"x") | {"./x/a.cls": b"1"})
+    assert [entry.name for entry in list_data(tmp_path).entries["train"]] == ["0", "1", "x/a"]
+
+
 LAYOUTS = {
     "class tars": (class_tars, r"train holds 2 tars of classes, such as n01440764.tar.*unpack each into a folder"),
     "archives": (only_archives, r"holds ILSVRC2012_img_train.tar as it is downloaded; unpack it to train/CLASS/\*"),
     "flat val": (flat, r"val holds 13 images, such as val_000.JPEG, and no class folders; expected .*val_labels.txt"),
     "ground truth": (flat_with_truth, r"ILSVRC2012_validation_ground_truth.txt counts the classes in an order of its"),
     "one folder deeper": (lambda root: make_tree(root / "imagenet"), r"they lie in .*imagenet: name that"),
-    "labels from 1": (lambda root: both(root, (b"1", b"2")), r"no image of class 0 \(label 0 of 0 to 2\); .* from 0"),
-    "labels with holes": (lambda root: both(root, (b"0", b"2")), r"no image of class 1 \(label 1 of 0 to 2\)"),
-    "more names than labels": (with_names, r"no image of class cat \(label 2 of 0 to 2\)"),
+    "labels from 1": (lambda root: both(root, (b"1", b"2")), r"no image of class '0' \(label 0 of 0 to 2\); .* from 0"),
+    "labels with holes": (lambda root: both(root, (b"0", b"2")), r"no image of class '1' \(label 1 of 0 to 2\)"),
+    "more names than labels": (with_names, r"no image of class 'cat' \(label 2 of 0 to 2\)"),
+    "a blank line among the names": (
+        lambda root: with_names(root, "ant\n\nbee\n"), "classes.txt line 2 is blank; expected the classes' names, one",
+    ),
+    "a NUL in a name": (lambda root: with_names(root, "ant\nb\0e\n"), "classes.txt line 2 holds a NUL; expected"),
+    "a name twice": (lambda root: with_names(root, "ant\nant\n"), "classes.txt names 'ant' in line 1 and in line 2"),
     "classes.txt is a folder": (with_folder, r"classes.txt can't be read \(Is a directory\); .* names, one a line"),
     "a pipe for a tar": (pipe, r"train-1.tar is a folder, a pipe or a device; expected a file"),
     "zeros for a tar": (zeros, r"train-1.tar is a folder, a pipe or a device; expected a file"),

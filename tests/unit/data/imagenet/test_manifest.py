@@ -387,14 +387,19 @@ REFUSED_SHARDS = {
         lambda root: shard(root / "train.tar", {"a.jpg": b"x", "a.cls": b"1"}),
         "none with val in its name",
     ),
-    "no label": (lambda root: shard(root / "train.tar", {"a.jpg": b"x"}), "a has an image and no label"),
-    "no image": (lambda root: shard(root / "train.tar", {"a.cls": b"1"}), "a has a label and no image"),
+    "no label": (lambda root: shard(root / "train.tar", {"a.jpg": b"x"}), "'a' has an image and no label"),
+    "no image": (lambda root: shard(root / "train.tar", {"a.cls": b"1"}), "'a' has a label and no image"),
+    "a key on two lines": (lambda root: shard(root / "train.tar", {"a\nb.jpg": b"x"}), r"'a\\nb' has an image and no"),
+    "a label of such a key": (lambda root: shard(root / "train.tar", {"a\nb.cls": b"x"}), r"'a\\nb.cls' holds b'x'"),
     "label in words": (lambda root: shard(root / "train.tar", {"a.cls": b"dog"}), "holds b'dog'; expected the number"),
-    "key twice": (lambda root: twice(root, "a/k.jpg", "a/k.cls", "a/k.jpg"), "train.tar: a/k has a second image; give"),
-    "two images": (lambda root: twice(root, "k.jpg", "k.png", "k.cls"), "train.tar: k has a second image; give"),
+    "key twice": (
+        lambda root: twice(root, "a/k.jpg", "a/k.cls", "a/k.jpg"),
+        "train.tar: 'a/k' has a second image; give",
+    ),
+    "two images": (lambda root: twice(root, "k.jpg", "k.png", "k.cls"), "train.tar: 'k' has a second image; give"),
     "two labels": (
         lambda root: twice(root, "k.cls", "k.jpg", "k.cls"),
-        r"train.tar: k has a second label \(.cls\); give",
+        r"train.tar: 'k' has a second label \(.cls\); give",
     ),
     "names in Latin-1": (
         lambda root: [
@@ -460,3 +465,7 @@ def test_dali_that_is_not_installed_is_refused_with_a_hint(own_tree: Path, monke
 def test_a_gpu_decoder_without_a_gpu_is_refused(own_tree: Path):
     with pytest.raises(ValueError, match=r"--decode gpu needs a GPU"):
         open_imagenet(ImageNetDataConfig(data=own_tree, batch_size=2, decode="gpu"), 0, ALONE)
+
+
+def test_a_damaged_image_is_named_in_one_line_whatever_its_name():
+    assert str(manifest_module.Damaged("train.tar:a\nb", "empty")) == r"'train.tar:a\nb' (empty)"
