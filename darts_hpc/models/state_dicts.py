@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from darts_hpc.user_files import shown
+
 ALPHAS = ("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce")
 POOLS = {nn.MaxPool2d: "max_pool_3x3", nn.AvgPool2d: "avg_pool_3x3"}
 
@@ -23,7 +25,8 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     if strangers := [name for name in state if not isinstance(name, str)]:
         raise ValueError(
-            f"the state dict has the key {strangers[0]!r}; expected the names of weights, as torch saves them"
+            f"the state dict has the key {shown(repr(strangers[0]))}; expected the names of weights, as torch saves "
+            "them"
         )
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     own = model.state_dict()
@@ -36,7 +39,7 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     for problem, names in (("has no", missing), ("has the unknown", unknown)):
         if names:
             raise ValueError(
-                f"the state dict {problem} key {names[0]!r} (and {len(names) - 1} more); "
+                f"the state dict {problem} key {shown(repr(names[0]))} (and {len(names) - 1} more); "
                 "do --arch, --init_channels, --layers and --auxiliary fit it?"
             )
     for name, tensor in state.items():

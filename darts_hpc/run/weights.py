@@ -19,7 +19,7 @@ from torch import Tensor
 
 from darts_hpc.run.checkpoint import CheckpointStore
 from darts_hpc.run.reader import check_exists
-from darts_hpc.user_files import read_file
+from darts_hpc.user_files import read_file, shown
 
 MAX_BYTES = 1 << 32
 """Of a file of weights; the paper's networks have some 2e7."""
@@ -27,8 +27,14 @@ CONTAINERS = ("state_dict", "model_state_dict", "model", "network", "net")
 """What training scripts call a state dict in a checkpoint."""
 DEPTH = 4
 """Containers in each other, at most."""
-WRAPPERS = r"(?:^|(?<=\.))_orig_mod\.|^module\."
-"""What torch.compile puts before names, anywhere, and DataParallel before each of them."""
+INNER_WRAPPERS = r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+"""What torch.compile, FSDP and torch's recomputation put into names, anywhere."""
+OUTER_WRAPPERS = ("module.", "model.", "net.", "network.")
+"""What DataParallel and AveragedModel, and the modules of Lightning, put before each name."""
+COUNT = "n_averaged"
+"""What AveragedModel has beside the weights."""
+TORCH_STARTS = (b"PK", b"\x80\x02")
+"""Of a file by torch.save: a zip file, or a pickle before PyTorch 1.6."""
 PROGRAMS = {
     "/constants.pkl": "TorchScript",
     "/serialized_exported_program.json": "torch.export",
@@ -39,7 +45,7 @@ PROGRAMS = {
 
 def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]:
     """Return the state dict in a training run's newest valid checkpoint, in weights.pt, in an original .pt file, or in
-    a .safetensors file.
+    a file of safetensors, whatever its name.
 
     A checkpoint of a training script is searched for its state dict, and names of compiled and parallel networks are
     those of the network itself. `flag` is what named the path. Raises ValueError, one line, for anything else: a file
@@ -48,11 +54,10 @@ def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]
     if path.is_dir():
         return _checked(_weights_of_run(path, flag), f"{flag} {path}")
     check_exists(path, flag)
-    data = read_file(path, MAX_BYTES)
+    data, what = read_file(path, MAX_BYTES), f"{flag} {path}"
     _check_digest(path, data, flag)
-    if path.suffix == ".safetensors":
-        return _checked(_read_safetensors(data, f"{flag} {path}"), f"{flag} {path}")
-    return _checked(_state_dict(_load(data, f"{flag} {path}"), f"{flag} {path}"), f"{flag} {path}")
+    content = _read_safetensors(data, what) if _is_safetensors(path, data) else _load(data, what)
+    return _checked(_state_dict(content, what), what)
 
 
 def _weights_of_run(path: Path, flag: str) -> Mapping[str, Tensor]:
@@ -82,6 +87,13 @@ def _check_digest(path: Path, data: bytes, flag: str) -> None:
         )
 
 
+def _is_safetensors(path: Path, data: bytes) -> bool:
+    """Whether a file is one of safetensors: by its content, and by its name where that is neither's."""
+    if data[8:9] == b"{":  # behind the length of the header, which may look like the start of any file
+        return True
+    return path.suffix == ".safetensors" and not data.startswith(TORCH_STARTS)
+
+
 def _load(data: bytes, what: str) -> object:
     """Return what torch.save wrote, as far as it is plain data."""
     _check_zip(data, what)
@@ -93,8 +105,8 @@ def _load(data: bytes, what: str) -> object:
         foreign = re.search(r"GLOBAL (\S+) (?:was not an allowed|whose module)", str(error))
         if foreign is not None:
             raise ValueError(
-                f"{what} holds an object of {foreign[1]} beside weights, which may run code and is not loaded; save "
-                "the state dict alone: torch.save(model.state_dict(), FILE)"
+                f"{what} holds an object of {_escaped(foreign[1])} beside weights, which may run code and is not "
+                "loaded; save the state dict alone: torch.save(model.state_dict(), FILE)"
             ) from None
         raise ValueError(
             f"{what} is damaged or holds no state dict; give the file that torch.save wrote of one"
@@ -155,19 +167,26 @@ def _state_dict(content: object, what: str) -> Mapping[str, Tensor]:
             f"{what} holds no state dict but {found}; give the file that torch.save wrote of one, alone or as one of "
             f"{', '.join(CONTAINERS)}"
         )
-    bare = {_bare(name): value for name, value in content.items()}
-    return bare if len(bare) == len(content) else content
+    return _bare(content)
 
 
 def _listed(content: Mapping) -> str:
-    names = [str(name)[:40] for name in content]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") or "nothing in it"
+    names = [_escaped(name)[:40] for name in list(content)[:5]]
+    more = len(content) - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "") or "nothing in it"
 
 
-def _bare(name: str) -> str:
-    while (shorter := re.sub(WRAPPERS, "", name)) != name:
-        name = shorter
-    return name
+def _bare(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return weights under the names that the network itself has for them, if those differ from one another."""
+    names = [name for name in weights if name != COUNT]
+    bare = names
+    for _ in range(DEPTH):
+        bare = [re.sub(INNER_WRAPPERS, "", name) for name in bare]
+        for wrapper in OUTER_WRAPPERS:
+            if all(name == COUNT or name.startswith(wrapper) for name in bare):
+                bare = [name.removeprefix(wrapper) for name in bare]
+    found = {name: weights[before] for name, before in zip(bare, names, strict=True) if name != COUNT}
+    return found if len(set(bare)) == len(names) else weights
 
 
 def _is_state_dict(content: Mapping) -> bool:
@@ -179,7 +198,7 @@ def _checked(weights: Mapping[str, Tensor], what: str) -> Mapping[str, Tensor]:
     for name, value in weights.items():
         if (problem := _problem(value)) is not None:
             raise ValueError(
-                f"{what}: {name} {problem}; give the dense, real weights of a network that did not diverge"
+                f"{what}: {_escaped(name)} {problem}; give the dense, real weights of a network that did not diverge"
             )
     return weights
 
@@ -193,9 +212,20 @@ def _problem(value: Tensor) -> str | None:
         return "is complex"
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         return "repeats its values (an expanded tensor)"
+    if not _is_number(value.dtype):
+        return f"is of {value.dtype}, which holds no numbers that torch computes with"
     if value.is_floating_point() and not value.double().isfinite().all():
         return "is not finite"
     return None
+
+
+def _is_number(dtype: torch.dtype) -> bool:
+    """Whether torch can convert it: not the bits of float4_e2m1fn_x2, two numbers in a byte, and the like."""
+    try:
+        torch.empty(1, dtype=dtype).double()
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _read_safetensors(data: bytes, what: str) -> Mapping[str, Tensor]:
@@ -205,5 +235,16 @@ def _read_safetensors(data: bytes, what: str) -> Mapping[str, Tensor]:
         raise ValueError(f"{what} needs safetensors: pip install 'darts_hpc[export]'") from None
     try:
         return safetensors.torch.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{what} is damaged ({error}); give the file that export wrote") from None
+    except KeyError as error:  # of a type that safetensors.torch has no tensors for, such as F4
+        kind = error.args[0]
+        name = next((name for name, part in safetensors.deserialize(data) if part["dtype"] == kind), "a tensor")
+        raise ValueError(
+            f"{what}: {_escaped(name)} is of {kind}, which holds no numbers that torch computes with; save it as F32"
+        ) from None
+    except (safetensors.SafetensorError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what} is damaged ({_escaped(error)}); give the file that export wrote") from None
+
+
+def _escaped(value: object) -> str:
+    """Return a text of the file's own as a message repeats it: short, and in one line."""
+    return shown(repr(str(value))[1:-1])

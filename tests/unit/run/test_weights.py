@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import zipfile
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.torch
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from darts_hpc.run.checkpoint import CheckpointStore, save_atomically
 from darts_hpc.run.recorder import _positions
@@ -71,6 +75,13 @@ def compiled(name: str) -> str:
     return name.replace("cells.0.", "cells.0._orig_mod.")
 
 
+def average(weights: dict) -> dict:
+    """What torch.optim.swa_utils.AveragedModel saves of a network with these weights."""
+    names = list(AveragedModel(torch.nn.Linear(1, 1)).state_dict())
+    assert names == ["n_averaged", "module.weight", "module.bias"]
+    return {"n_averaged": torch.tensor(3), **{f"module.{name}": value for name, value in weights.items()}}
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -84,6 +95,11 @@ def compiled(name: str) -> str:
         {f"_orig_mod.module.{name}": value for name, value in BARE.items()},
         {f"module._orig_mod.{name}": value for name, value in BARE.items()},
         {compiled(name): value for name, value in BARE.items()},
+        *({f"{prefix}{name}": value for name, value in BARE.items()} for prefix in ("model.", "net.", "network.")),
+        {f"_fsdp_wrapped_module.{name.replace('op.', 'op._fsdp_wrapped_module.')}": BARE[name] for name in BARE},
+        {"state_dict": {f"model._orig_mod.module.{name}": value for name, value in BARE.items()}, "epoch": 3},
+        average(BARE),
+        {f"model.{name}": value for name, value in average(BARE).items()},
     ],
 )
 def test_whole_checkpoints_of_training_scripts_give_the_networks_own_names(content, tmp_path: Path):
@@ -101,12 +117,46 @@ def test_whole_checkpoints_of_training_scripts_give_the_networks_own_names(conte
         (torch.ones(2, dtype=torch.complex64), "is complex"),
         (torch.empty(2, device="meta"), "has no values"),
         (torch.ones(1).expand(1 << 40), "repeats its values"),
+        (torch.zeros(4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2), "is of torch.float4_e2m1fn_x2, which holds"),
+        (torch.zeros(4, dtype=torch.uint8).view(torch.bits8), "is of torch.bits8, which holds no numbers"),
     ],
 )
 def test_weights_that_no_network_computes_with_are_refused_by_name(value, problem, tmp_path: Path):
     torch.save({**BARE, "classifier.weight": value}, tmp_path / "model.pt")
     with pytest.raises(ValueError, match=rf"model.pt: classifier.weight ({problem})"):
         read_weights(tmp_path / "model.pt")
+
+
+def test_a_tensor_of_a_type_that_torch_lacks_is_named(tmp_path: Path):
+    header = b'{"stem.weight": {"dtype": "F4", "shape": [4], "data_offsets": [0, 2]}}'
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+    with pytest.raises(ValueError, match=r"safetensors: stem.weight is of F4, which holds no numbers"):
+        read_weights(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("length", [200, 640, 0x4B50])  # of the header: two begin as files of torch.save do
+def test_a_file_is_read_by_its_content_and_not_its_name(length, tmp_path: Path):
+    plain = safetensors.torch.save(BARE, {"x": ""})
+    pad = length - int.from_bytes(plain[:8], "little")
+    data = safetensors.torch.save(BARE, {"x": "x" * pad})
+    assert int.from_bytes(data[:8], "little") == length
+    for name in ("x.safetensors", "x.pt"):
+        (tmp_path / name).write_bytes(data)
+        assert read_weights(tmp_path / name).keys() == BARE.keys()
+        with pytest.raises(ValueError, match="is damaged"):
+            (tmp_path / name).write_bytes(data[:-30])
+            read_weights(tmp_path / name)
+    for is_zip in (True, False):
+        torch.save(BARE, tmp_path / "x.safetensors", _use_new_zipfile_serialization=is_zip)
+        assert read_weights(tmp_path / "x.safetensors").keys() == BARE.keys()
+
+
+@pytest.mark.parametrize("change", [lambda value: value * math.nan, lambda value: 1], ids=["not finite", "no tensor"])
+def test_a_key_of_a_file_is_repeated_short_and_in_one_line(change, tmp_path: Path):
+    torch.save({f"a\nb{'c' * 100_000}": change(torch.ones(1))}, tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"a\\nbc") as refusal:
+        read_weights(tmp_path / "model.pt")
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 1000
 
 
 class Attack:
