@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from darts_hpc import strict_json
 from darts_hpc.distributed.world import World
+from darts_hpc.user_files import open_file
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,9 @@ class JsonLines:
     somebody cuts or removes goes on from what is left of it.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, check: Callable[[str], object] = json.loads):
+        """check: raises ValueError for a line that is no record."""
+        self.path, self._check = path, check
         self._waiting: list[bytes] = []
         self._failed = False
         self._size = path.stat().st_size if path.exists() else 0
@@ -95,6 +97,34 @@ class JsonLines:
                 os.fsync(file.fileno())
         return self._size
 
+    def end_of_records(self, position: int) -> int:
+        """Return where the records end that are whole, from the first one on, up to `position`."""
+        if not self.path.exists():
+            return 0
+        with open_file(self.path) as file:
+            lines = file.read(min(position, self._size)).split(b"\n")
+        end = 0
+        for line in lines[:-1]:
+            try:
+                self._check(line.decode())
+            except (ValueError, RecursionError):
+                break
+            end += len(line) + 1
+        return end
+
+    def rewind(self, position: int) -> None:
+        """Forget what was written after `position`; of a file that was cut or overwritten, what is not whole."""
+        end = self.end_of_records(position)
+        if end < position:
+            log.warning(
+                "%s was cut, overwritten or removed: %d of %d bytes of its records are whole, the others are lost, and "
+                "the run goes on",
+                self.path, end, position,
+            )  # fmt: skip
+        if self.path.exists():
+            os.truncate(self.path, end)
+        self._size = end
+
     def _flush(self) -> None:
         data = b"".join(self._waiting)
         if not data:
@@ -113,12 +143,3 @@ class JsonLines:
         """Return where the last whole line of a file of this size ends."""
         with self.path.open("rb") as file:
             return file.read(size).rfind(b"\n") + 1
-
-    def rewind(self, position: int) -> None:
-        """Forget what was written after `position`; of a shorter file, only half a line at its end."""
-        if self._size < position:
-            log.warning("%s was cut or removed: what was recorded in its place is lost, and the run goes on", self.path)
-            position = self._end_of_lines(self._size) if self._size else 0
-        if self.path.exists():
-            os.truncate(self.path, position)
-        self._size = position

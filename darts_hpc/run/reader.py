@@ -29,6 +29,8 @@ POSITION = ("epoch", "step", "num_epochs")
 """Keys of a record besides its numbers; num_epochs where the run has another number of epochs than its flags say."""
 MEASURED = ("step", "epoch", "performance")
 """Events in which null stands for a number that is not finite; elsewhere it means none."""
+REQUIRED = {"metrics": POSITIONED, "genotypes": HISTORY, "performance": POSITIONED}
+"""File of records -> what each of its lines must have."""
 TAIL_BYTES = 1 << 16
 MAX_BYTES = 1 << 30
 """Of a file of records; a long run writes some megabytes."""
@@ -173,8 +175,8 @@ def accuracy_of(numbers: Mapping[str, Any]) -> float | None:
 def read_run(folder: Path) -> RecordedRun:
     """Read a run folder. Raises ValueError naming the file and line when it is no run folder, or damaged."""
     entry, config = read_config(folder)
-    metrics = list(_read_lines(folder / "metrics.jsonl", POSITIONED))
-    history = list(_read_lines(folder / "genotypes.jsonl", HISTORY))
+    metrics = list(_read_lines(folder / "metrics.jsonl"))
+    history = list(_read_lines(folder / "genotypes.jsonl"))
     genotypes = [_genotype(folder / "genotypes.jsonl", line, record) for line, record in enumerate(history, start=1)]
     command = folder / "command.txt"
     space = _read_object(folder / "space.json") or {"primitives": list(PRIMITIVES)}
@@ -192,12 +194,20 @@ def read_run(folder: Path) -> RecordedRun:
             if record.get("when") == "epoch_end" and "epoch" in record
         },
         space=space,
-        performance=list(_read_lines(folder / "performance.jsonl", POSITIONED)),
+        performance=list(_read_lines(folder / "performance.jsonl")),
         result=read_result(folder),
         environment=_read_object(folder / "environment.json") or {},
         identity=(_read_object(folder / "launch.json") or {}).get("fingerprint", {}),
         command=read_text(command).strip() if exists(command) else "",
     )
+
+
+def check_record(name: str, line: str) -> None:
+    """Raise ValueError for a line of NAME.jsonl that read_run refuses."""
+    record = parse_json(line, f"{name}.jsonl")
+    check_types(record, f"{name}.jsonl", REQUIRED[name])
+    if "genotype" in REQUIRED[name]:
+        parse_genotype(record["genotype"])
 
 
 def check_exists(path: Path, flag: str) -> None:
@@ -317,12 +327,12 @@ def _read_object(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def _read_lines(path: Path, required: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield a file's JSON objects; a last line without its end is still being written, and left out."""
     lines = read_text(path, MAX_BYTES).split("\n")[:-1] if exists(path) else []
     for number, line in enumerate(lines, start=1):
         record = parse_json(line, path, line=number)
-        check_types(record, f"{path} line {number}", required)
+        check_types(record, f"{path} line {number}", REQUIRED[path.stem])
         yield _with_nan(record) if record.get("event") in MEASURED else record
 
 

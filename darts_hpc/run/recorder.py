@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from darts_hpc.progress import Progress
 from darts_hpc.run.checkpoint import Checkpoint
 from darts_hpc.run.metrics import JsonLines
 from darts_hpc.run.performance import Window
-from darts_hpc.run.reader import ACCURACIES, accuracy_of, read_config
+from darts_hpc.run.reader import ACCURACIES, accuracy_of, check_record, read_config
 from darts_hpc.run.tensorboard import TensorBoard
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.units import readable_duration
@@ -73,7 +74,7 @@ class Recorder:
         if not world.is_main:
             yield cls(cfg, world, {}, None)
             return
-        records = {name: JsonLines(folder / f"{name}.jsonl") for name in RECORDS}
+        records = _files(folder)
         positions = _positions(newest) if newest is not None else {}
         for name, record in records.items():
             record.rewind(positions.get(name, 0))
@@ -198,13 +199,19 @@ def prefixed(prefix: str, numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 def has_records(folder: Path, checkpoint: Checkpoint) -> bool:
-    """Whether the run's files of records are as long as they were when the checkpoint was written; say so if not."""
-    for name, position in _positions(checkpoint).items():
-        path = folder / f"{name}.jsonl"
-        if name in RECORDS and position > (path.stat().st_size if path.exists() else 0):
-            log.warning("%s is shorter than at checkpoint %s; trying the one before", path, checkpoint.path.name)
+    """Whether the run's records until the checkpoint was written are there, and can be read; say so if not."""
+    positions = _positions(checkpoint)
+    for name, file in _files(folder).items():
+        if file.end_of_records(positions.get(name, 0)) < positions.get(name, 0):
+            log.warning(
+                "%s is cut or damaged before checkpoint %s; trying the one before", file.path, checkpoint.path.name
+            )
             return False
     return True
+
+
+def _files(folder: Path) -> dict[str, JsonLines]:
+    return {name: JsonLines(folder / f"{name}.jsonl", partial(check_record, name)) for name in RECORDS}
 
 
 def _positions(checkpoint: Checkpoint) -> Mapping[str, int]:

@@ -18,6 +18,8 @@ from row import Row
 from table import TABLE
 from things import make_things
 
+from darts_hpc.run.reader import read_run
+
 
 @pytest.fixture(scope="module")
 def things() -> Iterator[Path]:
@@ -51,6 +53,7 @@ def test_a_fault_is_said_in_a_line_and_costs_nothing_else(row: Row, things: Path
     if row.code == 2 and not row.runs:
         assert not left, done.said
     if row.finishes:
+        assert read_run(new / "run").finished
         runs = (new / "run", things / "runs" / row.finishes)
         ours, undisturbed = (digests(run, records=not row.loses_records) for run in runs)
         assert ours == undisturbed

@@ -122,7 +122,6 @@ OWN_CHECKS = {
     "run.metrics": "own checks: a run's records, which the run holds locked",
     "run.weights": "own checks: weights of any layout",
     "run.checkpoint": "own checks: every byte against a digest",
-    "run.recorder": "own checks: records that are lost in mid-run",
     "data": "own checks: a million images, tars, manifests and downloads",
 }
 """Module, or folder of modules -> why it may do without the door (user_files) for what a user names."""

@@ -73,7 +73,7 @@ def test_a_file_that_is_shorter_than_its_checkpoint_goes_on_from_its_whole_lines
     lines = JsonLines(path)
     lines.rewind(1000)
     lines.write({"n": 7})
-    assert read(path) == [*left, 7] and caplog.text.count("was cut or removed") == 1
+    assert read(path) == [*left, 7] and caplog.text.count("was cut, overwritten or removed") == 1
 
 
 @pytest.mark.parametrize("last", ["{", "[1]", "null", '{"n": 1}', '{"step": "x"}', "[" * 100_000, "\x00", "9" * 5000])
