@@ -169,7 +169,7 @@ def test_an_unknown_keyword_is_a_type_error(unknown):
     ("bad", "said"),
     [
         ({"num_classes": -1}, "num_classes -1: expected 0"),
-        ({"init_channels": 0}, "init_channels 0: expected an even number"),
+        ({"init_channels": 0}, "init_channels 0: expected 2 or more, and even"),
         ({"init_channels": 5}, "init_channels 5"),
         ({"layers": 2}, "layers 2: expected 3 or more"),
         ({"in_chans": 0}, "in_chans 0"),

@@ -290,10 +290,10 @@ def test_a_damaged_campaign_folder_is_one_line_or_no_matter(kind, campaign, worl
     [
         (["--search_flags", "--layers 1"], "--search_config and --search_flags: --layers 1"),
         (["--search_flags", "--nonsense 1"], "--search_config and --search_flags: unknown flag --nonsense"),
-        (["--search_flags", "'open"], "--search_config and --search_flags: No closing quotation"),
+        (["--search_flags", "'open"], "--search_flags 'open: expected flags as in a shell (No closing quotation)"),
         (
             ["--order", "both", "--search_flags", "--unrolled_method exact --compile"],
-            "with what a job of search unrolled adds: --compile with --unrolled_method exact",
+            "search.yaml, with what the job search-unrolled-seed0 adds: --compile with --unrolled_method exact",
         ),
         (["--train_config", "configs/search/digits.yaml"], "--train_config and --train_flags"),
         (["--imagenet_config", "configs/imagenet/none.yaml"], "--imagenet_config and --imagenet_flags"),

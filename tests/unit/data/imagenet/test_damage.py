@@ -203,7 +203,7 @@ def test_a_disk_that_fails_ends_the_run_by_name_and_counts_no_damage(own_tree: P
     loader = open_loader(own_tree, manifest, kind=kind)
     monkeypatch.setattr(Samples, "read", read_with_fault)
     if isinstance(loader, TorchvisionLoader):  # what a worker would send
-        loader._loader = [loader._loader.dataset[0, 0]]  # pyright: ignore[reportAttributeAccessIssue]
+        loader._loader = [loader._loader._loader.dataset[0, 0]]  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(ValueError, match=r"^0.JPEG can't be read \(Input/output error\)$"):
         next(loader.batches(0))
     assert not (own_tree / "damaged.jsonl").exists()
