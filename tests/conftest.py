@@ -2,10 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from few_digits import few_digits
+
+from darts_hpc.pictures import figures
 
 few_digits()  # before test processes are started: one folder for all
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it
@@ -54,3 +58,11 @@ def dot() -> None:
     """Skip a test of pictures where graphviz's program is not installed."""
     if shutil.which("dot") is None:
         pytest.skip("needs graphviz's dot program")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_letters() -> Iterator[dict[str, Any]]:
+    """Write PDFs with Type 3 letters, which takes half of the time; return what users get."""
+    of_users = dict(figures.PDF_WORDS)
+    with mock.patch.dict(figures.PDF_WORDS, {"pdf.fonttype": 3}):
+        yield of_users

@@ -19,6 +19,8 @@ POINTS = 8
 """Size of words; figures are in inches."""
 SVG_WORDS = {"svg.fonttype": "none", "svg.hashsalt": "darts_hpc", "font.sans-serif": ["DejaVu Sans", "Helvetica"]}
 """Words stay words, and a figure drawn again has the same bytes."""
+PDF_WORDS = {"pdf.fonttype": 42}
+"""Letters that papers accept: no Type 3."""
 Box = tuple[float, float, float, float]
 
 
@@ -66,11 +68,11 @@ def to_svg(figure: "Figure") -> str:
 
 
 def to_pdf(figure: "Figure") -> bytes:
-    """Return a figure as PDF, with letters that papers accept (no Type 3)."""
+    """Return a figure as PDF."""
     import matplotlib
 
     file = io.BytesIO()
-    with matplotlib.rc_context({"pdf.fonttype": 42}):
+    with matplotlib.rc_context(PDF_WORDS):  # pyright: ignore[reportArgumentType]
         figure.savefig(file, format="pdf", metadata={"CreationDate": None})
     return file.getvalue()
 
