@@ -10,6 +10,7 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -181,7 +182,7 @@ def parse_json(text: str, source: object, expect: type = dict, line: int = 1) ->
     try:
         value = json.loads(text, parse_int=_whole_number)
         if "\\ud" in text.lower():
-            json.dumps(value, ensure_ascii=False).encode()  # half of a character, which no file or page can hold
+            "".join(_texts(value)).encode()  # half of a character, which no file or page can hold
     except json.JSONDecodeError as error:
         raise ValueError(f"{shown(source)} line {line + error.lineno - 1}: damaged JSON: {error.msg}") from None
     except (ValueError, RecursionError, MemoryError) as error:
@@ -189,6 +190,16 @@ def parse_json(text: str, source: object, expect: type = dict, line: int = 1) ->
     if not isinstance(value, expect):
         raise ValueError(f"{where}: expected a JSON {IN_WORDS[expect].split()[-1]}, not {IN_WORDS[type(value)]}")
     return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text and key in a JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
 
 
 def check_inside(name: str, source: str | Path) -> str:
