@@ -169,7 +169,7 @@ def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) 
     architect.optimizer.step()
     architect.optimizer.zero_grad()
     train, valid = (_batch(step, batch_size, device) for _ in range(2))
-    with Rollback(supernet, architect, optimizer):
+    with Rollback(supernet, optimizer, architect):
         search_step(
             supernet, architect, optimizer, train, valid, grad_clip=1.0, world=world, precision=step.precision,
             conditions=_conditions(step, device), perturb=step.perturb,

@@ -65,7 +65,7 @@ def build_search_step(
     def laid_out(batch: LabelledImages) -> LabelledImages:
         return batch[0].contiguous(memory_format=layout), *batch[1:]
 
-    rollback, decay = Rollback(supernet, architect, optimizer), optimizer.param_groups[0]["weight_decay"]
+    rollback, decay = Rollback(supernet, optimizer, architect), optimizer.param_groups[0]["weight_decay"]
 
     def run_or_roll_back(
         train: LabelledImages, valid: LabelledImages, conditions: Conditions | None = None, with_alphas: bool = True

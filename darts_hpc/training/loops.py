@@ -21,7 +21,7 @@ from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.selection import Score
 from darts_hpc.training.data_parallel import synchronised
 from darts_hpc.training.precision import Precision
-from darts_hpc.training.rollback import between_steps
+from darts_hpc.training.rollback import Rollback, between_steps
 from darts_hpc.training.search_step import SearchStep
 
 if TYPE_CHECKING:
@@ -102,14 +102,16 @@ def train_epoch(
     """Train for one epoch, from the step where the run stands; return this rank's meter.
 
     network: under DDP where there are several ranks. Batches that don't fill a step at the end are left out. Every
-    `replica_check` steps all ranks compare their weights. Raises ValueError where they differ, and Diverged as Run
-    does.
+    `replica_check` steps all ranks compare their weights. Raises ValueError where they differ, Diverged as Run does,
+    and RolledBack where memory runs out.
     """
     network.train()
     weights = dict(network.named_parameters())
+    rollback = Rollback(network, optimizer, others=[run.meter.totals])
     batches = run.window.wait.timed(loader.batches(run.epoch, run.step * step_cfg.accumulate))
     for step in run.steps(loader.steps_per_epoch // step_cfg.accumulate):
-        loss, norm = train_step(network, optimizer, batches, step_cfg, precision, list(weights.values()), run.meter)
+        with rollback:
+            loss, norm = train_step(network, optimizer, batches, step_cfg, precision, list(weights.values()), run.meter)
         numbers = {"grad_norm/weights": norm, **precision.numbers()}
         num_images = step_cfg.batch_size * step_cfg.accumulate
         run.report_step(optimizer, numbers, num_images, finite=precision.can_continue(loss, norm))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ class Precision:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return torch's autocast to the format; weights, losses and BatchNorm's statistics stay float32."""
-        return torch.autocast(self.device.type, DTYPES[self.name], enabled=self.name != "fp32")
+        return nullcontext() if self.name == "fp32" else torch.autocast(self.device.type, DTYPES[self.name])
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the loss (0-d), scaled in fp16."""
