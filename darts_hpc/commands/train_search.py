@@ -7,7 +7,7 @@ from pathlib import Path
 from darts_hpc.config.combinations import check_space
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_search import SearchConfig, SearchDataConfig
-from darts_hpc.data.loading.batches import BatchSource
+from darts_hpc.data.loading.batches import BatchSource, Cycle
 from darts_hpc.data.loading.sources import eval_source, training_source
 from darts_hpc.data.loading.split import search_split
 from darts_hpc.data.sets.image_set import DataSet
@@ -28,7 +28,13 @@ from darts_hpc.space.spaces import SPACES, SearchSpace
 from darts_hpc.training.cuda_graph import build_search_step
 from darts_hpc.training.optim import MomentumByName, build_sgd
 from darts_hpc.training.precision import choose_precision, memory_format
-from darts_hpc.training.search_run import Search, build_architect, build_search_supernet, build_selection
+from darts_hpc.training.search_run import (
+    Search,
+    SearchData,
+    build_architect,
+    build_search_supernet,
+    build_selection,
+)
 from darts_hpc.training.seeding import seed_everything, settings_restored
 
 log = logging.getLogger("darts_hpc")
@@ -47,6 +53,16 @@ def search_sources(
         training_source(data, cfg, seed, world, alpha_ids),
         eval_source(data, data.train, cfg.batch_size, seed, world, alpha_ids, shuffle=sampled),
     )
+
+
+def open_data(cfg: SearchConfig, world: World, data: DataSet | None = None) -> SearchData:
+    """Return the images of the two halves, --dataset's or those of `data`."""
+    if data is None:
+        data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
+    data = data.to(world.device)
+    sampled = cfg.selection.pt_batches is not None
+    weights, alphas, valid = search_sources(data, cfg.data, cfg.run.seed, world, sampled=sampled)
+    return SearchData(weights, Cycle(alphas), valid, data.num_classes, data.fingerprint())
 
 
 def main(
@@ -75,12 +91,9 @@ def main(
         plan = plan_search(cfg, facts, world, space)
         form, why = choose_form(plan, cfg.memory.memory_check, world)
         stack.enter_context(explaining_out_of_memory(plan))
-        data = load_dataset(*where, image_size=cfg.data.image_size, world=world) if data is None else data
-        data = data.to(world.device)
-        sampled = cfg.selection.pt_batches is not None
-        sources = search_sources(data, cfg.data, cfg.run.seed, world, sampled=sampled)
+        opened = open_data(cfg, world, data)
         seed_everything(cfg.run.seed, cfg.run.deterministic)
-        supernet = build_search_supernet(form.supernet, cfg.model, data.num_classes, space, form.checkpoint_cells)
+        supernet = build_search_supernet(form.supernet, cfg.model, opened.num_classes, space, form.checkpoint_cells)
         supernet = supernet.to(world.device).to(memory_format=layout)
         if cfg.runtime.sync_bn:
             synchronise_batch_norm(supernet, world)
@@ -98,7 +111,7 @@ def main(
         own: dict[str, object] = {"space": f"{space.name}, {space.digest()}"} if own_space else {}
         if relaxation is not None:
             own["relaxation"] = relaxation.__qualname__
-        agreed = fingerprint(cfg, data.fingerprint(), precision=precision, **own)
+        agreed = fingerprint(cfg, opened.digest, precision=precision, **own)
         with Run.open("train_search", cfg.run, config_yaml, agreed, world, space.to_dict()) as run:
             log.info("%s", why)
             step = build_search_step(
@@ -106,7 +119,7 @@ def main(
                 perturb=cfg.optim.perturb,
             )  # fmt: skip
             search = Search(
-                cfg, world, run, space, supernet, optimizer, architect, early_stop, selection, step, sources
+                cfg, world, run, space, supernet, optimizer, architect, early_stop, selection, step, opened
             )  # fmt: skip
             if run.is_fresh and begin_at is not None:
                 search.begin_selection(begin_at, state)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_hpc.data.loading.batches import Batch, BatchSource, Loader
+from darts_hpc.data.loading.batches import Batch, Cycle, Loader
 from darts_hpc.distributed.replicas import check_replicas
 from darts_hpc.distributed.world import World
 from darts_hpc.models.recompute import frozen_running_statistics
@@ -32,8 +32,8 @@ def search_epoch(
     supernet: RelaxedNetwork,
     step_search: SearchStep,
     optimizer: torch.optim.SGD,
-    weight_source: BatchSource,
-    alpha_source: BatchSource,
+    weights: Loader,
+    alphas: Cycle,
     run: "Run",
     replica_check: int = 0,
     *,
@@ -48,6 +48,7 @@ def search_epoch(
     all ranks compare their alphas and weights. Raises ValueError where they differ, and Diverged as Run does.
 
     Args:
+        weights, alphas: batches of the two halves.
         conditions: of the step with this global number, where the search draws or schedules anything.
         with_keys: hand the images' keys on, where the space draws by them.
         with_alphas: False while the alphas are held.
@@ -55,10 +56,10 @@ def search_epoch(
     """
     parts = 3 if with_keys else 2
     supernet.train()
-    for step in run.steps(weight_source.steps_per_epoch):
+    pairs = run.window.wait.timed(_pairs(weights, alphas if with_alphas else None, run))
+    for step in run.steps(weights.steps_per_epoch):
         with between_steps():
-            train = weight_source.batch(run.epoch, step)
-            valid = alpha_source.batch(*divmod(run.global_step, alpha_source.steps_per_epoch))
+            train, valid = next(pairs)
         batches = train[:parts], valid[:parts]
         if conditions is None and with_alphas:
             numbers = step_search(*batches)
@@ -74,6 +75,12 @@ def search_epoch(
         if replica_check and (step + 1) % replica_check == 0:
             check_replicas({**supernet.named_alphas(), **supernet.named_weights()}, run.world)
     return run.meter
+
+
+def _pairs(weights: Loader, alphas: Cycle | None, run: "Run") -> Iterator[tuple[Batch, Batch]]:
+    """Yield the batches of each step from where the run stands; where the alphas are held, nothing is read for them."""
+    for train in weights.batches(run.epoch, run.step):
+        yield train, train if alphas is None else alphas.batch(run.global_step)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,14 @@
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from darts_hpc.config.train_search import SearchConfig, SearchModelConfig
-from darts_hpc.data.loading.batches import BatchSource
+from darts_hpc.data.loading.batches import Cycle, Loader
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.base import RelaxedNetwork
@@ -89,6 +90,20 @@ def build_selection(cfg: SearchConfig, architecture: Architecture, space: Search
     return PerturbationSelection(architecture, space, cfg.selection, *random_orders(cfg.run.seed, space))
 
 
+class SearchData(NamedTuple):
+    """The data of a search."""
+
+    weights: Loader
+    """Batches that train the weights."""
+    alphas: Cycle
+    """Batches that train the alphas."""
+    valid: Loader
+    """The alphas' images without augmentation."""
+    num_classes: int
+    digest: str
+    """Digest of the data, which a checkpoint must match."""
+
+
 @dataclass(frozen=True)
 class Search:
     """A search that is set up, and what one of its epochs does."""
@@ -103,8 +118,7 @@ class Search:
     early_stop: EarlyStop
     selection: PerturbationSelection | None
     step: SearchStep
-    sources: tuple[BatchSource, BatchSource, BatchSource]
-    """Batches for the weights, for the alphas, and for validation: the alphas' images without augmentation."""
+    data: SearchData
 
     @property
     def architecture(self) -> Architecture:
@@ -134,16 +148,15 @@ class Search:
         set_learning_rate(self.optimizer, learning_rate)
         for group in self.optimizer.param_groups:
             group["weight_decay"] = self.early_stop.weight_decay
-        weight_source, alpha_source, valid_source = self.sources
         last_step: dict[str, Tensor] = {}
         train = search_epoch(
-            self.supernet, self.step, self.optimizer, weight_source, alpha_source, run, cfg.runtime.replica_check,
-            conditions=conditions, with_keys=self._needs_keys, with_alphas=self._moves_alphas(epoch),
-            last_step=last_step,
+            self.supernet, self.step, self.optimizer, self.data.weights, self.data.alphas, run,
+            cfg.runtime.replica_check, conditions=conditions, with_keys=self._needs_keys,
+            with_alphas=self._moves_alphas(epoch), last_step=last_step,
         )  # fmt: skip
         mixing = self.architecture.mix_expected(None if conditions is None else conditions(run.global_step))
         average_running_statistics_(self.supernet, self.world)
-        valid = evaluate(self.supernet, valid_source, run, memory_format=self._layout, mixing=mixing)
+        valid = evaluate(self.supernet, self.data.valid, run, memory_format=self._layout, mixing=mixing)
         validated = prefixed("valid", valid.compute(self.world))
         if cfg.early_stop.early_stop != "none":  # a stop rule must not decide by NaN
             run.check_finite(validated)
@@ -219,8 +232,7 @@ class Search:
         """Return the largest eigenvalue on the epoch's last batch of the alphas; None where it is not due."""
         if self.is_tuning or not self.early_stop.is_due(epoch):
             return None
-        source = self.sources[1]
-        batch = source.batch(*divmod(self.run.global_step - 1, source.steps_per_epoch))
+        batch = self.data.alphas.batch(self.run.global_step - 1)
         self.supernet.train()
         value = largest_alpha_eigenvalue(
             self.supernet, self.architecture, batch if self._needs_keys else batch[:2],
@@ -253,7 +265,7 @@ class Search:
         load_snapshot(self.run.folder, epoch, history, self.world)
         decay = self.early_stop.weight_decay
         log.info("%s: going back to epoch %d, and on with a weight decay of %g", stop.why, epoch + 1, decay)
-        self.run.go_back(epoch + 1, self.sources[0].steps_per_epoch)
+        self.run.go_back(epoch + 1, self.data.weights.steps_per_epoch)
         self.run.record("roll_back", {"weight_decay": decay})
         self.run.save()
 
@@ -281,13 +293,12 @@ class Search:
 
     def _scored_batches(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
         """Yield the validation batches that a decision is scored on."""
-        source, asked = self.sources[2], self.cfg.selection.pt_batches
+        source, asked = self.data.valid, self.cfg.selection.pt_batches
         steps = source.steps_per_epoch
         if self.world.size > 1:  # a rank may have none of the last batch, and all have to take part in BatchNorm
             steps = max(1, source.num_samples // (self.cfg.data.batch_size * self.world.size))
-        for step in range(min(asked or steps, steps)):
-            images, labels, keys = source.batch(0, step)
-            yield images, labels, keys
+        for batch in islice(source.batches(0), min(asked or steps, steps)):
+            yield batch
             self.run.stop_if_asked()
 
 

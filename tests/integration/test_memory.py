@@ -103,7 +103,7 @@ def free(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("owner", "work", "call", "steps"), [(search_step, "weight_step", 2, 1), (BatchSource, "batches", 1, 2)]
+    ("owner", "work", "call", "steps"), [(search_step, "weight_step", 2, 1), (BatchSource, "batches", 3, 2)]
 )
 def test_a_search_stopped_for_want_of_memory_in_a_step_or_in_validation_ends_as_one_that_never_was(
     tmp_path, free, owner, work, call, steps

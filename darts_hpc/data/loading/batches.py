@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, epoch, step), from images that live on the device as one tensor."""
+"""Batches as a pure function of (seed, epoch, step); here from images that live on the device as one tensor."""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -30,6 +30,23 @@ class Loader(Protocol):
     def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield this rank's batches of an epoch from a step on: one per step, a pure function of (epoch, step)."""
         ...
+
+
+class Cycle:
+    """A loader's batches by number, its epochs one after another; read ahead as long as each follows the last."""
+
+    def __init__(self, loader: Loader):
+        self.loader = loader
+        self._batches: Iterator[Batch] = iter(())
+        self._next = -1
+
+    def batch(self, number: int) -> Batch:
+        """Return this rank's batch of a number, counted from 0 over all epochs."""
+        epoch, step = divmod(number, self.loader.steps_per_epoch)
+        if not step or number != self._next:
+            self._batches = self.loader.batches(epoch, step)
+        self._next = number + 1
+        return next(self._batches)
 
 
 class _Epoch(NamedTuple):

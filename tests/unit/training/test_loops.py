@@ -16,7 +16,7 @@ from torch import nn
 
 from darts_hpc.commands.train_search import search_sources
 from darts_hpc.config.train_search import SearchDataConfig
-from darts_hpc.data.loading.batches import Batch
+from darts_hpc.data.loading.batches import Batch, Cycle
 from darts_hpc.data.sets.image_set import ImageSet
 from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
@@ -25,6 +25,7 @@ from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.run import heartbeat
 from darts_hpc.run.metrics import Meter
+from darts_hpc.run.performance import Window
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training import loops
 from darts_hpc.training import search_step as search_step_module
@@ -41,7 +42,8 @@ class FakeRun:
     """As much of a run as the loops use."""
 
     def __init__(self, epoch: int):
-        self.epoch, self.world, self.meter, self.global_step = epoch, WORLD, Meter(WORLD.device), 0
+        self.epoch, self.step, self.global_step = epoch, 0, 0
+        self.world, self.meter, self.window = WORLD, Meter(WORLD.device), Window(WORLD.device, 1)
 
     def steps(self, steps_per_epoch):
         for step in range(steps_per_epoch):
@@ -73,12 +75,17 @@ def test_each_step_updates_alphas_first_and_cycles_their_half_without_replacemen
     )
     draw = alpha_source.batch
     monkeypatch.setattr(alpha_source, "batch", lambda *at: alpha_keys.append(at) or draw(*at))
+    alphas = Cycle(alpha_source)
     for epoch in range(2):
         supernet: Any = SuperNet(2, 3, 10)
         step = partial(search_step_module.search_step, supernet, architect, None, grad_clip=5.0, world=WORLD)  # pyright: ignore
-        search_epoch(supernet, step, None, weight_source, alpha_source, FakeRun(epoch))  # pyright: ignore
+        search_epoch(supernet, step, None, weight_source, alphas, FakeRun(epoch))  # pyright: ignore
     assert calls == ["alpha", "weight"] * 20
     assert alpha_keys == [(cycle, step) for cycle in range(5) for step in range(4)]
+    step = partial(step, with_alphas=False)
+    held = partial(search_epoch, run=FakeRun(2), with_alphas=False)
+    held(supernet, lambda *batches: step(*batches[:2]), None, weight_source, alphas)  # pyright: ignore
+    assert calls == [*["alpha", "weight"] * 20, *["weight"] * 10] and len(alpha_keys) == 20
 
 
 def test_the_first_batches_of_a_sample_have_all_classes_though_the_data_is_sorted_by_class():

@@ -13,7 +13,7 @@ from torchvision.transforms import functional as TF
 
 from darts_hpc import counter_rng
 from darts_hpc.data.loading.augment import Augmentation
-from darts_hpc.data.loading.batches import Batch, BatchSource
+from darts_hpc.data.loading.batches import Batch, BatchSource, Cycle
 from darts_hpc.data.loading.order import IMAGE
 from darts_hpc.data.sets.image_set import DataSet, ImageSet
 
@@ -55,6 +55,16 @@ def test_samples_and_augmentation_do_not_depend_on_the_number_of_ranks(world_siz
         parts = [rank.batch(epoch, step) for rank in ranks]
         images, labels, keys = map(torch.cat, zip(*parts, strict=True))
         assert_equal(Batch(images, labels, keys), single.batch(epoch, step))
+
+
+def test_batches_by_number_go_on_in_one_reading_of_each_epoch_and_are_found_again_after_a_jump(monkeypatch):
+    loader, opened = source(data_set(), drop_last=True), []  # 2 steps an epoch
+    batches = loader.batches
+    monkeypatch.setattr(loader, "batches", lambda *at: opened.append(at) or batches(*at))
+    cycle = Cycle(loader)
+    for number in (3, 4, 5, 6, 6, 2):
+        assert_equal(cycle.batch(number), loader.batch(number // 2, number % 2))
+    assert opened == [(1, 1), (2, 0), (3, 0), (3, 0), (1, 0)]
 
 
 def test_any_order_of_access_gives_the_same_batches():
