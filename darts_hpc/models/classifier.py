@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from darts_hpc.models.derived import STEMS, DerivedNetwork
+from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.drop_path import random_factors
+from darts_hpc.models.stems import STEMS
 from darts_hpc.space.genotypes import Genotype
 
 PAPER_SIZES = {"cifar": (36, 20), "imagenet": (48, 14)}

@@ -1,7 +1,6 @@
 """The network of a derived cell, for CIFAR or for ImageNet (original model.py, with its submodule names)."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from darts_hpc.models.drop_path import drop_path_chance, drop_path_factors
 from darts_hpc.models.layout import place_cells, reduction_layers
 from darts_hpc.models.recompute import recompute
+from darts_hpc.models.stems import STEMS
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.space.operations import OPERATIONS, FactorizedReduce, Noise, ReLUConvBN, place_noise
 from darts_hpc.space.recording import is_scripting
@@ -147,52 +147,6 @@ class AuxiliaryHead(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
-@dataclass(frozen=True)
-class Stem:
-    """What precedes the cells, and the auxiliary head that fits the resolution it leaves.
-
-    `build` maps init_channels and the images' channels to modules by name, in order: the first cell's inputs are the
-    outputs of the first and of the last one.
-    """
-
-    build: Callable[[int, int], dict[str, nn.Sequential]]
-    width: int
-    """Channels it gives for each of init_channels."""
-    reduces: bool
-    """Whether its last module halves the resolution, as a reduction cell would."""
-    auxiliary_stride: int
-    auxiliary_second_norm: bool
-
-
-def cifar_stem(init_channels: int, in_channels: int = 3) -> dict[str, nn.Sequential]:
-    """Return one convolution at full resolution, 3 * init_channels wide."""
-    width = 3 * init_channels
-    return {"stem": nn.Sequential(nn.Conv2d(in_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))}
-
-
-def imagenet_stem(init_channels: int, in_channels: int = 3) -> dict[str, nn.Sequential]:
-    """Return two stems that divide the resolution by four and by eight."""
-    width = init_channels
-    first = nn.Sequential(
-        nn.Conv2d(in_channels, width // 2, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(width // 2),
-        nn.ReLU(),
-        nn.Conv2d(width // 2, width, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-    )
-    second = nn.Sequential(
-        nn.ReLU(), nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)
-    )
-    return {"stem0": first, "stem1": second}
-
-
-STEMS = {
-    "cifar": Stem(cifar_stem, width=3, reduces=False, auxiliary_stride=3, auxiliary_second_norm=True),
-    "imagenet": Stem(imagenet_stem, width=1, reduces=True, auxiliary_stride=2, auxiliary_second_norm=False),
-}
-"""cifar for small images (32x32 and the like), imagenet for 224x224."""
-
-
 class DerivedNetwork(nn.Module):
     """The network that stacks a derived cell.
 
@@ -227,9 +181,9 @@ class DerivedNetwork(nn.Module):
         super().__init__()
         self.drop_path_prob: float | Tensor = 0.0
         kind = STEMS[stem]
-        for name, module in kind.build(init_channels, in_channels).items():
-            self.add_module(name, module)
         width = kind.width * init_channels
+        for name, module in kind.build(width, in_channels).items():
+            self.add_module(name, module)
         self.cells = CellStack(layers, init_channels, (width, width), genotype, reduction_prev=kind.reduces)
         feeds_head = self.cells.reductions[1]
         head = AuxiliaryHead(

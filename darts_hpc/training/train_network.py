@@ -40,7 +40,7 @@ class TrainingData(NamedTuple):
     eval_name: str
     """Which images the network is evaluated on: test or valid."""
     stem: str
-    """Stem of the network, a key of models.derived.STEMS."""
+    """Stem of the network, a key of models.stems.STEMS."""
     image_size: int
     classes: tuple[str, ...]
     digest: str

@@ -29,6 +29,7 @@ def build_supernet(
     primitives: tuple[str, ...] = PRIMITIVES,
     checkpoint_cells: bool = False,
     edge_norm: bool = False,
+    stem: str = "cifar",
     **plain_only: Any,
 ) -> RelaxedNetwork:
     """Return a new supernet of a form in SUPERNETS, all of which compute the same function.
@@ -36,8 +37,9 @@ def build_supernet(
     `plain_only`: space, partial_channels, auxiliary_skip, which only the plain form supports.
     """
     return SUPERNETS[kind](
-        init_channels, layers, num_classes, num_nodes, primitives, checkpoint_cells, edge_norm=edge_norm, **plain_only
-    )
+        init_channels, layers, num_classes, num_nodes, primitives, checkpoint_cells, edge_norm=edge_norm, stem=stem,
+        **plain_only,
+    )  # fmt: skip
 
 
 def choose_supernet(

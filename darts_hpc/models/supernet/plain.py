@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from darts_hpc.models.drop_path import drop_path_factors
 from darts_hpc.models.layout import place_cells
 from darts_hpc.models.recompute import recompute
+from darts_hpc.models.stems import STEMS
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.edges import MixedOp, NodeSum, State
 from darts_hpc.models.supernet.mixing import CellMixing, Mixing
@@ -14,6 +15,7 @@ from darts_hpc.space.operations import FactorizedReduce, ReLUConvBN, place_noise
 from darts_hpc.space.spaces import EdgeLists, SearchSpace, uniform_space
 
 STEM_MULTIPLIER = 3
+"""Channels of a stem for each of init_channels, on ImageNet too (PC-DARTS)."""
 
 
 class Cell(nn.Module):
@@ -103,6 +105,7 @@ class SuperNet(RelaxedNetwork):
         partial_channels: K; candidates take C / K of the channels (PC-DARTS).
         auxiliary_skip: whether every edge has a skip connection besides its candidates (DARTS-).
         edge_norm: whether the edges of a node have weights of their own (PC-DARTS).
+        stem: a name in STEMS.
     """
 
     def __init__(
@@ -118,14 +121,19 @@ class SuperNet(RelaxedNetwork):
         partial_channels: int = 1,
         auxiliary_skip: bool = False,
         edge_norm: bool = False,
+        stem: str = "cifar",
     ):
         space = uniform_space(primitives, num_nodes) if space is None else space
         super().__init__(space.num_nodes, space.column_labels)
         num_nodes = space.num_nodes
         self.checkpoint_cells = checkpoint_cells
-        stem_channels = STEM_MULTIPLIER * init_channels
-        self.stem = nn.Sequential(nn.Conv2d(3, stem_channels, 3, padding=1, bias=False), nn.BatchNorm2d(stem_channels))
-        places = list(place_cells(layers, init_channels, (stem_channels, stem_channels), (num_nodes, num_nodes), False))
+        width = STEM_MULTIPLIER * init_channels
+        stems = STEMS[stem].build(width, 3)
+        for name, module in stems.items():
+            self.add_module(name, module)
+        self.stems = tuple(stems)
+        reduced = STEMS[stem].reduces
+        places = list(place_cells(layers, init_channels, (width, width), (num_nodes, num_nodes), reduced))
         self.cells = nn.ModuleList(
             Cell(*place, space.reduce if place.reduction else space.normal, partial_channels, auxiliary_skip)
             for place in places
@@ -138,7 +146,10 @@ class SuperNet(RelaxedNetwork):
     def forward(self, images: Tensor, mixing: Mixing | None = None, keys: Tensor | None = None) -> Tensor:
         """Return logits (B, num_classes) for images (B, 3, H, W), whose keys (B,) draw noise."""
         mixing = self.softmax_mixing() if mixing is None else mixing
-        s0 = s1 = self.stem(images)
+        first, *others = (self.get_submodule(name) for name in self.stems)
+        s0 = s1 = first(images)
+        for module in others:
+            s1 = module(s1)
         keeps: list[Tensor | None] = [None] * len(self.cells)
         if mixing.drop_path is not None:
             num_edges = len(mixing.normal.operations)

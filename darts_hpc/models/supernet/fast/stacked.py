@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from darts_hpc.models.layout import CellPlace, place_cells
 from darts_hpc.models.norm import batch_norm
 from darts_hpc.models.recompute import recompute
+from darts_hpc.models.stems import STEMS
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.fast.layout import (
     DIL,
@@ -178,19 +179,24 @@ class StackedSuperNet(RelaxedNetwork):
         checkpoint_cells: bool = False,
         *,
         edge_norm: bool = False,
+        stem: str = "cifar",
     ):
         super().__init__(num_nodes, primitives)
         if reason := why_not_stacked(num_nodes, primitives):
             raise ValueError(f"the stacked supernet {reason}; use the plain one")
-        plain = SuperNet(init_channels, layers, num_classes, edge_norm=edge_norm)  # draws the weights and alphas
+        # draws the weights and alphas
+        plain = SuperNet(init_channels, layers, num_classes, edge_norm=edge_norm, stem=stem)
         self.checkpoint_cells = checkpoint_cells
-        stem_channels = STEM_MULTIPLIER * init_channels
-        places = place_cells(layers, init_channels, (stem_channels, stem_channels), (num_nodes, num_nodes), False)
+        width, self._stem = STEM_MULTIPLIER * init_channels, STEMS[stem]
+        places = place_cells(layers, init_channels, (width, width), (num_nodes, num_nodes), self._stem.reduces)
         self._places = list(places)
-        self.stem_norm = _norm(stem_channels)
+        stems = [plain.get_parameter(f"{name}.weight").shape for name, _ in self._stem.convolutions]
+        self.stem_norms = nn.ModuleList(_norm(shape[0]) for shape in stems)
         self.cells = nn.ModuleList(self.cell(place) for place in self._places)
         last = num_nodes * self._places[-1].channels
-        self._shapes: list[tuple[int, ...]] = [(stem_channels, 3, 3, 3), (stem_channels,), (stem_channels,)]
+        self._shapes: list[tuple[int, ...]] = []
+        for shape in stems:
+            self._shapes += [shape, shape[:1], shape[:1]]
         for place in self._places:
             self._shapes += cell_weight_shapes(place)
         self._shapes += [(num_classes, last), (num_classes,)]
@@ -207,12 +213,16 @@ class StackedSuperNet(RelaxedNetwork):
     def forward(self, images: Tensor, mixing: Mixing | None = None, keys: Tensor | None = None) -> Tensor:
         """Return logits (B, num_classes) for images (B, 3, H, W), whose keys are not used."""
         mixing = self.softmax_mixing() if mixing is None else mixing
-        stem, gamma, beta, *weights = self._unpacked(self.flat_weights)
-        if self.training and self.stem_norm.track_running_stats:
+        stem, weights = self._split_stem(self._unpacked(self.flat_weights))
+        if self.training and self.stem_norms[0].track_running_stats:
             self.num_batches_tracked += 1
-        images = images.contiguous()  # not channels_last: a stage's 5-D views would have to be copied
-        x = batch_norm(self.stem_norm, F.conv2d(images, stem, padding=1), gamma, beta)
-        r0 = r1 = F.relu(x)
+        r1 = images.contiguous()  # not channels_last: a stage's 5-D views would have to be copied
+        entered = []
+        for norm, (kernel, gamma, beta) in zip(self.stem_norms, stem, strict=True):
+            x = F.conv2d(r1, kernel, stride=self._stem.stride, padding=1)
+            r1 = F.relu(batch_norm(norm, x, gamma, beta))
+            entered.append(r1)
+        r0 = entered[max(0, len(entered) - 2)]
         for cell, place, mixing_weights in zip(self.cells, self._places, self._mixing_weights(mixing), strict=True):
             count = len(cell_weight_shapes(place))
             own, weights = weights[:count], weights[count:]
@@ -237,14 +247,21 @@ class StackedSuperNet(RelaxedNetwork):
             rows[reduction] = iter([row.split(sizes) for row in gathered.expand(count, -1).unbind(0)])
         return [next(rows[place.reduction]) for place in self._places]
 
+    def _split_stem(self, parts: list[Tensor]) -> tuple[list[list[Tensor]], list[Tensor]]:
+        """Return kernel, gamma and beta of each convolution of the stem, and the other parts."""
+        end = 3 * len(self.stem_norms)
+        return [parts[i : i + 3] for i in range(0, end, 3)], parts[end:]
+
     def _unpacked(self, vector: Tensor) -> list[Tensor]:
         parts = vector.split([torch.Size(shape).numel() for shape in self._shapes])
         return [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
     def original_layout(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return views by the original's names of one tensor per weight by our name, such as its momentum."""
-        stem, gamma, beta, *rest = self._unpacked(weights["flat_weights"])
-        named = {"stem.0.weight": stem, "stem.1.weight": gamma, "stem.1.bias": beta}
+        stem, rest = self._split_stem(self._unpacked(weights["flat_weights"]))
+        named = {}
+        for (conv, norm), (kernel, gamma, beta) in zip(self._stem.convolutions, stem, strict=True):
+            named |= {f"{conv}.weight": kernel, f"{norm}.weight": gamma, f"{norm}.bias": beta}
         for index, place in enumerate(self._places):
             count = len(cell_weight_shapes(place))
             own, rest = CellWeights(*rest[:count]), rest[count:]
@@ -294,8 +311,8 @@ class StackedSuperNet(RelaxedNetwork):
 
     def _original_norms(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield the original's name, running mean and running variance of each of its BatchNorms."""
-        stem = self.stem_norm
-        yield "stem.1", stem.running_mean, stem.running_var  # pyright: ignore[reportReturnType]
+        for (_, name), norm in zip(self._stem.convolutions, self.stem_norms, strict=True):
+            yield name, norm.running_mean, norm.running_var  # pyright: ignore[reportReturnType]
         for index, cell in enumerate(self.cells):
             norms: Any = cell.norms
             means = original_norms([norm.running_mean for norm in norms], self._places[index])

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from darts_hpc.models.supernet.edges import MixedOp, NodeSum, State
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
-from darts_hpc.space.operations import OPERATIONS
+from darts_hpc.space.operations import OPERATIONS, FactorizedReduce
 
 
 def test_a_mixed_op_is_the_weighted_sum_of_every_candidate():
@@ -22,6 +23,27 @@ def test_a_mixed_op_is_the_weighted_sum_of_every_candidate():
 def test_any_image_side_passes_through_both_kinds_of_cells(side):
     supernet = SuperNet(4, 3, 7)
     assert supernet(torch.randn(2, 3, side, side)).shape == (2, 7)
+
+
+def test_imagenets_stem_is_pc_darts_own():
+    """model_search_imagenet.py of its repository: three convolutions of stride 2, as wide as CIFAR's stem."""
+    supernet = SuperNet(4, 3, 7, stem="imagenet").double()
+    w, images = dict(supernet.named_parameters()), torch.randn(2, 3, 64, 64).double()
+    shapes = [w[f"{name}.weight"].shape for name in ("stem0.0", "stem0.3", "stem1.1")]
+    assert shapes == [(6, 3, 3, 3), (12, 6, 3, 3), (12, 12, 3, 3)]
+
+    def norm(x: torch.Tensor) -> torch.Tensor:
+        return (x - x.mean((0, 2, 3), True)) / (x.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
+
+    half = norm(F.conv2d(images, w["stem0.0.weight"], stride=2, padding=1)).relu()
+    quarter = norm(F.conv2d(half, w["stem0.3.weight"], stride=2, padding=1))
+    eighth = norm(F.conv2d(quarter.relu(), w["stem1.1.weight"], stride=2, padding=1))
+    seen = []
+    supernet.cells[0].register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[:2]))
+    assert supernet(images).shape == (2, 7)
+    for ours, theirs in zip(seen, (quarter, eighth), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    assert isinstance(supernet.cells[0].preprocess0, FactorizedReduce) and seen[1].shape[-1] == 8
 
 
 def test_channels_last_changes_no_gradient():

@@ -58,6 +58,11 @@ def test_more_cells_and_channels_follow_too():
     assert_equal(one_pass(supernet("stacked", 6, 8), 8), one_pass(supernet("plain", 6, 8), 8))
 
 
+def test_imagenets_stem_follows_too():
+    stacked, plain = (supernet(kind, layers=3, stem="imagenet") for kind in ("stacked", "plain"))
+    assert_equal(one_pass(stacked, 70), one_pass(plain, 70))  # sides of 35, 18 and 9, the first padded
+
+
 def test_the_same_seed_draws_the_same_weights_and_alphas():
     torch.manual_seed(3)
     plain = build_supernet("plain", 4, 3, 5).state_dict()
