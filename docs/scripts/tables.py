@@ -273,6 +273,57 @@ def train_operations() -> str:
     return markdown(("a step in float32", "network", "operations", "kernels", "traffic"), rows)
 
 
+def scaling() -> str:
+    """Predicted rates on several GPUs."""
+    result = read("scaling")
+    fabrics = {"8 GPUs, NVLink": ("NVLink", 8), "64, 8 by NVLink, InfiniBand": ("8 by NVLink, InfiniBand", 64)}
+    fabrics["64, InfiniBand"] = ("InfiniBand", 64)
+    rows = []
+    for name, step in result["steps"].items():
+        by_count = {row["gpus"]: row for row in step["rows"]}
+        cells = [by_count[gpus][fabric] for fabric, gpus in fabrics.values()]
+        verdict = step["verdicts"]["8 by NVLink, InfiniBand"]
+        rows.append(
+            (
+                f"`{name}`",
+                step["images"],
+                f"{sum(step['messages']) / 1e6:.1f} MB",
+                *(f"{cell['images_per_s']:,.0f} ({100 * cell['efficiency']:.0f} %)" for cell in cells),
+                verdict["gpus_at_goal"],
+                verdict["images_for_goal"],
+                f"{step['whole_batch']} on {verdict['fastest_split']}",
+            )
+        )
+    header = (
+        "step",
+        "images per GPU",
+        "averaged",
+        *fabrics,
+        "95 % up to",
+        "images for 95 % on 64",
+        "one batch, soonest",
+    )
+    return markdown(header, rows)
+
+
+def scaling_check() -> str:
+    """The model of scaling beside real processes."""
+    result = read("scaling")
+    rows = [
+        (
+            f"{checked['ranks']} on {checked['cores']} cores",
+            f"{checked['bandwidth'] / 1e9:.2f} GB/s, {1e3 * checked['latency_s']:.2f} ms",
+            f"{checked['without_averaging_s']:.3f} s",
+            f"{checked['predicted_s']['side_by_side']:.3f} s",
+            f"{checked['step_s']:.3f} s",
+            f"{100 * checked['errors']['side_by_side']:+.0f} %",
+        )
+        for checked in result["check"]
+    ]
+    header = ("processes", "gloo's link, measured", "step without averaging", "predicted", "measured", "off by")
+    return f"{on(result)}, busy with other work; medians of 15.\n\n" + markdown(header, rows)
+
+
 def epoch_overhead() -> str:
     """What an epoch takes beside its steps and its validation."""
     result = read("epoch_overhead-amd_epyc")
@@ -302,6 +353,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "train_step": train_step,
     "train_operations": train_operations,
     "epoch_overhead": epoch_overhead,
+    "scaling": scaling,
+    "scaling_check": scaling_check,
 }
 
 
