@@ -111,6 +111,9 @@ class TrainOptimConfig(SgdConfig):
 
     label_smooth: float = 0.0
     """Label smoothing: share of a label, from 0 up to 1, that is spread over all classes in training."""
+    ema: float = 0.0
+    """Decay, from 0 up to 1, of a moving average of the weights, which is tested and saved in their place, such as
+    0.9999; it is raised over the first steps, as timm does. 0 for none."""
     global_batch_size: int | None = None
     """Images per update of the weights, over all processes and accumulated batches; left out, --batch_size times the
     number of processes."""
@@ -125,6 +128,8 @@ class TrainOptimConfig(SgdConfig):
             check_positive(self, "global_batch_size")
         if not 0 <= self.label_smooth < 1:
             raise ValueError(f"--label_smooth {self.label_smooth}: expected a share from 0 up to, but not including, 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"--ema {self.ema}: expected a decay from 0 up to, but not including, 1, such as 0.9999")
 
 
 @dataclass(frozen=True, kw_only=True)

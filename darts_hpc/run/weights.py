@@ -45,7 +45,7 @@ PROGRAMS = {
 
 def read_weights(path: Path, flag: str = "--model_path") -> Mapping[str, Tensor]:
     """Return the state dict in a training run's newest valid checkpoint, in weights.pt, in an original .pt file, or in
-    a file of safetensors, whatever its name.
+    a file of safetensors, whatever its name. Of a run with --ema, it is the average of the weights.
 
     A checkpoint of a training script is searched for its state dict, and names of compiled and parallel networks are
     those of the network itself. `flag` is what named the path. Raises ValueError, one line, for anything else: a file
@@ -69,9 +69,10 @@ def _weights_of_run(path: Path, flag: str) -> Mapping[str, Tensor]:
         raise newest.unknown_layout("its state")
     if "network" not in objects:
         raise ValueError(f"{flag} {path} is a search; train its cell first: darts_hpc.train --arch {path}")
-    if not isinstance(objects["network"], dict) or not _is_state_dict(objects["network"]):
+    weights = objects.get("average", objects["network"])  # which is what the run tests
+    if not isinstance(weights, dict) or not _is_state_dict(weights):
         raise newest.unknown_layout("its network")
-    return objects["network"]
+    return weights
 
 
 def _check_digest(path: Path, data: bytes, flag: str) -> None:

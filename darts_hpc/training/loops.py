@@ -23,6 +23,7 @@ from darts_hpc.training.data_parallel import synchronised
 from darts_hpc.training.precision import Precision
 from darts_hpc.training.rollback import Rollback, between_steps
 from darts_hpc.training.search_step import SearchStep
+from darts_hpc.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from darts_hpc.run.run import Run
@@ -105,25 +106,31 @@ def train_epoch(
     precision: Precision,
     run: "Run",
     replica_check: int = 0,
+    average: WeightAverage | None = None,
 ) -> Meter:
     """Train for one epoch, from the step where the run stands; return this rank's meter.
 
     network: under DDP where there are several ranks. Batches that don't fill a step at the end are left out. Every
-    `replica_check` steps all ranks compare their weights. Raises ValueError where they differ, Diverged as Run does,
-    and RolledBack where memory runs out.
+    `replica_check` steps all ranks compare their weights. `average` is updated after each step. Raises ValueError where
+    weights differ, Diverged as Run does, and RolledBack where memory runs out.
     """
     network.train()
     weights = dict(network.named_parameters())
+    averages = {} if average is None else {f"the average of {n}": w for n, w in average.network.named_parameters()}
     rollback = Rollback(network, optimizer, others=[run.meter.totals])
     batches = run.window.wait.timed(loader.batches(run.epoch, run.step * step_cfg.accumulate))
     for step in run.steps(loader.steps_per_epoch // step_cfg.accumulate):
+        if average is not None:
+            average.begin_step(run.global_step)
         with rollback:
             loss, norm = train_step(network, optimizer, batches, step_cfg, precision, list(weights.values()), run.meter)
+            if average is not None:
+                average.update()
         numbers = {"grad_norm/weights": norm, **precision.numbers()}
         num_images = step_cfg.batch_size * step_cfg.accumulate
         run.report_step(optimizer, numbers, num_images, finite=precision.can_continue(loss, norm))
         if replica_check and (step + 1) % replica_check == 0:
-            check_replicas(weights, run.world)
+            check_replicas(weights | averages, run.world)
     return run.meter
 
 

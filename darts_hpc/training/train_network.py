@@ -28,6 +28,7 @@ from darts_hpc.training.loops import StepConfig, evaluate, train_epoch
 from darts_hpc.training.optim import MomentumByName, build_sgd_of, choose_optimizer_impl, set_learning_rate
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
 from darts_hpc.training.seeding import seed_everything, settings_restored
+from darts_hpc.training.weight_average import WeightAverage
 
 log = logging.getLogger("darts_hpc")
 
@@ -96,7 +97,11 @@ def train_network(
         if cfg.runtime.compile:
             compile_modules(network.cells if form == "fast" else [network], world.device)
         parallel = data_parallel(network, blank_batch(step_cfg, data.image_size, world), precision, world)
+        average = WeightAverage(network, cfg.optim.ema) if cfg.optim.ema else None
+        tested = network if average is None else average.network
         state = {"network": network, "optimizer": MomentumByName(optimizer, network), "precision": precision}
+        if average is not None:
+            state["average"] = average.network
         chosen = {
             "arch": genotype.to_dict(),
             "network": form,
@@ -109,16 +114,18 @@ def train_network(
                 run.record_genotype("before_first_epoch", genotype)
             if fallback:
                 log.warning("%s", fallback)
-            log.info("%s; %s", costs, describe(chosen, step_cfg, world))
+            averaged = f", weights averaged by {cfg.optim.ema}" if average is not None else ""
+            log.info("%s; %s%s", costs, describe(chosen, step_cfg, world), averaged)
             for epoch in run.epochs(state):
                 rate = learning_rate(epoch)
                 set_learning_rate(optimizer, rate)
                 network.set_drop_path(model.drop_path_prob * epoch / cfg.run.epochs)
                 train = train_epoch(
-                    parallel, optimizer, data.train, step_cfg, precision, run, cfg.runtime.replica_check
+                    parallel, optimizer, data.train, step_cfg, precision, run, cfg.runtime.replica_check, average
                 )
-                average_running_statistics_(network, world)
-                evaluated = evaluate(network, data.eval, run, precision, step_cfg.memory_format)
+                for own in dict.fromkeys((network, tested)):  # in this order on every rank
+                    average_running_statistics_(own, world)
+                evaluated = evaluate(tested, data.eval, run, precision, step_cfg.memory_format)
                 if data.quarantine is not None:
                     data.quarantine.join(world)
                 numbers = {
@@ -134,7 +141,7 @@ def train_network(
                 **data.preprocessing,
             }
             facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype), **costs._asdict()}
-            run.finish({**facts, "preprocessing": preprocessing}, {"weights.pt": export_original(network)})
+            run.finish({**facts, "preprocessing": preprocessing}, {"weights.pt": export_original(tested)})
     return run.folder
 
 

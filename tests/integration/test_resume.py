@@ -10,8 +10,9 @@ import torch
 from run_entries import FEW, SMALL_SEARCH, TINY, entry, entry_killed_at_batch, records
 
 from darts_hpc.run.checkpoint import CheckpointStore
+from darts_hpc.run.reader import read_config
 
-RANDOM = ["--drop_path_prob", "0.3", "--auxiliary", "--cutout", "--cutout_length", "3"]
+RANDOM = ["--drop_path_prob", "0.3", "--auxiliary", "--cutout", "--cutout_length", "3", "--ema", "0.7"]
 STACKED = [*TINY, *FEW, "--image_size", "4", "--memory_check", "off", "--supernet", "fast"]
 RUNS = {
     # name: entry, flags. An epoch of the search asks for 2 batches in each of 2 steps, then 3 for validation: 7 calls
@@ -38,6 +39,7 @@ def outcome(folder: Path) -> dict[str, str]:
     state = newest.load("state")["objects"]
     digests = {name: hashlib.sha256(t.contiguous().numpy().tobytes()).hexdigest() for name, t in tensors(state)}
     assert any("momentum_buffer" in name for name in digests)
+    assert ("average" in state) == (read_config(folder)[1].get("ema", 0) > 0)
     return digests | {name: hashlib.sha256(records(folder, name)).hexdigest() for name in ("metrics", "genotypes")}
 
 

@@ -23,6 +23,7 @@ from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.run.checkpoint import CheckpointStore
 from darts_hpc.search.architect import Architect
 from darts_hpc.space.spaces import SPACES
 from darts_hpc.training import cuda_graph
@@ -37,6 +38,9 @@ ENTRIES: dict[str, tuple[Any, type, type[nn.Module], list[str]]] = {
 }
 
 
+NETWORK = ["--arch", "DARTS_V1", "--dataset", "digits", "--init_channels", "4", "--layers", "3"]
+
+
 def run(name: str, folder: Path, *flags: object) -> dict[str, float]:
     """Run an entry for one epoch in this process; return its last numbers."""
     main, cls, _, small = ENTRIES[name]
@@ -45,11 +49,25 @@ def run(name: str, folder: Path, *flags: object) -> dict[str, float]:
     return json.loads((folder / "result.json").read_text())["final"]
 
 
-def test_two_processes_of_train_report_the_accuracy_of_the_weights_that_they_save(tmp_path, capsys, monkeypatch):
-    final = on_ranks(2, run, "train", tmp_path / "run", "--batch_size", 120)[0]
-    evaluate_entry.main(parse_config(EvaluateConfig, ["--model_path", str(tmp_path / "run"), "--device", "cpu"]))
-    said = capsys.readouterr().out
-    assert f"accuracy {final['test/accuracy']:.2f} %" in said and f"loss {final['test/loss']:.4f}" in said
+@pytest.mark.parametrize("ema", [0, 0.9])
+def test_two_processes_of_train_report_the_accuracy_of_the_weights_that_they_save(ema, tmp_path, capsys, monkeypatch):
+    final = on_ranks(2, run, "train", tmp_path / "run", "--batch_size", 120, "--replica_check", 1, "--ema", ema)[0]
+    for weights in (tmp_path / "run", tmp_path / "run" / "weights.pt"):
+        network = [*NETWORK, "--image_size", "4"] if weights.is_file() else []
+        evaluate_entry.main(parse_config(EvaluateConfig, ["--model_path", str(weights), "--device", "cpu", *network]))
+        said = capsys.readouterr().out
+        assert f"accuracy {final['test/accuracy']:.2f} %" in said and f"loss {final['test/loss']:.4f}" in said
+    newest = CheckpointStore(tmp_path / "run" / "checkpoints").load_newest()
+    assert newest is not None
+    state = newest.load("state")["objects"]
+    exported = torch.load(tmp_path / "run" / "weights.pt", weights_only=True)
+    for name in ("classifier.weight", "cells.0.preprocess0.op.2.running_var"):
+        kept = {
+            part: bool(torch.equal(exported[name], state[part][name]))
+            for part in ("network", "average")
+            if part in state
+        }
+        assert kept == ({"network": False, "average": True} if ema else {"network": True})
 
 
 def test_two_processes_of_a_search_report_the_accuracy_of_the_weights_that_they_save(tmp_path):
