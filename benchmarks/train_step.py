@@ -31,6 +31,7 @@ from darts_hpc.config.shared import SgdConfig
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import Batch, BatchSource
 from darts_hpc.data.sets.image_set import DataSet, ImageSet
+from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.derived_fast.build import AnyDerivedNetwork, choose_network
 from darts_hpc.run.metrics import Meter
@@ -43,6 +44,7 @@ from darts_hpc.training.precision import Precision
 from darts_hpc.training.seeding import seed_everything
 
 STEPS_PER_EPOCH = 4
+ALONE = World(torch.device("cpu"))
 LAYOUTS = {"2018_nchw": torch.contiguous_format, "2018_channels_last": torch.channels_last}
 
 
@@ -109,7 +111,7 @@ class Training:
     def step(self) -> tuple[Tensor, Tensor]:
         batch = iter(self.next_batch, None)
         return train_step(
-            self.network, self.optimizer, batch, self.step_cfg, self.precision, self.weights, self.meter
+            self.network, self.optimizer, batch, self.step_cfg, self.precision, self.weights, self.meter, ALONE
         )  # fmt: skip
 
 

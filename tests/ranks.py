@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-import torch._dynamo  # noqa: F401  DDP and the first optimizer of torch's own import it: 1.5 s
+import torch._dynamo  # noqa: F401  the first optimizer of torch's own imports it: 1.5 s
 import tyro  # noqa: F401
 
 import darts_hpc.commands.train

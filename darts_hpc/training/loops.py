@@ -19,7 +19,7 @@ from darts_hpc.run.heartbeat import Heartbeat
 from darts_hpc.run.metrics import Meter
 from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.selection import Score
-from darts_hpc.training.data_parallel import synchronised
+from darts_hpc.training.data_parallel import average_gradients
 from darts_hpc.training.precision import Precision
 from darts_hpc.training.rollback import Rollback, between_steps
 from darts_hpc.training.search_step import SearchStep
@@ -110,9 +110,9 @@ def train_epoch(
 ) -> Meter:
     """Train for one epoch, from the step where the run stands; return this rank's meter.
 
-    network: under DDP where there are several ranks. Batches that don't fill a step at the end are left out. Every
-    `replica_check` steps all ranks compare their weights. `average` is updated after each step. Raises ValueError where
-    weights differ, Diverged as Run does, and RolledBack where memory runs out.
+    Batches that don't fill a step at the end are left out. Every `replica_check` steps all ranks compare their weights.
+    `average` is updated after each step. Raises ValueError where weights differ, Diverged as Run does, and RolledBack
+    where memory runs out.
     """
     network.train()
     weights = dict(network.named_parameters())
@@ -123,7 +123,9 @@ def train_epoch(
         if average is not None:
             average.begin_step(run.global_step)
         with rollback:
-            loss, norm = train_step(network, optimizer, batches, step_cfg, precision, list(weights.values()), run.meter)
+            loss, norm = train_step(
+                network, optimizer, batches, step_cfg, precision, list(weights.values()), run.meter, run.world
+            )  # fmt: skip
             if average is not None:
                 average.update()
         numbers = {"grad_norm/weights": norm, **precision.numbers()}
@@ -142,25 +144,26 @@ def train_step(
     precision: Precision,
     weights: Sequence[nn.Parameter],
     meter: Meter,
+    world: World,
 ) -> tuple[Tensor, Tensor]:
-    """Update the weights once, by the mean gradient of the next batches.
+    """Update the weights once, by the mean gradient of the next batches of all ranks.
 
     Returns the sum of the batches' losses, and the gradient's norm before clipping, both 0-d.
     """
     losses = []
-    for index in range(step_cfg.accumulate):
+    for _ in range(step_cfg.accumulate):
         images, labels, keys = next(batches)
         images = images.to(torch.promote_types(weights[0].dtype, torch.float32), memory_format=step_cfg.memory_format)
-        with synchronised(network, on=index == step_cfg.accumulate - 1):
-            with precision.autocast():
-                logits, logits_auxiliary = network(images, keys)
-                loss = F.cross_entropy(logits, labels, label_smoothing=step_cfg.label_smooth)
-                if logits_auxiliary is not None:
-                    auxiliary = F.cross_entropy(logits_auxiliary, labels, label_smoothing=step_cfg.label_smooth)
-                    loss = loss + step_cfg.auxiliary_weight * auxiliary
-            precision.backward(loss / step_cfg.accumulate)
+        with precision.autocast():
+            logits, logits_auxiliary = network(images, keys)
+            loss = F.cross_entropy(logits, labels, label_smoothing=step_cfg.label_smooth)
+            if logits_auxiliary is not None:
+                auxiliary = F.cross_entropy(logits_auxiliary, labels, label_smoothing=step_cfg.label_smooth)
+                loss = loss + step_cfg.auxiliary_weight * auxiliary
+        precision.backward(loss / step_cfg.accumulate)
         meter.update(loss.detach(), logits, labels)
         losses.append(loss.detach())
+    average_gradients(weights, world)
     return sum(losses[1:], losses[0]), precision.clip_and_step(optimizer, weights, step_cfg.grad_clip)
 
 

@@ -15,6 +15,7 @@ from darts_hpc.search.architect import Architect
 from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.hypergradient import LabelledImages
 from darts_hpc.search.perturbations import PERTURBATIONS, PerturbedMixing
+from darts_hpc.training.data_parallel import average_gradients
 
 
 class StepNumbers(NamedTuple):
@@ -103,11 +104,10 @@ def weight_step(
     alphas = {name: alpha.detach() for name, alpha in supernet.named_alphas().items()}
     logits = torch.func.functional_call(supernet, alphas, (images, mixing, *keys))
     loss = F.cross_entropy(logits, labels)
-    # autograd.grad bypasses DDP's hooks: average over ranks here.
     found = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=not keep_unused)
-    used = [(weight, gradient) for weight, gradient in zip(weights, found, strict=True) if gradient is not None]
-    for (weight, _), gradient in zip(used, world.mean([gradient for _, gradient in used]), strict=True):
+    for weight, gradient in zip(weights, found, strict=True):
         weight.grad = gradient
+    average_gradients(weights, world)
     norm = nn.utils.clip_grad_norm_(weights, grad_clip)
     optimizer.step()
     optimizer.zero_grad()

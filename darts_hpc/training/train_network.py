@@ -5,12 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.data.imagenet.list.quarantine import Quarantine
-from darts_hpc.data.loading.batches import Batch, Loader
+from darts_hpc.data.loading.batches import Loader
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.models.costs import measure_costs
@@ -23,7 +21,7 @@ from darts_hpc.run.recorder import prefixed
 from darts_hpc.run.run import Run
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.compile import compile_modules
-from darts_hpc.training.data_parallel import data_parallel
+from darts_hpc.training.data_parallel import start_alike
 from darts_hpc.training.loops import StepConfig, evaluate, train_epoch
 from darts_hpc.training.optim import MomentumByName, build_sgd_of, choose_optimizer_impl, set_learning_rate
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
@@ -96,7 +94,7 @@ def train_network(
         optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
         if cfg.runtime.compile:
             compile_modules(network.cells if form == "fast" else [network], world.device)
-        parallel = data_parallel(network, blank_batch(step_cfg, data.image_size, world), precision, world)
+        start_alike(network, world)
         average = WeightAverage(network, cfg.optim.ema) if cfg.optim.ema else None
         tested = network if average is None else average.network
         state = {"network": network, "optimizer": MomentumByName(optimizer, network), "precision": precision}
@@ -121,7 +119,7 @@ def train_network(
                 set_learning_rate(optimizer, rate)
                 network.set_drop_path(model.drop_path_prob * epoch / cfg.run.epochs)
                 train = train_epoch(
-                    parallel, optimizer, data.train, step_cfg, precision, run, cfg.runtime.replica_check, average
+                    network, optimizer, data.train, step_cfg, precision, run, cfg.runtime.replica_check, average
                 )
                 for own in dict.fromkeys((network, tested)):  # in this order on every rank
                     average_running_statistics_(own, world)
@@ -165,13 +163,6 @@ def step_config(cfg: TrainConfig | ImageNetConfig, world: World) -> StepConfig:
         grad_clip=cfg.optim.grad_clip,
         memory_format=memory_format(cfg.runtime.channels_last),
     )
-
-
-def blank_batch(step_cfg: StepConfig, image_size: int, world: World) -> Batch:
-    """Return a batch of the training's shape."""
-    images = torch.zeros(step_cfg.batch_size, 3, image_size, image_size, device=world.device)
-    labels = torch.zeros(step_cfg.batch_size, dtype=torch.int64, device=world.device)
-    return Batch(images.to(memory_format=step_cfg.memory_format), labels, labels)
 
 
 def describe(chosen: Mapping[str, Any], step_cfg: StepConfig, world: World) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 from darts_hpc.config.train_imagenet import ImageNetOptimConfig
 from darts_hpc.data.loading.batches import Batch
+from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.derived_fast.build import choose_network
 from darts_hpc.run.metrics import Meter
@@ -39,7 +40,7 @@ def losses(
     precision, step_cfg, seen = Precision(precision_name, GPU), StepConfig(batch_size=16), []
     for _ in range(steps):
         meter = Meter(GPU)
-        train_step(network, optimizer, iter([batch]), step_cfg, precision, weights, meter)
+        train_step(network, optimizer, iter([batch]), step_cfg, precision, weights, meter, World(GPU))
         seen.append(meter.totals[0].item() / 16)
     assert precision.skipped <= 1
     return seen

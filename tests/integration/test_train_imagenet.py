@@ -76,7 +76,7 @@ def outcome(folder: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize(("processes", "loader"), [(2, "dali"), (3, "synthetic")])
 def test_killed_within_epochs_and_resumed_twice_equals_an_undisturbed_run_bit_for_bit(processes, loader, tmp_path):
-    """Of three ranks' gradients the order of addition counts, and DDP's first step has another than its later ones."""
+    """Of three ranks' gradients the order of addition counts."""
     # 7 steps per epoch, of 2 batches per rank
     flags = ["--batch_size", 24 // processes // 2, "--drop_path_prob", "0.4", "--checkpoint_freq", 2]
     flags += ["--global_batch_size", 24, "--replica_check", 3]

@@ -79,6 +79,7 @@ def test_imports_point_down_the_layers(path: Path):
         assert "torch" not in outside
     if layer in ("entry", "campaigns", "reporting"):  # a look at runs needs no torch
         assert all(name.startswith(WITHOUT_TORCH) for name in names if name.startswith("darts_hpc.run."))
+    assert not any(name.startswith("torch.nn.parallel") for name in names)
     if path.parent != PACKAGE / "config":
         assert not outside & {"tyro", "yaml"}
     if layer not in ("entry", "api", "commands", "commands.export", "config"):

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from ranks import on_ranks
 from torch import nn
 
 from darts_hpc.commands.train_search import search_sources
+from darts_hpc.config.shared import SgdConfig
 from darts_hpc.config.train_search import SearchDataConfig
 from darts_hpc.data.loading.batches import Batch, Cycle
 from darts_hpc.data.sets.image_set import ImageSet
@@ -22,6 +24,7 @@ from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_, synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.build import AnyDerivedNetwork, choose_network
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.run import heartbeat
 from darts_hpc.run.metrics import Meter
@@ -29,8 +32,9 @@ from darts_hpc.run.performance import Window
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training import loops
 from darts_hpc.training import search_step as search_step_module
-from darts_hpc.training.data_parallel import data_parallel
+from darts_hpc.training.data_parallel import average_gradients, start_alike
 from darts_hpc.training.loops import StepConfig, evaluate, search_epoch, train_step
+from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.precision import Precision
 from darts_hpc.training.search_step import weight_step
 
@@ -177,14 +181,16 @@ def part_of(batch: Batch, index: int, parts: int) -> Batch:
     return Batch(*(tensor.chunk(parts)[index] for tensor in batch))
 
 
-def steps(network: nn.Module, batches: list[Batch], accumulate: int = 1) -> tuple[torch.Tensor, list[float]]:
+def steps(
+    network: nn.Module, batches: list[Batch], accumulate: int = 1, world: World = WORLD
+) -> tuple[torch.Tensor, list[float]]:
     """Take SGD steps; return the last norm and the meter's totals."""
     weights, meter = list(network.parameters()), Meter(CPU)
     optimizer = torch.optim.SGD(weights, 0.1, momentum=0.9, weight_decay=3e-5)
     step_cfg = StepConfig(batch_size=len(batches[0].labels), accumulate=accumulate, label_smooth=0.1)
     source, norm = iter(batches), torch.zeros(())
     for _ in range(len(batches) // accumulate):
-        _, norm = train_step(network, optimizer, source, step_cfg, Precision("fp32", CPU), weights, meter)
+        _, norm = train_step(network, optimizer, source, step_cfg, Precision("fp32", CPU), weights, meter, world)
     return norm, meter.totals.tolist()
 
 
@@ -193,26 +199,35 @@ def difference(one: nn.Module, other: nn.Module) -> float:
     return max((a.double() - b.double()).abs().max().item() for a, b in pairs)
 
 
-def test_two_processes_with_synchronised_batch_norm_equal_one_on_the_joined_batch():
-    """Through DDP, with the auxiliary head, drop path, clipping and momentum, in float64: weights and statistics."""
-    alone = make_network()
+def as_form(form: str, network: DerivedNetwork) -> AnyDerivedNetwork:
+    chosen = choose_network(form, network, CPU)[0]
+    chosen.set_drop_path(0.3)
+    return chosen.train()
+
+
+@pytest.mark.parametrize("form", ["plain", "fast"])
+def test_processes_with_synchronised_batch_norm_equal_one_on_the_joined_batch(form):
+    """With the auxiliary head, drop path, clipping and momentum, in float64: weights and statistics."""
+    alone = as_form(form, make_network())
     norm, totals = steps(alone, make_batches(3, 8))
 
     def on_rank() -> tuple:
-        network = make_network()
+        network = as_form(form, make_network())
         with World.open("cpu") as world:
-            batches = [part_of(batch, world.rank, 2) for batch in make_batches(3, 8)]
+            if world.rank:
+                torch.nn.init.zeros_(next(network.parameters()))
+            batches = [part_of(batch, world.rank, world.size) for batch in make_batches(3, 8)]
             synchronise_batch_norm(network, world, once_differentiable=True)
-            before = copy.deepcopy(network)
-            parallel = data_parallel(network, batches[0], Precision("fp32", CPU), world)
-            assert difference(network, before) == 0  # the throw-away steps leave no trace
-            return *steps(parallel, batches), network.state_dict()
+            start_alike(network, world)
+            return *steps(network, batches, world=world), dict(network.state_dict())
 
-    (norm0, totals0, state0), (norm1, totals1, state1) = on_ranks(2, on_rank)
-    for state in (state0, state1):
+    ranks = on_ranks(2, on_rank)
+    for rank_norm, _, state in ranks:
         assert max((state[k].double() - v.double()).abs().max() for k, v in alone.state_dict().items()) < 1e-11
-    assert norm0 == norm1 and norm0.item() == pytest.approx(norm.item(), rel=1e-10)
-    assert [a + b for a, b in zip(totals0, totals1, strict=True)] == pytest.approx(totals, rel=1e-10)
+        assert rank_norm == ranks[0][0] and rank_norm.item() == pytest.approx(norm.item(), rel=1e-10)
+    assert [sum(column) for column in zip(*(rank[1] for rank in ranks), strict=True)] == pytest.approx(
+        totals, rel=1e-10
+    )
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -229,20 +244,62 @@ def test_accumulated_batches_equal_one_large_batch(processes):
     large, batches = frozen(), make_batches(2, 8)
     steps(large, batches)
 
-    def on_rank() -> float:
-        network = frozen()
+    def on_rank() -> tuple[float, int]:
+        network, exchanged, exchange = frozen(), [], dist.all_to_all_single
+        dist.all_to_all_single = lambda *args: exchanged.append(0) or exchange(*args)
         with World.open("cpu") as world:
             # a global batch is cut as the loaders do it: batch by batch, and each over the ranks
             small = [part_of(part_of(b, i, 2), world.rank, world.size) for b in batches for i in range(2)]
-            parallel: nn.Module = network
-            if world.size > 1:
-                network.train()
-                parallel = data_parallel(network, small[0], Precision("fp32", CPU), world)
-                [m.eval() for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-            steps(parallel, small, accumulate=2)
-        return difference(network, large)
+            steps(network, small, accumulate=2, world=world)
+        return difference(network, large), len(exchanged)
 
-    assert max(on_ranks(processes, on_rank)) < 1e-12
+    for error, num_exchanges in on_ranks(processes, on_rank):
+        assert error < 1e-12 and num_exchanges == (2 if processes > 1 else 0)  # once per step
+
+
+def test_averaged_gradients_have_the_same_bits_in_any_order_and_the_strides_of_their_weights():
+    def on_rank() -> tuple:
+        with World.open("cpu") as world:
+            torch.manual_seed(world.rank)
+            shapes = [(4, 3, 3, 3), (5,), (2, 7), (6, 4, 1, 1)]
+            weights = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+            weights[0].data = weights[0].data.contiguous(memory_format=torch.channels_last)
+            own = [torch.randn(shape) for shape in shapes]
+            found = []
+            for order in ([0, 1, 2, 3], [3, 1, 0, 2], [1], [0]):
+                for weight, gradient in zip(weights, own, strict=True):
+                    weight.grad = gradient.clone()
+                unused, unused.grad = weights[2], None
+                average_gradients([weights[index] for index in order], world)
+                assert unused.grad is None
+                found.append({index: weights[index].grad for index in order if index != 2})
+            strides = all(g.stride() == weights[i].stride() for means in found for i, g in means.items())
+            return own, found, strides
+
+    ranks = on_ranks(3, on_rank)
+    assert all(strides for *_, strides in ranks)
+    for _, found, _ in ranks:
+        for means in found:
+            for index, mean in means.items():
+                in_order = (ranks[0][0][index] + ranks[1][0][index] + ranks[2][0][index]) / 3
+                assert torch.equal(mean, in_order)
+
+
+def test_ranks_of_a_search_step_a_channels_last_weight_by_its_own_gradient():
+    """A fused optimizer goes through weight and gradient as they lie in memory, whatever their strides."""
+
+    def on_rank() -> torch.Tensor:
+        with World.open("cpu") as world:
+            torch.manual_seed(0)
+            supernet = SuperNet(4, 3, 5).to(memory_format=torch.channels_last)
+            images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])  # the same on each rank
+            optimizer = build_sgd(supernet.weights(), SgdConfig(), fused=True)
+            weight_step(supernet, optimizer, (images, labels), grad_clip=5.0, world=world)
+        return supernet.stem[0].weight.detach()
+
+    (alone,), ranks = on_ranks(1, on_rank), on_ranks(2, on_rank)
+    for rank in ranks:
+        torch.testing.assert_close(rank, alone, rtol=1e-5, atol=1e-7)
 
 
 def test_running_statistics_are_averaged_with_the_spread_between_ranks_and_only_once():
