@@ -33,9 +33,9 @@ class WeightAverage(Generic[N]):
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after a step."""
-        change = torch._foreach_sub(self._newest, self._averages)
-        torch._foreach_mul_(change, self._share)
-        torch._foreach_add_(self._averages, change)
+        change = torch._foreach_sub(self._newest, self._averages)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_mul_(change, self._share)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_add_(self._averages, change)  # pyright: ignore[reportPrivateImportUsage]
         torch._foreach_copy_(self._counts, self._newest_counts)  # pyright: ignore[reportPrivateImportUsage]
 
 
