@@ -4,6 +4,7 @@ from pathlib import Path
 
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig
+from darts_hpc.data.loading.policies import policy_of
 from darts_hpc.data.loading.sources import eval_source, training_source
 from darts_hpc.data.loading.split import held_out_split
 from darts_hpc.data.sets.image_set import DataSet
@@ -37,7 +38,7 @@ def open_data(cfg: TrainConfig, world: World, data: DataSet | None = None) -> Tr
         train_ids, valid_ids = held_out_split(data.train.labels, cfg.data.held_out, seed)
     part = data.test if valid_ids is None else data.train
     return TrainingData(
-        train=training_source(data, cfg.data, seed, world, train_ids),
+        train=training_source(data, cfg.data, seed, world, train_ids, policy_of(cfg.data.augment, data.name)),
         eval=eval_source(data, part, cfg.data.batch_size, seed, world, valid_ids),
         eval_name="test" if valid_ids is None else "valid",
         stem="cifar",

@@ -1,9 +1,13 @@
 """Flags of the training. The original train.py's keep their names, meanings and defaults."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from darts_hpc.config.checks import check_choice
 from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import DataConfig, RunConfig, RuntimeConfig, TrainModelConfig, TrainOptimConfig
+
+Augment = Literal["none", "trivial", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,12 +16,16 @@ class TrainDataConfig(DataConfig):
 
     batch_size: int = flag(96, affects="batches")
     """Images per step in each process (GPU)."""
+    augment: Augment = "none"
+    """What changes shape or colours of each training image, before crop, flip and cutout: trivial (TrivialAugment,
+    wide) or auto (AutoAugment's policy for CIFAR-10, with --dataset svhn that for SVHN)."""
     held_out: float = 0.0
     """Share of the training images, from 0 up to 1, that is kept out of the training and evaluates it in place of the
     test images, which are then not looked at; for ranking cells."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice(self, "augment", Augment)
         if not 0 <= self.held_out < 1:
             raise ValueError(f"--held_out {self.held_out}: expected a share from 0 up to, but not including, 1")
 

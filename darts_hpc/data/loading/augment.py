@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from darts_hpc import counter_rng
+from darts_hpc.data.loading.policies import Policy
 
 ROW, COLUMN, FLIP, CUTOUT_ROW, CUTOUT_COLUMN = range(5)
 """Streams of random numbers of one image."""
@@ -16,11 +17,15 @@ ROW, COLUMN, FLIP, CUTOUT_ROW, CUTOUT_COLUMN = range(5)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training image. A cutout_length of 0 leaves cutout out."""
+    """What may happen to a training image, in this order: policy, crop, flip, cutout, as in the papers' own code.
+
+    A cutout_length of 0 leaves cutout out.
+    """
 
     crop_padding: int
     flip: bool
     cutout_length: int = 0
+    policy: Policy | None = None
 
     def draw(self, keys: Tensor, height: int, width: int) -> Tensor:
         """Return what happens to images of this size, (5, N) int16, by their keys (N,) int64: a whole epoch's at once.

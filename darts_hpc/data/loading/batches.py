@@ -93,6 +93,9 @@ class BatchSource:
         ids = torch.arange(len(part)) if sample_ids is None else sample_ids
         self.device = device
         self.images = part.images.contiguous(memory_format=torch.channels_last).to(device)
+        self._shown = self.images  # or, with a policy, those that it changed for this epoch
+        if augmentation is not None and augmentation.policy is not None:
+            self._shown = self.images.clone()
         self.labels = part.labels.to(device)
         self.mean, self.std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (data.mean, data.std))
         self.seed, self.augmentation = seed, augmentation
@@ -117,7 +120,7 @@ class BatchSource:
         if self.augmentation is None or draws is None:
             images = self._normalise(self.images[ids])
         else:
-            images = self.augmentation.move(self.images, ids, draws[:, batch])
+            images = self.augmentation.move(self._shown, ids, draws[:, batch])
             images = self.augmentation.cut_out(self._normalise(images), draws[:, batch])
         return Batch(images.contiguous(memory_format=torch.channels_last), self.labels[ids], keys)
 
@@ -126,6 +129,11 @@ class BatchSource:
         if self.augmentation is not None:
             keys = counter_rng.random_bits(self.seed, epoch, ids, IMAGE)
             draws = self.augmentation.draw(keys, *self.images.shape[-2:])
+            if self.augmentation.policy is not None:
+                own = self.order.own_positions()
+                changed = self.images[ids[own]]
+                self.augmentation.policy.change(changed, keys[own])
+                self._shown[ids[own]] = changed
         return _Epoch(epoch, ids, counter_rng.random_bits(self.seed, epoch, ids, DROP_PATH), draws)
 
     def _normalise(self, images: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Which images a rank takes at which step: a pure function of (seed, epoch, step)."""
 
+import torch
 from torch import Tensor
 
 from darts_hpc import counter_rng
@@ -58,6 +59,12 @@ class SampleOrder:
         """Return where in an epoch's order this rank's batch of a step lies."""
         start = step * self.global_batch_size + self.rank * self.batch_size
         return slice(start, start + self.batch_size)
+
+    def own_positions(self) -> Tensor:
+        """Return where in an epoch's order the images of this rank lie, of all steps."""
+        num_taken = min(self.num_samples, self.steps_per_epoch * self.global_batch_size)
+        positions = torch.arange(num_taken, device=self.sample_ids.device)
+        return positions[positions % self.global_batch_size // self.batch_size == self.rank]
 
     def epoch_ids(self, epoch: int) -> Tensor:
         """Return all sample ids (N,) in the order of an epoch; the last epoch's is kept."""

@@ -5,17 +5,23 @@ from torch import Tensor
 from darts_hpc.config.shared import DataConfig
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import BatchSource
+from darts_hpc.data.loading.policies import Policy
 from darts_hpc.data.sets.image_set import DataSet, ImageSet
 from darts_hpc.distributed.world import World
 
 
 def training_source(
-    data: DataSet, cfg: DataConfig, seed: int, world: World, sample_ids: Tensor | None = None
+    data: DataSet,
+    cfg: DataConfig,
+    seed: int,
+    world: World,
+    sample_ids: Tensor | None = None,
+    policy: Policy | None = None,
 ) -> BatchSource:
     """Return this rank's shuffled, augmented batches of the training images, or of some; all batches are whole."""
     return BatchSource(
         data, data.train, batch_size=cfg.batch_size, seed=seed, device=world.device, sample_ids=sample_ids,
-        augmentation=Augmentation(data.crop_padding, data.flip, cfg.cutout_length if cfg.cutout else 0),
+        augmentation=Augmentation(data.crop_padding, data.flip, cfg.cutout_length if cfg.cutout else 0, policy),
         shuffle=True, drop_last=True, rank=world.rank, world_size=world.size,
     )  # fmt: skip
 

@@ -199,6 +199,7 @@ OURS = {
     TrainConfig: {
         "dataset": "cifar10",
         "image_size": None,
+        "augment": "none",
         "held_out": 0.0,
         "network": "auto",
         "label_smooth": 0.0,
@@ -285,6 +286,7 @@ REFUSED = [
     (TrainDataConfig, {"batch_size": -1}, "--batch_size -1"),
     (TrainDataConfig, {"held_out": 1.0}, "--held_out 1.0"),
     (TrainDataConfig, {"held_out": -0.1}, "--held_out -0.1"),
+    (TrainDataConfig, {"augment": "rand"}, "--augment 'rand'"),
     (TrainDataConfig, {"dataset": "mnist"}, "--dataset 'mnist'"),
     (TrainDataConfig, {"dataset": "folder"}, "--image_size 32"),
     (TrainDataConfig, {"image_size": 2}, "--image_size 2"),
