@@ -1,6 +1,8 @@
-"""Compare what is predicted for a search step with the live bytes counted on real tensors while one runs.
+"""Compare what is predicted for a step with the live bytes counted on real tensors while one runs.
 
-    python benchmarks/memory_prediction.py [--quick]     # --quick: a small network, under a minute
+    python benchmarks/memory_prediction.py [--quick] [--trainings]     # --quick: a small network, under a minute
+
+Of a search, or with --trainings of trainings on CIFAR and ImageNet.
 
 On a GPU the peak of torch's allocator stands beside them. The last line is one JSON object.
 """
@@ -8,6 +10,7 @@ On a GPU the peak of torch's allocator stands beside them. The last line is one 
 import argparse
 import gc
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +20,22 @@ from machine import machine
 
 from darts_hpc import strict_json
 from darts_hpc.config.shared import SgdConfig
+from darts_hpc.data.loading.batches import Batch
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.live_bytes import LiveBytes
-from darts_hpc.memory.plan import METHODS, describe
-from darts_hpc.memory.predict import CUDA_BLOCK, Step
+from darts_hpc.memory.predict import METHODS, Step
+from darts_hpc.memory.predict_training import TrainingStep
+from darts_hpc.memory.trace import CUDA_BLOCK
+from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.network import FastDerivedNetwork
 from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.run.metrics import Meter
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.hypergradient import LabelledImages
-from darts_hpc.training.optim import build_sgd
+from darts_hpc.space.genotypes import GENOTYPES
+from darts_hpc.training.loops import StepConfig, train_step
+from darts_hpc.training.optim import build_sgd, build_sgd_of
+from darts_hpc.training.precision import Precision
 from darts_hpc.training.search_step import search_step
 from darts_hpc.training.seeding import seed_everything
 from darts_hpc.units import readable_bytes
@@ -65,6 +76,61 @@ def counted_bytes(step: Step, batch_size: int, init_channels: int, world: World)
     return live.peak, allocated
 
 
+def counted_training(step: TrainingStep, batch_size: int, init_channels: int, world: World) -> tuple[int, int | None]:
+    """Run a real training step; return what counted_bytes does."""
+    on_gpu, accumulate = world.device.type == "cuda", (step.images_per_update or batch_size) // batch_size
+
+    def batches(count: int) -> Iterator[Batch]:
+        for _ in range(accumulate):
+            pixels = torch.randn(count, 3, step.image_size, step.image_size, device=world.device)
+            zeros = torch.zeros(count, dtype=torch.int64, device=world.device)
+            yield Batch(pixels.contiguous(memory_format=torch.channels_last), zeros, zeros)
+
+    gc.collect()
+    before = torch.cuda.memory_allocated(world.device) if on_gpu else 0
+    with LiveBytes() as live:
+        network = DerivedNetwork(
+            step.stem, init_channels, step.num_classes, step.layers, step.auxiliary, step.genotype
+        ).to(world.device)
+        network.cells.checkpoint_cells = step.checkpoint_cells
+        if step.network == "fast":
+            network = FastDerivedNetwork(network)
+        network = network.to(memory_format=torch.channels_last).train()
+        network.set_drop_path(0.2 * step.drop_path)
+        weights, meter = list(network.parameters()), Meter(world.device)
+        optimizer = build_sgd_of("foreach", weights, step.optim)
+        precision, cfg = Precision(step.precision, world.device), {"accumulate": accumulate, "label_smooth": 0.1}
+        for count in (2, batch_size, batch_size) if on_gpu else (2, batch_size):
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats(world.device)
+            train_step(
+                network, optimizer, batches(count), StepConfig(batch_size=count, **cfg), precision, weights, meter
+            )  # fmt: skip
+    allocated = torch.cuda.max_memory_allocated(world.device) - before if on_gpu else None
+    return live.peak, allocated
+
+
+def trainings(quick: bool, device: str) -> list[tuple[TrainingStep, int, int]]:
+    """Return the steps of trainings, batch size and channels."""
+    rich: dict[str, Any] = {"auxiliary": True, "drop_path": True, "label_smooth": True, "device": device}
+    rows: list[tuple[TrainingStep, int, int]] = []
+    for stem, layers, side, classes, channels, batch_size in (
+        ("cifar", 20, 32, 10, 36, 16),
+        ("imagenet", 14, 224, 1000, 48, 4),
+    ):
+        base = TrainingStep(
+            network="plain", checkpoint_cells=False, genotype=GENOTYPES["DARTS_V2"], stem=stem, layers=layers,
+            num_classes=classes, image_size=side, **rich,
+        )  # fmt: skip
+        if quick:
+            base, channels = replace(base, layers=5, image_size=side // 4), 8
+        for network in ("plain", "fast"):
+            rows += [(replace(base, network=network, checkpoint_cells=c), batch_size, channels) for c in (False, True)]
+        rows.append((replace(base, network="fast", precision="bf16"), batch_size, channels))
+        rows.append((replace(base, images_per_update=2 * batch_size), batch_size, channels))
+    return rows
+
+
 def configurations(quick: bool, on_gpu: bool) -> list[tuple[dict[str, Any], int, int]]:
     """Return what differs from the default step, batch size and channels."""
     large, small = (8, 4) if quick else (64, 16)
@@ -88,6 +154,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--trainings", action="store_true")
     args = parser.parse_args()
     seed_everything(0, deterministic=False)  # cuDNN tries its algorithms, as in a search
     world = World(torch.device("cuda:0" if torch.cuda.is_available() else "cpu"))
@@ -107,22 +174,28 @@ def main() -> None:
     print(
         f"{'step':55}{'batch':>6}{'C':>4}{'cells':>6}{'side':>5}{'predicted':>11}{'counted':>11}{'error':>8}{'took':>7}"
     )
-    for differing, batch_size, init_channels in configurations(args.quick, on_gpu):
-        step = replace(base, **differing)
+    steps: list[tuple[Step | TrainingStep, int, int]] = (
+        list(trainings(args.quick, world.device.type))
+        if args.trainings
+        else [(replace(base, **differing), *sizes) for differing, *sizes in configurations(args.quick, on_gpu)]
+    )
+    for step, batch_size, init_channels in steps:
         start = time.perf_counter()
         predicted = step.peak_bytes(batch_size, init_channels, CUDA_BLOCK if on_gpu else 1)
         seconds = time.perf_counter() - start
-        counted, allocated = counted_bytes(step, batch_size, init_channels, world)
+        count = counted_training if isinstance(step, TrainingStep) else counted_bytes
+        counted, allocated = count(step, batch_size, init_channels, world)  # pyright: ignore[reportArgumentType]
         truth = allocated or counted
         error = predicted / truth - 1
         print(
-            f"{describe(step):55}{batch_size:6}{init_channels:4}{step.layers:6}{step.image_size:5}"
+            f"{step.title:55}{batch_size:6}{init_channels:4}{step.layers:6}{step.image_size:5}"
             f"{readable_bytes(predicted):>11}{readable_bytes(truth):>11}{error:8.2%}{seconds:6.1f}s",
             flush=True,
         )
         rows.append(
             {
-                "step": describe(step),
+                "step": step.title
+                + ", two batches per step" * (isinstance(step, TrainingStep) and step.images_per_update is not None),
                 "batch_size": batch_size,
                 "init_channels": init_channels,
                 "layers": step.layers,
@@ -135,7 +208,12 @@ def main() -> None:
         )
     worst = max(abs(row["predicted_bytes"] / (row["allocated_bytes"] or row["counted_bytes"]) - 1) for row in rows)
     name = machine(world.device, torch.get_num_threads())
-    facts = {"benchmark": "memory_prediction", "machine": name, "torch": torch.__version__, "quick": args.quick}
+    facts = {
+        "benchmark": "memory_prediction" + "_training" * args.trainings,
+        "machine": name,
+        "torch": torch.__version__,
+        "quick": args.quick,
+    }
     print(strict_json.dumps({**facts, "worst_error": round(worst, 4), "rows": rows}))
 
 

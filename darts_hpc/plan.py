@@ -1,22 +1,56 @@
-"""Show what a search step takes, and which settings fit, without a search: python -m darts_hpc.plan [--unrolled]."""
+"""Show what a step takes, and which settings fit, without running it: darts_hpc.plan [search|train|train_imagenet]."""
 
 import shlex
 import sys
 
-from darts_hpc.config.cli import run_entry
+from darts_hpc.config.cli import refuse, run_entry, value_of
+from darts_hpc.config.program import MODULES
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.suggest import did_you_mean
 
-ABOUT = """Show the memory that one step of a search needs, and how large its batches and channels may be, without
-running it: a table of every gradient (first order, finite differences, exact), with and without recomputed cells,
-against the memory that is free. It takes the flags and presets of a search, and writes nothing."""
+PLANNED = {"search": SearchConfig, "train": TrainConfig, "train_imagenet": ImageNetConfig}
+"""What is planned -> the class of its flags."""
+ABOUT = """Show the memory that one step of a {what} needs, and how large its batches and channels may be, without
+running it: a table of {forms}, with and without recomputed cells, against the memory that is free. It takes the flags
+and presets of {what}, and writes nothing. darts plan is for a search; darts plan train and darts plan train_imagenet
+are for trainings."""
+FORMS = {"search": "every gradient (first order, finite differences, exact)"}
 
 
-def main(cfg: SearchConfig) -> None:
+def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> None:
     """Print the table."""
     from darts_hpc.commands import plan
 
     plan.main(cfg)
 
 
+def planned(argv: list[str]) -> str:
+    """Return what is planned: the first word, which is taken out, or what a preset was written by; else a search.
+
+    Raises ValueError for another word.
+    """
+    if argv and not argv[0].startswith("-"):
+        word = argv.pop(0)
+        if word not in PLANNED:
+            raise ValueError(f"plan {word!r}: expected search, train or train_imagenet; {did_you_mean(word, PLANNED)}")
+        return word
+    entry = value_of("entry", argv)
+    return next((word for word in PLANNED if MODULES.get(word, word) == entry), "search")
+
+
 if __name__ == "__main__":
-    run_entry(main, SearchConfig, about=ABOUT, next_command=lambda cfg, _: f"search {shlex.join(sys.argv[1:])}")
+    try:
+        argv = sys.argv[1:]
+        word = planned(argv)
+        sys.argv[1:] = argv
+    except ValueError as error:
+        refuse(error)
+    run_entry(
+        main,
+        PLANNED[word],
+        action=word if word != "search" else "",
+        about=ABOUT.format(what=word, forms=FORMS.get(word, "both forms of the network")),
+        next_command=lambda cfg, _: f"{word} {shlex.join(sys.argv[1:])}",
+    )

@@ -1,26 +1,38 @@
-"""Show what a search step takes, and which settings fit, without a search."""
+"""Show what a step of a search or a training takes, and which settings fit, without running it."""
 
 import sys
 from itertools import count
 
+from darts_hpc.commands.train import facts_of
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.data.imagenet.load import expected_facts
 from darts_hpc.data.sets.load import dataset_facts
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.explain import table
-from darts_hpc.memory.plan import METHODS, describe, plan_search
-from darts_hpc.memory.predict import Step
+from darts_hpc.memory.plan import MemoryPlan, plan_search
+from darts_hpc.memory.plan_training import plan_training
 
 
-def main(cfg: SearchConfig) -> None:
-    """Print the table of train_search's flags: every gradient, with and without recomputed cells."""
+def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> None:
+    """Print a table: of a search every gradient, of a training both forms of the network; all with recomputed cells."""
     with World.open(cfg.run.device, cfg.run.gpu) as world:
-        plan = plan_search(cfg, dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size), world)
+        plan = plan_of(cfg, world)
         if not world.is_main:
             return
         print(plan.choose("auto")[1], flush=True)
-        numbers, total = count(1), 2 * len(METHODS)
+        numbers, total = count(1), 2 * len(plan.variants)
 
-        def report(form: Step) -> None:
-            print(f"tracing {next(numbers)} of {total}: {describe(form)}", file=sys.stderr, flush=True)
+        def report(form: object) -> None:
+            print(f"tracing {next(numbers)} of {total}: {form.title}", file=sys.stderr, flush=True)  # pyright: ignore
 
-        print(table(plan, METHODS, report))
+        print(table(plan, plan.variants, report))
+
+
+def plan_of(cfg: SearchConfig | TrainConfig | ImageNetConfig, world: World) -> MemoryPlan:
+    """Return the plan of a run. Every rank calls it."""
+    if isinstance(cfg, SearchConfig):
+        return plan_search(cfg, dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size), world)
+    facts = facts_of(cfg) if isinstance(cfg, TrainConfig) else expected_facts(cfg.data)
+    return plan_training(cfg, facts, world)

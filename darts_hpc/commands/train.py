@@ -8,8 +8,11 @@ from darts_hpc.data.loading.policies import policy_of
 from darts_hpc.data.loading.sources import eval_source, training_source
 from darts_hpc.data.loading.split import held_out_split
 from darts_hpc.data.sets.image_set import DataSet
-from darts_hpc.data.sets.load import load_dataset
+from darts_hpc.data.sets.load import dataset_facts, load_dataset
+from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
+from darts_hpc.memory.explain import fitting
+from darts_hpc.memory.plan_training import plan_training
 from darts_hpc.training.schedule import cosine_learning_rate
 from darts_hpc.training.train_network import TrainingData, train_network
 
@@ -22,7 +25,15 @@ def main(cfg: TrainConfig, data: DataSet | None = None) -> Path:
         to_yaml(cfg, "python -m darts_hpc.train"),
         lambda world: open_data(cfg, world, data),
         lambda epoch: cosine_learning_rate(epoch, cfg.run.epochs, cfg.optim.learning_rate),
+        lambda world: fitting(plan_training(cfg, facts_of(cfg, data), world), cfg.memory.memory_check, world),
     )
+
+
+def facts_of(cfg: TrainConfig, data: DataSet | None = None) -> DatasetFacts:
+    """Return how large the images and their data set are, --dataset's or those of `data`."""
+    if data is not None:
+        return data.facts()
+    return dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
 
 
 def open_data(cfg: TrainConfig, world: World, data: DataSet | None = None) -> TrainingData:

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_imagenet import ImageNetConfig
-from darts_hpc.data.imagenet.load import open_imagenet
+from darts_hpc.data.imagenet.load import expected_facts, open_imagenet
 from darts_hpc.data.imagenet.read.samples import MEAN, STD
 from darts_hpc.distributed.world import World
+from darts_hpc.memory.explain import fitting
+from darts_hpc.memory.plan_training import plan_training
 from darts_hpc.training.schedule import imagenet_learning_rate
 from darts_hpc.training.train_network import TrainingData, train_network
 
@@ -22,6 +24,7 @@ def main(cfg: ImageNetConfig) -> Path:
         to_yaml(cfg, "python -m darts_hpc.train_imagenet"),
         lambda world: open_data(cfg, world),
         lambda epoch: imagenet_learning_rate(epoch, cfg.run.epochs, cfg.optim),
+        lambda world: fitting(plan_training(cfg, expected_facts(cfg.data), world), cfg.memory.memory_check, world),
     )
 
 

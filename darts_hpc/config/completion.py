@@ -20,7 +20,7 @@ from darts_hpc.config.visualize import VisualizeConfig
 
 CONFIGS = {
     "search": (SearchConfig,),
-    "plan": (SearchConfig,),
+    "plan": (SearchConfig, TrainConfig, ImageNetConfig),
     "select_cell": (SelectCellConfig,),
     "campaign": (CampaignConfig,),
     "train": (TrainConfig,),
@@ -33,7 +33,11 @@ CONFIGS = {
     "stage": (StageConfig,),
 }
 """Command -> the classes that its flags come from."""
-ACTIONS = {"campaign": ("status", "report", "cancel"), "completion": ("bash", "zsh")}
+ACTIONS = {
+    "plan": ("search", "train", "train_imagenet"),
+    "campaign": ("status", "report", "cancel"),
+    "completion": ("bash", "zsh"),
+}
 """Command -> words that may follow it."""
 BASH = r"""_darts() {
     local word=${COMP_WORDS[COMP_CWORD]} flag=${COMP_WORDS[COMP_CWORD-1]} words=
@@ -62,7 +66,7 @@ def completion(shell: str) -> str:
     flags = []
     for command, classes in CONFIGS.items():
         known = [flag for cls in classes for flag in flags_of(cls).values() if not flag.positional]
-        choices: dict[str, list[str]] = {"config": _presets(classes[0])}
+        choices: dict[str, list[str]] = {"config": [file for cls in classes for file in _presets(cls)]}
         for flag in known:
             choices[flag.name] = [*choices.get(flag.name, []), *_choices(flag)]
         for name, words in choices.items():

@@ -80,6 +80,9 @@ class TrainModelConfig:
     """Form of the network; both compute the same function, and a checkpoint of one continues in the other. plain: one
     module for each edge; fast: few, large operations on all weights as one vector, in a layout of its own; auto: fast
     on a GPU, plain on a CPU, where fast is faster as well but ends in other last bits."""
+    checkpoint_cells: bool = flag(False, affects="last_bits")
+    """Keep only the cells' inputs for backward, and compute the rest of each cell once more: less memory, more time,
+    the same numbers."""
 
     def __post_init__(self) -> None:
         check_network(self)

@@ -5,7 +5,14 @@ from typing import Literal
 
 from darts_hpc.config.checks import check_choice
 from darts_hpc.config.flags import flag
-from darts_hpc.config.shared import DataConfig, RunConfig, RuntimeConfig, TrainModelConfig, TrainOptimConfig
+from darts_hpc.config.shared import (
+    DataConfig,
+    MemoryConfig,
+    RunConfig,
+    RuntimeConfig,
+    TrainModelConfig,
+    TrainOptimConfig,
+)
 
 Augment = Literal["none", "trivial", "auto"]
 
@@ -38,4 +45,5 @@ class TrainConfig:
     data: TrainDataConfig = field(default_factory=TrainDataConfig)
     model: TrainModelConfig = field(default_factory=TrainModelConfig)
     optim: TrainOptimConfig = field(default_factory=TrainOptimConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)

@@ -7,6 +7,7 @@ from typing import Literal
 from darts_hpc.config.checks import check_at_most, check_choice, check_not_negative, check_positive
 from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import (
+    MemoryConfig,
     OptimizerImpl,
     PrecisionName,
     RunConfig,
@@ -144,4 +145,5 @@ class ImageNetConfig:
     data: ImageNetDataConfig = field(default_factory=ImageNetDataConfig)
     model: ImageNetModelConfig = field(default_factory=ImageNetModelConfig)
     optim: ImageNetOptimConfig = field(default_factory=ImageNetOptimConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     runtime: ImageNetRuntimeConfig = field(default_factory=ImageNetRuntimeConfig)

@@ -18,7 +18,7 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, tensor: Tensor) -> Tensor:
         total = tensor.clone(memory_format=torch.contiguous_format)
-        if total.device.type != "meta":  # no numbers to add: a memory plan looks at the shapes
+        if type(total) is Tensor and total.device.type != "meta":  # else a memory plan looks at the shapes
             dist.all_reduce(total)
         return total
 

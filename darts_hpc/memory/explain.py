@@ -1,17 +1,17 @@
 """Explain a lack of memory by a table of the step's forms, before the step runs or after it ran out of memory."""
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from darts_hpc.distributed.world import World
 from darts_hpc.errors import ExplainedError, is_out_of_memory
-from darts_hpc.memory.plan import MOST, MemoryPlan, describe, readable_bytes
-from darts_hpc.memory.predict import Step
+from darts_hpc.memory.plan import MOST, AnyStep, MemoryPlan
+from darts_hpc.units import readable_bytes
 
 
-def choose_form(plan: MemoryPlan, check: str, world: World) -> tuple[Step, str]:
+def choose_form(plan: MemoryPlan[AnyStep], check: str, world: World) -> tuple[AnyStep, str]:
     """Return the form of the step to run and why, the same on every rank. Raises ExplainedError where none fits."""
     form, line, forms = None, "", ""
     if world.is_main:
@@ -24,21 +24,22 @@ def choose_form(plan: MemoryPlan, check: str, world: World) -> tuple[Step, str]:
 
 
 def table(
-    plan: MemoryPlan, methods: Iterable[str | None] | None = None, report: Callable[[Step], object] = lambda form: None
+    plan: MemoryPlan[AnyStep],
+    variants: Sequence[AnyStep] | None = None,
+    report: Callable[[AnyStep], object] = lambda form: None,
 ) -> str:
-    """Return a table of the forms of the plan's step, for its own gradient method or for each of `methods`.
+    """Return a table of the forms of the plan's step, or of each of `variants`.
 
     `report` is called with each form before its memory is predicted, which takes a second or more.
     """
-    methods = [plan.step.unrolled_method] if methods is None else methods
     rows = [("plan", "needs", "free", "fits", "largest batch_size", "largest init_channels")]
-    for method in methods:
-        for form in (replace(plan.step, unrolled_method=method, checkpoint_cells=cells) for cells in (False, True)):
+    for step in [plan.step] if variants is None else variants:
+        for form in (replace(step, checkpoint_cells=cells) for cells in (False, True)):
             report(form)
             batch_size, init_channels = plan.largest(form)
             rows.append(
                 (
-                    ("> " if form == plan.step else "  ") + describe(form),
+                    ("> " if form == plan.step else "  ") + form.title,
                     readable_bytes(plan.needed_bytes(form)),
                     readable_bytes(plan.free.num_bytes),
                     "yes" if plan.fits(form) else "no",
@@ -52,6 +53,14 @@ def table(
         for row in rows
     ]
     return "\n".join(lines)
+
+
+@contextmanager
+def fitting(plan: MemoryPlan[AnyStep], check: str, world: World) -> Iterator[tuple[AnyStep, str]]:
+    """Yield what choose_form returns, and explain an out-of-memory error of what runs then."""
+    form, line = choose_form(plan, check, world)
+    with explaining_out_of_memory(plan):
+        yield form, line
 
 
 @contextmanager

@@ -1,83 +1,85 @@
-"""Predict whether a search step fits into memory, and choose the form of the step to run."""
+"""Predict whether a step fits into memory, and choose the form of the step to run."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 from darts_hpc.config.shared import MemoryConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.available import FreeMemory, free_memory
-from darts_hpc.memory.predict import CUDA_BLOCK, Step
+from darts_hpc.memory.predict import METHODS, Step
+from darts_hpc.memory.predict_training import TrainingStep
+from darts_hpc.memory.trace import CUDA_BLOCK
 from darts_hpc.models.supernet.build import choose_supernet
-from darts_hpc.models.supernet.fast.kernels.stage_convolutions import MOST_CHANNELS
-from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS
 from darts_hpc.space.spaces import SPACES, SearchSpace
 from darts_hpc.training.cuda_graph import why_not_graph
 from darts_hpc.training.precision import choose_precision
 from darts_hpc.units import parse_bytes, readable_bytes
 
-METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
+AnyStep = TypeVar("AnyStep", Step, TrainingStep)
 MOST = 2**20
 """Largest batch size and number of channels that are looked for."""
 
 
-class MemoryPlan:
+class MemoryPlan(Generic[AnyStep]):
     """The memory that each form of a step needs, and what is free.
 
-    All forms with the same gradient method compute the same, so recomputing cells needs no flag. Another gradient
-    method, or a smaller batch, would be another search.
+    Recomputing cells computes the same, so it needs no flag. Another gradient method of a search, or a smaller batch,
+    would be another run.
 
     Args:
         step: the step as the flags set it.
         batch_size, init_channels: of the run.
         free: the memory that a step may use.
         block: bytes that the allocator rounds a tensor up to.
-        fallback: why the supernet has another form than asked for, if so.
+        fallback: why the network has another form than asked for, if so.
+        variants: the steps that a table compares besides, in its order; left out, the step alone.
     """
 
     def __init__(
         self,
-        step: Step,
+        step: AnyStep,
         *,
         batch_size: int,
         init_channels: int,
         free: FreeMemory,
         block: int = 1,
         fallback: str | None = None,
+        variants: Sequence[AnyStep] | None = None,
     ):
+        self.variants = [step] if variants is None else variants
         self.step, self.free, self.fallback = step, free, fallback
         self.batch_size, self.init_channels, self.block = batch_size, init_channels, block
 
-    def needed_bytes(self, step: Step) -> int:
+    def needed_bytes(self, step: AnyStep) -> int:
         """Return the bytes that a form of the step needs."""
         return step.needed_bytes(self.batch_size, self.init_channels, self.block)
 
-    def fits(self, step: Step) -> bool:
+    def fits(self, step: AnyStep) -> bool:
         """Whether a form of the step fits into the free memory."""
         return self.needed_bytes(step) <= self.free.num_bytes
 
-    def forms(self) -> list[Step]:
+    def forms(self) -> list[AnyStep]:
         """Every form of the step that is the same computation, the fastest first."""
         return [self.step] if self.step.checkpoint_cells else [self.step, replace(self.step, checkpoint_cells=True)]
 
-    def choose(self, check: str) -> tuple[Step | None, str]:
+    def choose(self, check: str) -> tuple[AnyStep | None, str]:
         """Return the form to run and a line that says why; no form where none fits. `check` is --memory_check."""
         form, line = self._choose(check)
-        if self.step.eigenvalue and check != "off":
-            eigenvalue = self.step.eigenvalue_bytes(self.batch_size, self.init_channels, self.block)
-            line += f"; between epochs, an eigenvalue's double backward takes {readable_bytes(eigenvalue)}"
-        return form, f"{self.fallback}; {line}" if self.fallback else line
+        remark = "" if check == "off" else self.step.remark(self.batch_size, self.init_channels, self.block)
+        return form, "; ".join(filter(None, (self.fallback, line, remark)))
 
-    def _choose(self, check: str) -> tuple[Step | None, str]:
+    def _choose(self, check: str) -> tuple[AnyStep | None, str]:
         if check == "off":
             return self.step, "the step's memory is not checked (--memory_check off)"
         needed = readable_bytes(self.needed_bytes(self.step))
         source = f"{self.free.source} {readable_bytes(self.free.num_bytes)}"
         if self.fits(self.step):
-            return self.step, f"a step takes {needed} ({describe(self.step)}); {source}"
-        short = f"a step needs {needed} ({describe(self.step)}) and {source}"
+            return self.step, f"a step takes {needed} ({self.step.title}); {source}"
+        short = f"a step needs {needed} ({self.step.title}) and {source}"
         if check == "warn":
             return self.step, f"{short}: it may run out of memory"
         for form in self.forms()[1:]:
@@ -98,31 +100,32 @@ class MemoryPlan:
         )
         return f"{' or '.join(ways)} would fit" if ways else "not even one image would fit"
 
-    def largest(self, step: Step) -> tuple[int, int]:
+    def largest(self, step: AnyStep) -> tuple[int, int]:
         """Return the largest batch size and even number of channels that fit, all else equal; 0 for none.
 
         The channels are an estimate where each number of them would need a trace of its own.
         """
-        batch_size = _largest(
-            lambda size: step.needed_bytes(size, self.init_channels, self.block) <= self.free.num_bytes
+        batch_size = step.usable_batch(
+            _largest(lambda size: step.needed_bytes(size, self.init_channels, self.block) <= self.free.num_bytes)
         )
         if not step.scales_with_channels:
             return batch_size, self._scale_channels(step, self.init_channels)
         pairs = _largest(lambda half: step.needed_bytes(self.batch_size, 2 * half, self.block) <= self.free.num_bytes)
         return batch_size, 2 * pairs
 
-    def _scale_channels(self, step: Step, init_channels: int) -> int:
+    def _scale_channels(self, step: AnyStep, init_channels: int) -> int:
         """Return the number of channels that fits if memory grows linearly with them, as nearly all of it does."""
         needed = step.needed_bytes(self.batch_size, init_channels, self.block)
-        most = MOST_CHANNELS // 4 if step.supernet == "fused" else MOST
         return (
-            int(min(self.free.num_bytes * init_channels / needed, most))
+            int(min(self.free.num_bytes * init_channels / needed, step.most_channels or MOST))
             // step.channel_multiple
             * step.channel_multiple
         )
 
 
-def plan_search(cfg: SearchConfig, facts: DatasetFacts, world: World, space: SearchSpace | None = None) -> MemoryPlan:
+def plan_search(
+    cfg: SearchConfig, facts: DatasetFacts, world: World, space: SearchSpace | None = None
+) -> MemoryPlan[Step]:
     """Return the plan of a search in a space, --space by default. Every rank calls it."""
     space = SPACES[cfg.model.space] if space is None else space
     sync_bn = cfg.runtime.sync_bn and world.size > 1
@@ -171,6 +174,7 @@ def plan_search(cfg: SearchConfig, facts: DatasetFacts, world: World, space: Sea
         free=memory_to_use(cfg.memory, world),
         block=CUDA_BLOCK if world.device.type == "cuda" else 1,
         fallback=fallback,
+        variants=[replace(step, unrolled_method=method) for method in METHODS],
     )
 
 
@@ -196,13 +200,6 @@ def memory_to_use(cfg: MemoryConfig, world: World) -> FreeMemory:
     return min(world.gather_objects(free_memory(world.device, processes)), key=lambda free: free.num_bytes)
 
 
-def describe(step: Step) -> str:
-    """Name a form of the step as the flags do."""
-    flags = f", --partial_channels {step.partial_channels}" * (step.partial_channels > 1)
-    flags += ", --checkpoint_cells" * step.checkpoint_cells + ", --precision bf16" * (step.precision == "bf16")
-    return f"{METHODS[step.unrolled_method]}, {step.supernet}{flags}"
-
-
 def _largest(fits: Callable[[int], bool]) -> int:
     """Return the largest n up to MOST that fits; 0 where not even 1 does."""
     low, high = 0, 1
@@ -212,6 +209,3 @@ def _largest(fits: Callable[[int], bool]) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
     return low
-
-
-assert set(METHODS) == {None, *UNROLLED_GRADIENTS}

@@ -1,36 +1,34 @@
 """Predict the memory of a search step by running it on meta tensors, which have shapes and no memory."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
-from darts_hpc.memory.live_bytes import BATCH_SIZE, HALF_INIT_CHANNELS, Footprint, MetaLiveBytes
+from darts_hpc.memory.live_bytes import HALF_INIT_CHANNELS
+from darts_hpc.memory.trace import Work, data_set_bytes, footprint
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.build import build_supernet
+from darts_hpc.models.supernet.fast.kernels.stage_convolutions import MOST_CHANNELS
 from darts_hpc.models.supernet.mixing import Columns
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.architecture import Architecture
 from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.curvature import alpha_hessian_product
-from darts_hpc.search.hypergradient import LabelledImages
+from darts_hpc.search.hypergradient import UNROLLED_GRADIENTS, LabelledImages
 from darts_hpc.space.operations import OPERATIONS
-from darts_hpc.space.phases import meta_stands_for
 from darts_hpc.space.spaces import SPACES, SearchSpace
 from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.rollback import Rollback
 from darts_hpc.training.search_step import search_step
+from darts_hpc.units import readable_bytes
 
-CUDA_BLOCK = 512
-"""Bytes that torch's CUDA allocator rounds a tensor up to."""
+METHODS = {None: "first order", "finite_difference": "finite differences", "exact": "exact second order"}
 CPU_OVERHEAD = {("plain", False): 0.2, ("plain", True): 0.45, ("stacked", False): 0.6, ("stacked", True): 1.0}
 """(form, recomputed cells) -> a CPU's convolution workspaces and allocator fragmentation, as a fraction of the live
 tensors: address space measured with torch 2.15, at 16 channels, 4 cells and 8 to 120 images."""
@@ -76,10 +74,10 @@ class Step:
 
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once: model, optimizers, data set, step and temporaries."""
-        # pixels, labels, the ids of both halves, in order and in this epoch's order, and their keys and augmentation
-        data_set = self.num_images * (3 * self.image_size**2 + 8 + 4 * 8 + 8 + 5 * 2)
         step = self._peak(_run, batch_size, init_channels, block)
-        return data_set + max(step, self.eigenvalue_bytes(batch_size, init_channels, block))
+        return data_set_bytes(self.num_images, self.image_size) + max(
+            step, self.eigenvalue_bytes(batch_size, init_channels, block)
+        )
 
     def eigenvalue_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once while the curvature is measured; 0 where it is not."""
@@ -101,10 +99,21 @@ class Step:
         beside = self.validation_bytes(batch_size, init_channels, block) if self.cuda_graph else 0
         return int((1 + overhead) * self.peak_bytes(batch_size, init_channels, block)) + beside
 
-    def _peak(self, work: "Work", batch_size: int, init_channels: int, block: int) -> int:
+    def usable_batch(self, most: int) -> int:
+        """Return the largest batch size up to `most`: any is."""
+        return most
+
+    def remark(self, batch_size: int, init_channels: int, block: int) -> str:
+        """Return what is worth knowing besides the step's memory, in words."""
+        if not self.eigenvalue:
+            return ""
+        needed = readable_bytes(self.eigenvalue_bytes(batch_size, init_channels, block))
+        return f"between epochs, an eigenvalue's double backward takes {needed}"
+
+    def _peak(self, work: Work, batch_size: int, init_channels: int, block: int) -> int:
         traced_at = 2 * HALF_INIT_CHANNELS if self.scales_with_channels else init_channels
-        footprint = _footprint(replace(self, num_images=0, cuda_graph=False), work, traced_at)
-        return footprint.peak(batch_size, init_channels, block)
+        traced = footprint(replace(self, num_images=0, cuda_graph=False), work, traced_at)
+        return traced.peak(batch_size, init_channels, block)
 
     @property
     def scales_with_channels(self) -> bool:
@@ -120,26 +129,17 @@ class Step:
         """The number of channels is a multiple of this."""
         return math.lcm(2, self.partial_channels)
 
+    @property
+    def most_channels(self) -> int | None:
+        """The kernels' limit; None where there is none."""
+        return MOST_CHANNELS // 4 if self.supernet == "fused" else None
 
-Work = Callable[[Step, int, int, torch.device], None]
-"""(step, channels, batch size, device): work to trace on tensors without memory."""
-
-
-@lru_cache
-def _footprint(step: Step, work: Work, init_channels: int) -> Footprint:
-    events = _trace(step, work, init_channels, BATCH_SIZE).events
-    return Footprint(events, scales_with_channels=step.scales_with_channels)
-
-
-def _trace(step: Step, work: Work, init_channels: int, batch_size: int) -> MetaLiveBytes:
-    """Run work on tensors without memory; return the trace of live bytes."""
-    if step.precision == "fp32":
-        with meta_stands_for(step.device), MetaLiveBytes() as live:
-            work(step, init_channels, batch_size, torch.device("meta"))
-    else:  # autocast does not support meta tensors; fake ones claim to be on the device, and are slower
-        with FakeTensorMode(), MetaLiveBytes() as live:
-            work(step, init_channels, batch_size, torch.device(step.device))
-    return live
+    @property
+    def title(self) -> str:
+        """The form of the step, as the flags name it."""
+        flags = f", --partial_channels {self.partial_channels}" * (self.partial_channels > 1)
+        flags += ", --checkpoint_cells" * self.checkpoint_cells + ", --precision bf16" * (self.precision == "bf16")
+        return f"{METHODS[self.unrolled_method]}, {self.supernet}{flags}"
 
 
 def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
@@ -236,3 +236,6 @@ def _batch(step: Step, batch_size: int, device: torch.device) -> LabelledImages:
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)  # valid classes, where the device is a real one
     keys = [torch.zeros_like(labels)] if step.drop_path or step.space.has("noise") else []
     return images.contiguous(memory_format=torch.channels_last), labels, *keys
+
+
+assert set(METHODS) == {None, *UNROLLED_GRADIENTS}

@@ -124,15 +124,19 @@ class AuxiliaryHead(nn.Module):
     """Classifier on the features after the second reduction.
 
     The ImageNet head has no second BatchNorm: the original left it out by a slip and kept it so for its numbers.
+
+    Args:
+        shares_input: the classifier reads the same features.
     """
 
-    def __init__(self, in_channels: int, num_classes: int, pool_stride: int, second_norm: bool):
+    def __init__(self, in_channels: int, num_classes: int, pool_stride: int, second_norm: bool, shares_input: bool):
         super().__init__()
         self.num_features = 768
         self.features = nn.Sequential(
             # In place as in the original: in a network of 3 cells, whose last one feeds this head, the classifier then
-            # sees the rectified features in training. In deeper ones the next cell rectifies them anyway.
-            nn.ReLU(inplace=True),
+            # sees the rectified features in training. In deeper ones the next cell rectifies them anyway, and reads
+            # them once more in backward where cells are recomputed.
+            nn.ReLU(inplace=shares_input),
             AuxiliaryPool(pool_stride),
             nn.Conv2d(in_channels, 128, 1, bias=False),
             nn.BatchNorm2d(128),
@@ -187,7 +191,11 @@ class DerivedNetwork(nn.Module):
         self.cells = CellStack(layers, init_channels, (width, width), genotype, reduction_prev=kind.reduces)
         feeds_head = self.cells.reductions[1]
         head = AuxiliaryHead(
-            self.cells.channels[feeds_head], num_classes, kind.auxiliary_stride, kind.auxiliary_second_norm
+            self.cells.channels[feeds_head],
+            num_classes,
+            kind.auxiliary_stride,
+            kind.auxiliary_second_norm,
+            shares_input=feeds_head == layers - 1,
         )
         self.wanted_cells = [feeds_head, layers - 1]
         self.auxiliary_head = head if auxiliary else None

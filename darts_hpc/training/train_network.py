@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
@@ -50,12 +51,22 @@ class TrainingData(NamedTuple):
     """Where damaged images are counted, if there may be some."""
 
 
+class StepForm(Protocol):
+    """The form of a step that fits into memory."""
+
+    @property
+    def checkpoint_cells(self) -> bool:
+        """Whether cells are computed once more in backward."""
+        ...
+
+
 def train_network(
     entry: str,
     cfg: TrainConfig | ImageNetConfig,
     config_yaml: str,
     open_data: Callable[[World], TrainingData],
     learning_rate: Callable[[int], float],
+    fit_memory: Callable[[World], AbstractContextManager[tuple[StepForm, str]]],
 ) -> Path:
     """Train the derived network, and return its run folder. The last epoch's accuracy is the result.
 
@@ -64,17 +75,20 @@ def train_network(
         config_yaml: `cfg`, as the run folder keeps it.
         open_data: called on every rank, once flags and run folder are known to be good.
         learning_rate: epoch (0-based) -> rate.
+        fit_memory: called on every rank before the data are opened; it gives the form of the step and why, raises
+            ValueError where none fits, and explains an out-of-memory error of what runs in its context.
 
     Raises:
         ValueError: a user's mistake, in one line; Diverged, a subclass, where numbers are no longer finite.
     """
-    with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored(cfg.runtime.compile):
+    with World.open(cfg.run.device, cfg.run.gpu) as world, settings_restored(cfg.runtime.compile), ExitStack() as stack:
         genotype = load_genotype(cfg.model.arch)
         step_cfg = step_config(cfg, world)
         asked = cfg.runtime.precision
         precision = Precision(choose_precision(asked, world.device), world.device, reports_skipped=asked != "fp32")
         optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
         check_run_folder(cfg.run, world)
+        fitting, why = stack.enter_context(fit_memory(world))
         data = open_data(world)
         if data.train.steps_per_epoch < step_cfg.accumulate:
             raise ValueError(
@@ -87,7 +101,9 @@ def train_network(
             data.stem, model.init_channels, len(data.classes), model.layers, model.auxiliary, genotype
         )
         costs = measure_costs(plain, data.image_size)
-        network, form, fallback = choose_network(model.network, plain.to(world.device), world.device)
+        plain.cells.checkpoint_cells = fitting.checkpoint_cells
+        network, form, _ = choose_network(model.network, plain.to(world.device), world.device)
+        del plain
         network.to(memory_format=step_cfg.memory_format)
         if cfg.runtime.sync_bn:
             synchronise_batch_norm(network, world, once_differentiable=True)
@@ -110,8 +126,7 @@ def train_network(
         with Run.open(entry, cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world) as run:
             if run.is_fresh:
                 run.record_genotype("before_first_epoch", genotype)
-            if fallback:
-                log.warning("%s", fallback)
+            log.info("%s", why)
             averaged = f", weights averaged by {cfg.optim.ema}" if average is not None else ""
             log.info("%s; %s%s", costs, describe(chosen, step_cfg, world), averaged)
             for epoch in run.epochs(state):

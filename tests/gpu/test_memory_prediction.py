@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from darts_hpc.distributed.world import World
-from darts_hpc.memory.predict import CUDA_BLOCK, Step
+from darts_hpc.memory.predict import Step
+from darts_hpc.memory.trace import CUDA_BLOCK
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
 from darts_hpc.training.optim import build_sgd

@@ -1,4 +1,4 @@
-"""The memory check and the end of a search that runs out of memory, under limits that the system enforces."""
+"""The memory check and the end of a run that runs out of memory, under limits that the system enforces."""
 
 import os
 import re
@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from run_entries import SMALL_SEARCH, TINY, entry, start
+from run_entries import FEW, SMALL_SEARCH, TINY, entry, start
 
 from darts_hpc.data.loading.batches import BatchSource
 from darts_hpc.run.checkpoint import CheckpointStore
 from darts_hpc.training import search_step
+from darts_hpc.training.precision import Precision
+from darts_hpc.units import parse_bytes
 
 # 4 times the area of TINY's images, so that a step needs gigabytes; both supernets start from the same few weights
 LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "fast", "--init_channels", "16"]
@@ -116,6 +118,61 @@ def test_a_search_stopped_for_want_of_memory_in_a_step_or_in_validation_ends_as_
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (free / "metrics.jsonl").read_bytes()
     assert (tmp_path / "run" / "weights.pt").read_bytes() == (free / "weights.pt").read_bytes()
+
+
+TRAINING = [*TINY, *FEW, "--arch", "DARTS_V1", "--checkpoint_freq", "0"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The run of TRAINING that is never short of memory."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    done = entry("train", *TRAINING, "--save", folder)
+    assert done.returncode == 0 and "a step takes" in done.stderr, done.stderr
+    return folder
+
+
+# the check before the first step takes one without memory, which is the first call
+@pytest.mark.parametrize(
+    ("owner", "work", "call", "steps"), [(Precision, "clip_and_step", 3, 1), (BatchSource, "batches", 2, 5)]
+)
+def test_a_training_stopped_for_want_of_memory_ends_with_the_table_and_resumes_as_one_that_never_was(
+    tmp_path, trained, owner, work, call, steps
+):
+    flags = [*TRAINING, "--save", tmp_path / "run", "--resume", "auto"]
+    done = entry("train", *flags, before=lambda: ask_for_too_much(owner, work, call))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"out of memory in epoch 1 after {steps} steps, saved" in done.stderr, done.stderr
+    assert "error: out of memory: " in done.stderr and done.stderr.splitlines()[-2].startswith("> plain network")
+    done = entry("train", *flags)
+    assert done.returncode == 0, done.stderr
+    for file in ("metrics.jsonl", "weights.pt"):
+        assert (tmp_path / "run" / file).read_bytes() == (trained / file).read_bytes()
+
+
+SMOKE = ["--config", "configs/imagenet/smoke.yaml", "--device", "cpu", "--layers", "3", "--init_channels", "4"]
+
+
+@pytest.mark.parametrize(("name", "flags"), [("train", TRAINING), ("train_imagenet", SMOKE)])
+def test_a_training_that_does_not_fit_is_refused_before_any_work_and_recomputes_cells_where_that_fits(
+    name, flags, tmp_path
+):
+    planned = entry("plan", name, *flags, "--memory_limit", "1MB")
+    assert planned.returncode == 0, planned.stderr
+    said, header, plain, recomputed, *fast = planned.stdout.strip().splitlines()
+    assert "a step needs" in said and header.startswith("plan") and len(fast) == 2
+    assert plain.startswith("> plain network ") and "--checkpoint_cells" in recomputed
+    following = planned.stderr.splitlines()[-1]
+    assert following.startswith("next:") and f"{name} " in following
+    done = entry(name, *flags, "--memory_limit", "1MB", "--save", tmp_path / "run")
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    line, *explained = done.stderr.strip().splitlines()
+    assert line.startswith("error: a step needs") and explained == [header, plain, recomputed]
+    if name == "train":
+        needs = [parse_bytes(re.findall(r"[\d.]+ MiB", row)[0]) for row in (plain, recomputed)]
+        done = entry(name, *flags, "--epochs", "1", "--memory_limit", str(sum(needs) // 2), "--save", tmp_path / "run")
+        assert done.returncode == 0, done.stderr
+        assert "recomputing cells in backward (--checkpoint_cells)" in done.stderr
 
 
 def test_a_limit_where_only_recomputed_cells_fit_takes_them_and_says_so(tmp_path):

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "api": {"commands", "timm_models", "models", "run", "search", "space", "data", "config"} | ANYONE,
     "timm_models": {"models", "space", "data"} | ANYONE,
     "campaigns": {"models", "space", "data", "config", "reporting", "run", "pictures"} | ANYONE,  # of run WITHOUT_TORCH
-    "memory": {"training", "search", "models", "space", "data", "config"} | ANYONE,
+    "memory": {"training", "run", "search", "models", "space", "data", "config"} | ANYONE,
     "training": {"run", "search", "models", "space", "data", "config"} | ANYONE,
     "run": {"space", "config", "pictures"} | ANYONE,
     "search": {"models", "space", "config"} | ANYONE,

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from darts_hpc.config.train_imagenet import ImageNetDataConfig
+from darts_hpc.data.class_folders import is_junk
 from darts_hpc.data.imagenet.list.listing import PARTS
 from darts_hpc.data.imagenet.list.manifest import Manifest, Split
 from darts_hpc.data.imagenet.list.open_manifest import open_manifest
@@ -16,8 +17,10 @@ from darts_hpc.data.imagenet.read.synthetic import SyntheticLoader
 from darts_hpc.data.imagenet.read.torchvision_loader import TorchvisionLoader
 from darts_hpc.data.loading.batches import Loader
 from darts_hpc.data.loading.order import SampleOrder
+from darts_hpc.data.sets.table import DATASETS, DatasetFacts
 from darts_hpc.distributed.long_tasks import run_on_main
 from darts_hpc.distributed.world import World
+from darts_hpc.user_files import is_folder, list_folder
 
 
 class ImageNet(NamedTuple):
@@ -31,6 +34,18 @@ class ImageNet(NamedTuple):
     """A checkpoint must agree with it."""
     quarantine: Quarantine | None
     """Where damaged images are counted; made-up images have none."""
+
+
+def expected_facts(cfg: ImageNetDataConfig) -> DatasetFacts:
+    """Return how large the data are, as far as that is known before the images are listed.
+
+    The classes are those of the folders under train/; of tar shards, as many as ImageNet has.
+    """
+    facts = DATASETS["imagenet"]._replace(image_size=cfg.image_size)
+    if cfg.loader == "synthetic":
+        return facts._replace(num_train=cfg.synthetic_images, num_classes=cfg.synthetic_classes)
+    folders = [path for path in list_folder(cfg.data / PARTS[0]) if not is_junk(path.name) and is_folder(path)]
+    return facts._replace(num_classes=len(folders) or facts.num_classes)
 
 
 def open_imagenet(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:

@@ -18,6 +18,7 @@ from darts_hpc.models.derived_fast.layers import StackedLayers, stack_of
 from darts_hpc.models.derived_fast.packing import Packing, Stack
 from darts_hpc.models.derived_fast.preprocessing import Input, Preprocessing
 from darts_hpc.models.drop_path import drop_path_chance, drop_path_factors
+from darts_hpc.models.recompute import recompute
 from darts_hpc.space.operations import Noise, Zero
 from darts_hpc.space.phases import device_type
 
@@ -26,7 +27,7 @@ class FastDerivedNetwork(nn.Module):
     """The network of a derived cell with all weights in one vector, for training.
 
     Its state dict is that of `plain`, with whose weights it starts: either loads the other's. It computes channels
-    last, and takes and returns what DerivedNetwork does.
+    last, recomputes cells where `plain` does, and takes and returns what DerivedNetwork does.
 
     Args:
         plain: the network of modules; left as it is.
@@ -53,6 +54,7 @@ class FastDerivedNetwork(nn.Module):
         self._names, self._weight_names = list(plain.state_dict()), [name for name, _ in plain.named_parameters()]
         self.drop_path_prob: float | Tensor = 0.0
         self.num_paths, self.auxiliary_cell = plain.cells.num_paths, plain.wanted_cells[0]
+        self.checkpoint_cells = plain.cells.checkpoint_cells
 
         stems = [list(getattr(plain, name)) for name in ("stem", "stem0", "stem1") if hasattr(plain, name)]
         self.stems = nn.ModuleList(  # the second one begins with a ReLU, which its input's readers share
@@ -95,7 +97,9 @@ class FastDerivedNetwork(nn.Module):
         features = rectified
         for index, cell in enumerate(self.cells):
             own = islice(weights, len(cell.stacks))  # pyright: ignore[reportArgumentType]
-            x = cell(states.pop((index, 0)), states.pop((index, 1)), keep, keys, *own)
+            inputs = states.pop((index, 0)), states.pop((index, 1)), keep, keys, *own
+            x = recompute(cell, *inputs) if self.checkpoint_cells else cell(*inputs)
+            del inputs
             is_last, feeds_head = index == len(self.cells) - 1, index == self.auxiliary_cell
             if not is_last or (feeds_head and self.auxiliary is not None and self.training):
                 rectified = F.relu(x)

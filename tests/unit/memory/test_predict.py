@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch._C._profiler import _EventType  # pyright: ignore[reportPrivateUsage]
+from allocations import most_allocated
 from torch.profiler import ProfilerActivity, profile
 
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.memory import predict
 from darts_hpc.memory.live_bytes import LiveBytes
-from darts_hpc.memory.predict import Step, _run, _trace
+from darts_hpc.memory.predict import Step, _run
+from darts_hpc.memory.trace import trace
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.models.supernet.fast.kernels import channel_sums, stage_convolutions, stage_pools
 from darts_hpc.search.architect import Architect
@@ -83,23 +84,6 @@ def take_two_steps(step: Step, init_channels: int, batch_size: int, world: World
         search_step(supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world, precision=step.precision)
 
 
-def most_allocated(recorded: profile) -> int:
-    waiting = [(event, False) for event in recorded.profiler.kineto_results.experimental_event_tree()]  # pyright: ignore
-    changes, ends = [], []
-    while waiting:
-        event, in_kernel = waiting.pop()
-        # A convolution's temporary workspace differs between kinds of CPU.
-        waiting += [(child, in_kernel or "convolution" in event.name) for child in event.children]
-        if event.tag == _EventType.Allocation:
-            changes.append((event.start_time_ns, event.extra_fields.alloc_size))  # pyright: ignore
-        elif event.tag == _EventType.TorchOp and not in_kernel:
-            ends.append(event.end_time_ns)
-    times, sizes = torch.tensor(sorted(changes)).T.contiguous()
-    assert len(sizes) > 1000
-    last = torch.searchsorted(times, torch.tensor(ends), right=True) - 1  # change before the end of each operation
-    return int(sizes.cumsum(0)[last[last >= 0]].max())
-
-
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_prediction_is_within_5_percent_of_what_the_allocator_gave(name, monkeypatch):
     for caller in (channel_sums, stage_convolutions, stage_pools):  # the kernels need a GPU, and allocate nothing
@@ -136,7 +120,7 @@ def test_every_member_of_the_family_is_predicted_within_5_percent(name):
 def test_one_trace_serves_every_batch_size_and_every_number_of_channels(supernet):
     step = replace(STEP, supernet=supernet)
     for init_channels, batch_size in ((2, 3), (8, 10)):
-        assert step.peak_bytes(batch_size, init_channels) == _trace(step, _run, init_channels, batch_size).peak
+        assert step.peak_bytes(batch_size, init_channels) == trace(step, _run, init_channels, batch_size).peak
 
 
 def test_the_data_set_stays_on_the_device():

@@ -1,0 +1,60 @@
+"""Plan the memory of a training step."""
+
+from dataclasses import replace
+
+import torch
+
+from darts_hpc.config.train import TrainConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
+from darts_hpc.data.sets.table import DatasetFacts
+from darts_hpc.distributed.world import World
+from darts_hpc.memory.plan import MemoryPlan, memory_to_use
+from darts_hpc.memory.predict_training import TrainingStep
+from darts_hpc.memory.trace import CUDA_BLOCK
+from darts_hpc.models.derived import DerivedNetwork
+from darts_hpc.models.derived_fast.build import choose_form
+from darts_hpc.models.derived_fast.network import why_not_fast
+from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.training.optim import choose_optimizer_impl
+from darts_hpc.training.precision import choose_precision
+
+
+def plan_training(cfg: TrainConfig | ImageNetConfig, facts: DatasetFacts, world: World) -> MemoryPlan[TrainingStep]:
+    """Return the plan of a training of --arch on images of these sizes. Every rank calls it."""
+    model, genotype = cfg.model, load_genotype(cfg.model.arch)
+    stem = "imagenet" if isinstance(cfg, ImageNetConfig) else "cifar"
+    with torch.device("meta"):
+        plain = DerivedNetwork(stem, model.init_channels, facts.num_classes, model.layers, model.auxiliary, genotype)
+    form, fallback = choose_form(model.network, plain, world.device)
+    together = cfg.optim.global_batch_size
+    step = TrainingStep(
+        network=form,
+        checkpoint_cells=model.checkpoint_cells,
+        genotype=genotype,
+        stem=stem,
+        layers=model.layers,
+        num_classes=facts.num_classes,
+        image_size=facts.image_size,
+        num_images=facts.num_train + facts.num_test if facts.in_memory else 0,
+        auxiliary=model.auxiliary,
+        drop_path=model.drop_path_prob > 0,
+        label_smooth=cfg.optim.label_smooth > 0,
+        images_per_update=None if together is None else max(1, together // world.size),
+        valid_batch_size=cfg.data.valid_batch_size if isinstance(cfg, ImageNetConfig) else None,
+        optimizer_impl=choose_optimizer_impl(cfg.optim.optimizer_impl, world.device),
+        data_parallel=world.size > 1,
+        sync_bn=cfg.runtime.sync_bn and world.size > 1,
+        precision=choose_precision(cfg.runtime.precision, world.device),
+        device=world.device.type,
+        optim=cfg.optim,
+    )
+    forms = ["plain"] if why_not_fast(plain) else ["plain", "fast"]
+    return MemoryPlan(
+        step,
+        batch_size=cfg.data.batch_size,
+        init_channels=model.init_channels,
+        free=memory_to_use(cfg.memory, world),
+        block=CUDA_BLOCK if world.device.type == "cuda" else 1,
+        fallback=fallback,
+        variants=[replace(step, network=network) for network in forms],
+    )
