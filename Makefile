@@ -1,5 +1,5 @@
 # make demo: from nothing to a trained, tested and drawn cell. make test: the suite. make docs: the pages, in site/.
-# make check: what a commit must pass.
+# make check: what a commit must pass. make gpu: nine minutes on a new GPU; PART=train: one part of them.
 
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -10,7 +10,7 @@ WORKERS ?= 3# tests wait for schedulers and other processes half of the time, so
 TEST_LIMIT ?= 40m# a suite that hangs is ended
 S := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: setup demo test check check-static docs docs-pictures clean
+.PHONY: setup demo test gpu check check-static docs docs-pictures clean
 
 setup: .venv/.installed
 
@@ -33,6 +33,9 @@ demo: setup
 test: setup
 	@timeout --foreground --kill-after=30 $(TEST_LIMIT) $(BIN)/python -m pytest -n $(WORKERS) || { code=$$?; \
 		[ $$code != 124 ] || echo 'error: the tests did not end within $(TEST_LIMIT); see the last one named by: pytest -v' >&2; exit $$code; }
+
+gpu: setup
+	@$(BIN)/python benchmarks/gpu/suite.py $(if $(PART),--part $(PART))
 
 check-static: setup
 	$(BIN)/ruff format --check .

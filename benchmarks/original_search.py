@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_hpc.models.supernet.mixing import CellMixing
 from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.operations import DilatedConv, Zero
 
@@ -58,7 +59,8 @@ class OriginalCell(nn.Module):
         self.preprocess0, self.preprocess1 = cell.preprocess0, cell.preprocess1
         self._ops = nn.ModuleList(OriginalMixedOp(op._ops) for op in cell._ops)  # pyright: ignore
 
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
+    def forward(self, s0: Tensor, s1: Tensor, mixing: CellMixing, *_: None) -> Tensor:
+        weights = mixing.operations  # (E, O)
         states = [self.preprocess0(s0), self.preprocess1(s1)]  # pyright: ignore[reportCallIssue]
         offset = 0
         for _ in range(self.num_nodes):  # pyright: ignore[reportArgumentType]

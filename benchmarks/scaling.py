@@ -85,7 +85,7 @@ ABOUT = {
 
 
 def measured_steps() -> dict[str, tuple[int, float, str]]:
-    """Return images, seconds and file of the steps that were measured on one GPU."""
+    """Return images, seconds and file of the steps that were measured on one GPU; those of whole runs come first."""
     found = {}
     readers: dict[str, tuple[str, Callable[[dict], tuple[int, float]]]] = {
         "search": ("search_cifar10", lambda r: (r["batch_size"], r["seconds_per_step"])),
@@ -97,6 +97,12 @@ def measured_steps() -> dict[str, tuple[int, float, str]]:
         path = RESULTS / f"{file}-nvidia_h200.json"
         if path.exists():
             found[name] = (*read(json.loads(path.read_text(encoding="utf-8"))), path.name)
+    entries = RESULTS / "gpu_entries-nvidia_h200.json"
+    if entries.exists():
+        outcomes = json.loads(entries.read_text(encoding="utf-8"))["commands"]
+        for name, entry in {"search": "train_search", "train": "train", "train_imagenet": "train_imagenet"}.items():
+            if (result := outcomes.get(entry, {}).get("result")) is not None:
+                found[name] = (result["batch_size"], result["seconds_per_step"], entries.name)
     return found
 
 
