@@ -39,6 +39,7 @@ def plan_training(cfg: TrainConfig | ImageNetConfig, facts: DatasetFacts, world:
         auxiliary=model.auxiliary,
         drop_path=model.drop_path_prob > 0,
         label_smooth=cfg.optim.label_smooth > 0,
+        ema=cfg.optim.ema > 0,
         images_per_update=None if together is None else max(1, together // world.size),
         valid_batch_size=cfg.data.valid_batch_size if isinstance(cfg, ImageNetConfig) else None,
         optimizer_impl=choose_optimizer_impl(cfg.optim.optimizer_impl, world.device),

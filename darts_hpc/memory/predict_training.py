@@ -1,10 +1,12 @@
 """Predict the memory of a training step of a derived network, as predict.py does for the search."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import repeat
 
 import torch
+from torch import Tensor
 
 from darts_hpc.config.shared import SgdConfig
 from darts_hpc.data.loading.batches import Batch
@@ -44,6 +46,8 @@ class TrainingStep:
     auxiliary: bool = False
     drop_path: bool = False
     label_smooth: bool = False
+    ema: bool = False
+    """Whether a moving average of the weights is kept."""
     images_per_update: int | None = None
     """Images of this process whose gradients make one step; None for one batch, whatever its size."""
     valid_batch_size: int | None = None
@@ -132,14 +136,26 @@ def _train(step: TrainingStep, init_channels: int, batch_size: int, device: torc
     if step.optim.momentum:
         for weight in weights:
             optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight)
-    buckets = [torch.empty_like(weight) for weight in weights] if step.data_parallel else []
+    average = [torch.empty_like(tensor) for tensor in (*weights, *network.buffers())] if step.ema else []
     precision, meter = Precision(step.precision, device), Meter(device)
     accumulate = step.images_per_update or 1
     step_cfg = StepConfig(batch_size=batch_size, accumulate=accumulate, label_smooth=0.1 * step.label_smooth)
     batches = (_batch(step, batch_size, device) for _ in repeat(None, accumulate))
     with Rollback(network, optimizer, others=[meter.totals]):
-        train_step(network, optimizer, batches, step_cfg, precision, weights, meter)
-    del buckets
+        world = _OneOfMany(device, rank=0, size=2) if step.data_parallel else World(device)
+        train_step(network, optimizer, batches, step_cfg, precision, weights, meter, world)
+    del average
+
+
+class _OneOfMany(World):
+    """A rank of several, of which no other is there: averaging takes its memory, and exchanges nothing."""
+
+    def mean(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Return tensors of the means' sizes."""
+        vector = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        torch.empty_like(vector)
+        parts = vector.split([tensor.numel() for tensor in tensors])
+        return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 @torch.no_grad()

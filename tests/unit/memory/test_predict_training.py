@@ -25,6 +25,7 @@ from darts_hpc.space.genotypes import GENOTYPES
 from darts_hpc.training.loops import StepConfig, train_step
 from darts_hpc.training.optim import build_sgd_of
 from darts_hpc.training.precision import Precision
+from darts_hpc.training.weight_average import WeightAverage
 
 CPU = torch.device("cpu")
 STEP = TrainingStep(
@@ -42,6 +43,7 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], int, int]] = {  # what differs f
     "plain, recomputed": ({"checkpoint_cells": True, "layers": 5, **RICH}, 6, 32),
     "plain, two batches an update": ({"images_per_update": 32, "genotype": GENOTYPES["NASNet"]}, 8, 8),
     "plain, few images": ({"auxiliary": True}, 16, 2),
+    "plain, averaged weights": ({"ema": True}, 16, 2),
     "plain, float64": ({"dtype": torch.float64, "image_size": 9}, 4, 8),
     "plain, bfloat16": ({"precision": "bf16", **RICH}, 4, 16),
     "fast": ({"network": "fast", **RICH}, 4, 16),
@@ -65,6 +67,7 @@ def allocated_peak(step: TrainingStep, init_channels: int, batch_size: int) -> i
         network.set_drop_path(0.2 if step.drop_path else 0)
         weights = list(network.parameters())
         optimizer = build_sgd_of("foreach", weights, step.optim)
+        average = WeightAverage(network, 0.9) if step.ema else None
         size, accumulate = step.image_size, (step.images_per_update or batch_size) // batch_size
 
         def batches():
@@ -75,7 +78,10 @@ def allocated_peak(step: TrainingStep, init_channels: int, batch_size: int) -> i
 
         cfg = StepConfig(batch_size=batch_size, accumulate=accumulate, label_smooth=0.1 * step.label_smooth)
         for _ in range(2):
-            train_step(network, optimizer, batches(), cfg, Precision(step.precision, CPU), weights, Meter(CPU))
+            precision = Precision(step.precision, CPU)
+            train_step(network, optimizer, batches(), cfg, precision, weights, Meter(CPU), World(CPU))
+            if average is not None:
+                average.update()
     return most_allocated(recorded)
 
 
@@ -134,12 +140,12 @@ def test_the_plan_of_a_training_has_what_its_flags_say():
     cfg = TrainConfig(
         data=TrainDataConfig(batch_size=10),
         model=TrainModelConfig(layers=3, init_channels=4, auxiliary=True, checkpoint_cells=True, network="fast"),
-        optim=TrainOptimConfig(global_batch_size=40, label_smooth=0.1, optimizer_impl="auto"),
+        optim=TrainOptimConfig(global_batch_size=40, label_smooth=0.1, ema=0.9, optimizer_impl="auto"),
     )
     plan = plan_training(cfg, FACTS, world)
     expected = replace(
         STEP, genotype=GENOTYPES["DARTS"], network="fast", checkpoint_cells=True, num_images=1100, **RICH,
-        images_per_update=40, optim=cfg.optim,
+        images_per_update=40, ema=True, optim=cfg.optim,
     )  # fmt: skip
     assert (plan.step, plan.batch_size, plan.init_channels) == (expected, 10, 4)
     assert [step.network for step in plan.variants] == ["plain", "fast"]
