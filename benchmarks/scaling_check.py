@@ -25,7 +25,6 @@ from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.derived_fast.build import choose_network
 from darts_hpc.run.metrics import Meter
 from darts_hpc.space.genotypes import load_genotype
-from darts_hpc.training.data_parallel import data_parallel
 from darts_hpc.training.loops import StepConfig, train_step
 from darts_hpc.training.optim import build_sgd_of
 from darts_hpc.training.precision import Precision
@@ -121,6 +120,6 @@ def _training(world: World, layers: int, *, averaged: bool) -> tuple[Callable[[]
     batch = Batch(torch.randn(BATCH, 3, SIDE, SIDE), torch.zeros(BATCH, dtype=torch.int64), torch.arange(BATCH))
     precision, meter, step_cfg = Precision("fp32", world.device), Meter(world.device), StepConfig(batch_size=BATCH)
     optimizer = build_sgd_of("foreach", weights, SgdConfig())
-    parallel = data_parallel(network, batch, precision, world) if averaged else network
+    ranks = world if averaged else World(world.device)
     num_bytes = sum(weight.numel() * weight.element_size() for weight in weights)
-    return lambda: train_step(parallel, optimizer, iter([batch]), step_cfg, precision, weights, meter), num_bytes
+    return lambda: train_step(network, optimizer, iter([batch]), step_cfg, precision, weights, meter, ranks), num_bytes
