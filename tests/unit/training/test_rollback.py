@@ -82,7 +82,9 @@ def test_out_of_memory_in_a_training_step_leaves_network_momentum_and_meter(form
         cfg = StepConfig(batch_size=4, accumulate=2)
         with rollback:
             precision = Precision("fp32", WORLD.device)
-            train_step(network, optimizer, iter([batch, batch]), cfg, precision, list(network.parameters()), meter)
+            train_step(
+                network, optimizer, iter([batch, batch]), cfg, precision, list(network.parameters()), meter, WORLD
+            )
 
     def kept() -> list[torch.Tensor]:
         momentum = [held["momentum_buffer"] for held in optimizer.state.values()]
