@@ -3,7 +3,9 @@
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 
 from darts_hpc.user_files import shown
 
@@ -59,6 +61,26 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
 def export_original(model: nn.Module) -> dict[str, Tensor]:
     """Return a copy of the model's state dict on the CPU, without alphas: what the original's own code loads."""
     return {name: t.detach().cpu().clone() for name, t in model.state_dict().items() if name not in ALPHAS}
+
+
+def compare_keys(own: Mapping[str, Tensor], state: Mapping[str, Tensor], strict: bool) -> _IncompatibleKeys:
+    """Return what nn.Module.load_state_dict does: the missing and the unknown keys.
+
+    Raises RuntimeError where there are some when strict.
+    """
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    if strict and (missing or unknown):
+        raise RuntimeError(f"state dict of another network: missing keys {missing}, unexpected keys {unknown}")
+    return _IncompatibleKeys(missing, unknown)
+
+
+@torch.no_grad()
+def copy_into(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy a state dict into the tensors of the same names, such as views of one vector of weights."""
+    for name, tensor in own.items():
+        if name in state:
+            tensor.copy_(state[name])
 
 
 def _is_auxiliary(name: str) -> bool:

@@ -19,6 +19,7 @@ from darts_hpc.models.derived_fast.packing import Packing, Stack
 from darts_hpc.models.derived_fast.preprocessing import Input, Preprocessing
 from darts_hpc.models.drop_path import drop_path_chance, drop_path_factors
 from darts_hpc.models.recompute import recompute
+from darts_hpc.models.state_dicts import compare_keys, copy_into
 from darts_hpc.space.operations import Noise, Zero
 from darts_hpc.space.phases import device_type
 
@@ -77,7 +78,7 @@ class FastDerivedNetwork(nn.Module):
         self._norm_names = [name for layers in self._layers() for norm in layers.norm_names for name, _ in norm]
         counts = torch.zeros(len(self._norm_names), dtype=torch.int64, device=like.device)
         self.register_buffer("num_batches_tracked", counts)
-        self._copy(plain.state_dict())
+        copy_into(self.state_dict(), plain.state_dict())
 
     def forward(self, images: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Classify images (B, 3, H, W); keys (B,) make drop path and noise reproducible."""
@@ -147,18 +148,10 @@ class FastDerivedNetwork(nn.Module):
 
         Raises RuntimeError for missing or unknown keys when strict.
         """
-        missing = [name for name in self._names if name not in state_dict]
-        unknown = [name for name in state_dict if name not in set(self._names)]
-        if strict and (missing or unknown):
-            raise RuntimeError(f"state dict of another network: missing keys {missing}, unexpected keys {unknown}")
-        self._copy(state_dict)
-        return torch.nn.modules.module._IncompatibleKeys(missing, unknown)
-
-    @torch.no_grad()
-    def _copy(self, state: Mapping[str, Tensor]) -> None:
-        for name, view in self.state_dict().items():
-            if name in state:
-                view.copy_(state[name])
+        own = self.state_dict()
+        keys = compare_keys(own, state_dict, strict)
+        copy_into(own, state_dict)
+        return keys
 
     def _layers(self) -> Iterator[StackedLayers]:
         return (module for module in self.modules() if isinstance(module, StackedLayers))

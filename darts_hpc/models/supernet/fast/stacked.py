@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from darts_hpc.models.layout import CellPlace, place_cells
 from darts_hpc.models.norm import batch_norm
 from darts_hpc.models.recompute import recompute
+from darts_hpc.models.state_dicts import compare_keys, copy_into
 from darts_hpc.models.stems import STEMS
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.fast.layout import (
@@ -208,7 +209,7 @@ class StackedSuperNet(RelaxedNetwork):
             self.register_buffer(f"mixing_positions_{int(reduction)}", plan.positions, persistent=False)
         for name, alphas in plain.named_alphas().items():
             self.register_parameter(name, alphas)
-        self._copy(plain.state_dict())
+        copy_into(self.state_dict(), plain.state_dict())
 
     def forward(self, images: Tensor, mixing: Mixing | None = None, keys: Tensor | None = None) -> Tensor:
         """Return logits (B, num_classes) for images (B, 3, H, W), whose keys are not used."""
@@ -287,10 +288,7 @@ class StackedSuperNet(RelaxedNetwork):
         pools whose BatchNorms differ between the edges of one state, which no run produces and this form can't hold.
         """
         own = self.state_dict()
-        missing = [name for name in own if name not in state_dict]
-        unknown = [name for name in state_dict if name not in own]
-        if strict and (missing or unknown):
-            raise RuntimeError(f"state dict of another network: missing keys {missing}, unexpected keys {unknown}")
+        keys = compare_keys(own, state_dict, strict)
         held: dict[int, tuple[str, Tensor]] = {}
         for name in own:
             if name.endswith(("running_mean", "running_var")) and name in state_dict:
@@ -300,14 +298,8 @@ class StackedSuperNet(RelaxedNetwork):
                         f"{other} and {name} differ: the stacked supernet normalises a pool once for all edges of its "
                         "state; load this state dict with --supernet plain"
                     )
-        self._copy(state_dict)
-        return torch.nn.modules.module._IncompatibleKeys(missing, unknown)
-
-    @torch.no_grad()
-    def _copy(self, state: Mapping[str, Tensor]) -> None:
-        for name, view in self.state_dict().items():
-            if name in state:
-                view.copy_(state[name])
+        copy_into(own, state_dict)
+        return keys
 
     def _original_norms(self) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield the original's name, running mean and running variance of each of its BatchNorms."""
