@@ -31,8 +31,9 @@ def search(kind: str, method: str | None) -> dict[str, torch.Tensor]:
         with torch.no_grad():
             for alpha in supernet.alphas():
                 alpha.normal_()
+        supernet = supernet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - as the entry's
         synchronise_batch_norm(supernet, world)
-        optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+        optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4, fused=True)
         architect = Architect(supernet, learning_rate=0.01, weight_decay=1e-3, unrolled_method=method, world=world)
         share = JOINED // world.size
         mine = slice(world.rank * share, (world.rank + 1) * share)
