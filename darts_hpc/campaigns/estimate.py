@@ -94,13 +94,16 @@ def _search(cfg: SearchConfig, gradient: str) -> float | None:
         return None
     model = cfg.model
     forward = _supernet_forward(
-        model.init_channels, model.layers, facts.num_classes, facts.image_size, model.space, model.partial_channels
-    )
+        model.init_channels, model.layers, facts.num_classes, facts.image_size, model.space, model.partial_channels,
+        cfg.stem,
+    )  # fmt: skip
     passes = PASSES[gradient] + (ADVERSARY_PASSES if cfg.optim.perturb == "adversarial" else 0)
     tuning = cfg.selection.selection == "perturbation"
     epochs = cfg.run.epochs + (PT_INTERVALS * cfg.selection.pt_epochs_between + 1 if tuning else 0)
-    steps = facts.num_train * cfg.data.train_portion
-    return epochs * forward * (3 * passes * steps + facts.num_train - steps)
+    weights, alphas = cfg.data.train_portion, 1 - cfg.data.train_portion
+    if not facts.in_memory:
+        weights, alphas = cfg.data.weight_share, cfg.data.alpha_share
+    return epochs * forward * facts.num_train * (3 * passes * weights + alphas)
 
 
 def _train(cfg: TrainConfig, flags: Mapping[str, str]) -> float | None:
@@ -131,11 +134,13 @@ def _facts_of(name: str, root: Path, image_size: int | None) -> DatasetFacts | N
 
 
 @cache
-def _supernet_forward(init_channels: int, layers: int, classes: int, side: int, space: str, partial: int) -> int:
+def _supernet_forward(
+    init_channels: int, layers: int, classes: int, side: int, space: str, partial: int, stem: str
+) -> int:
     with torch.device("meta"):
         supernet = build_supernet(
-            "plain", init_channels, layers, classes, space=SPACES[space], partial_channels=partial
-        )  # fmt: skip
+            "plain", init_channels, layers, classes, stem=stem, space=SPACES[space], partial_channels=partial
+        )
     return measure_costs(supernet, side).multiply_adds
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from darts_hpc.config.combinations import check_space
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_search import SearchConfig, SearchDataConfig
+from darts_hpc.data.imagenet.load import open_search
 from darts_hpc.data.loading.batches import BatchSource, Cycle
 from darts_hpc.data.loading.sources import eval_source, training_source
 from darts_hpc.data.loading.split import search_split
 from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.load import dataset_facts, load_dataset
+from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.explain import choose_form, explaining_out_of_memory
@@ -55,8 +57,19 @@ def search_sources(
     )
 
 
-def open_data(cfg: SearchConfig, world: World, data: DataSet | None = None) -> SearchData:
-    """Return the images of the two halves, --dataset's or those of `data`."""
+def open_imagenet(cfg: SearchConfig, world: World) -> tuple[SearchData, DatasetFacts]:
+    """Return shares of ImageNet's training images, which are read batch by batch, and how large they are."""
+    sampled, images = cfg.selection.pt_batches is not None, cfg.imagenet()
+    shares = cfg.data.weight_share, cfg.data.alpha_share
+    data = open_search(images, *shares, cfg.run.seed, world, sampled=sampled)
+    num_images, classes = data.weights.num_samples + data.alphas.num_samples, len(data.classes)
+    facts = DatasetFacts(num_images, 0, images.image_size, classes, in_memory=False)
+    opened = SearchData(data.weights, Cycle(data.alphas), data.valid, classes, data.digest, data.quarantine)
+    return opened, facts
+
+
+def open_in_memory(cfg: SearchConfig, world: World, data: DataSet | None = None) -> SearchData:
+    """Return the images of the two halves, --dataset's or those of `data`, on the device."""
     if data is None:
         data = load_dataset(cfg.data.dataset, cfg.data.data, image_size=cfg.data.image_size, world=world)
     data = data.to(world.device)
@@ -86,14 +99,20 @@ def main(
         precision = choose_precision(cfg.runtime.precision, world.device)
         layout = memory_format(cfg.runtime.channels_last)
         check_run_folder(cfg.run, world)
-        where = cfg.data.dataset, cfg.data.data
-        facts = dataset_facts(*where, cfg.data.image_size) if data is None else data.facts()
+        opened = None
+        if data is None and cfg.data.dataset == "imagenet":
+            opened, facts = open_imagenet(cfg, world)
+        elif data is None:
+            facts = dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
+        else:
+            facts = data.facts()
         plan = plan_search(cfg, facts, world, space)
         form, why = choose_form(plan, cfg.memory.memory_check, world)
         stack.enter_context(explaining_out_of_memory(plan))
-        opened = open_data(cfg, world, data)
+        opened = open_in_memory(cfg, world, data) if opened is None else opened
         seed_everything(cfg.run.seed, cfg.run.deterministic)
-        supernet = build_search_supernet(form.supernet, cfg.model, opened.num_classes, space, form.checkpoint_cells)
+        size = opened.num_classes, space, form.checkpoint_cells, cfg.stem
+        supernet = build_search_supernet(form.supernet, cfg.model, *size)
         supernet = supernet.to(world.device).to(memory_format=layout)
         if cfg.runtime.sync_bn:
             synchronise_batch_norm(supernet, world)

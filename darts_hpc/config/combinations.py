@@ -1,8 +1,11 @@
 """Which of the family's members do not go together, why, and what to do instead."""
 
+from dataclasses import fields
 from typing import Any
 
 from darts_hpc.config.flags import flags_of, flat
+from darts_hpc.config.imagenet_reading import ImageNetReadingConfig
+from darts_hpc.data.sets.table import DATASETS
 
 NO_SKIPS = (
     "--early_stop skips with {}: expected a space with skip_connect, which the rule counts; try --early_stop eigenvalue"
@@ -23,8 +26,22 @@ READ_BY = {
     "pt_criterion": ("selection", ("perturbation",)),
     "pt_batches": ("selection", ("perturbation",)),
     "alpha_regulariser_weight": ("alpha_regulariser", ("beta", "kl", "zero_one")),
+    **{flag.name: ("dataset", ("imagenet",)) for flag in fields(ImageNetReadingConfig)},
+    "weight_share": ("dataset", ("imagenet",)),
+    "alpha_share": ("dataset", ("imagenet",)),
 }
 """flag -> the flag, and its values, that read it: with others it would be taken without a word, and change nothing."""
+
+
+NOT_ON_IMAGENET = {
+    "train_portion": "give --weight_share and --alpha_share",
+    "split": "its classes are always shared evenly; leave it out",
+    "cutout": "its images get random boxes, flips and colours; leave it out",
+    "cutout_length": "its images get random boxes, flips and colours; leave it out",
+}
+"""flag that --dataset imagenet does not read -> what to do instead."""
+SMALLEST_SIDE = 32
+"""Pixels: ImageNet's stem and two reduction cells divide a side by it."""
 
 
 def check_combination(cfg: Any) -> None:
@@ -34,6 +51,7 @@ def check_combination(cfg: Any) -> None:
     _check_regulariser(cfg.arch_optim)
     _check_early_stop(cfg)
     _check_warm_up(cfg)
+    _check_images(cfg)
 
 
 def check_space(cfg: Any, space: Any) -> None:
@@ -119,4 +137,19 @@ def _check_warm_up(cfg: Any) -> None:
         raise ValueError(
             f"--alpha_warmup_epochs {warm_up} with --epochs {epochs}: expected fewer than the epochs, or the alphas "
             "never move; for that, give --arch_learning_rate 0 with --selection perturbation"
+        )
+
+
+def _check_images(cfg: Any) -> None:
+    if cfg.data.dataset == "imagenet":
+        values, defaults = flat(cfg), {name: flag.default for name, flag in flags_of(type(cfg)).items()}
+        for name, instead in NOT_ON_IMAGENET.items():
+            if values[name] != defaults[name]:
+                raise ValueError(f"--{name} {values[name]}: expected another --dataset than imagenet; {instead}")
+        return
+    side = cfg.data.image_size or DATASETS[cfg.data.dataset].image_size
+    if cfg.stem == "imagenet" and 0 < side < SMALLEST_SIDE:
+        raise ValueError(
+            f"--stem imagenet with images of {side} pixels: expected an --image_size of at least {SMALLEST_SIDE}, "
+            "because the network divides by it; or take --stem cifar"
         )

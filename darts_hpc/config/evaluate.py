@@ -12,8 +12,8 @@ from darts_hpc.config.checks import (
     check_positive,
 )
 from darts_hpc.config.flags import flag
+from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.config.shared import ComputeConfig, Dataset, NetworkForm, check_images
-from darts_hpc.config.train_imagenet import ImageNetDataConfig
 
 
 @dataclass(frozen=True, kw_only=True)

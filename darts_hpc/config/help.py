@@ -118,6 +118,9 @@ def _entry(typed: str, text: str, width: int) -> str:
     filled = [f"{' ' * INDENT}{line}" for line in textwrap.wrap(text, width - INDENT, **WHOLE_WORDS)]
     if len(head) + 2 <= INDENT:
         head, filled = head.ljust(INDENT) + filled[0].lstrip(), filled[1:]
+    if len(head) > width:  # many values
+        cut = head.rindex(",", 0, width) + 1
+        head = f"{head[:cut]}\n{' ' * INDENT}{head[cut:]}"
     return "\n".join([head, *filled]).replace(UNBROKEN, " ")
 
 

@@ -11,6 +11,8 @@ from darts_hpc.config.train_search import SearchConfig
 def train_the_cell(cfg: SearchConfig, run: str) -> str:
     """Return the training of a search's cell: by the preset of the same name, if there is one, and on the same
     images."""
+    if cfg.data.dataset == "imagenet":
+        return f"train_imagenet --auxiliary {shlex.join(['--data', str(cfg.data.data)])} --arch {run}"
     flags = []
     for file in presets_given():
         if Path(file).parent.name == "search":

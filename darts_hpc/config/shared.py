@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from darts_hpc.config.checks import (
     check_at_most,
@@ -226,7 +226,7 @@ class RunConfig:
 
 def check_images(cfg: Any) -> None:
     """Check the data set, its image size and cutout."""
-    check_choice(cfg, "dataset", Dataset)
+    check_choice(cfg, "dataset", get_type_hints(type(cfg))["dataset"])
     check_data_folder(cfg)
     check_positive(cfg, "cutout_length")
     if cfg.image_size is None:

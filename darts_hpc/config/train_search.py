@@ -1,18 +1,29 @@
 """Flags of the search. The original train_search.py's keep their names, meanings and defaults."""
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Literal
 
 from darts_hpc.config.checks import check_choice, check_network, check_not_negative, check_positive
 from darts_hpc.config.combinations import check_combination
 from darts_hpc.config.flags import flag
+from darts_hpc.config.imagenet_reading import ImageNetDataConfig, ImageNetReadingConfig
 from darts_hpc.config.shared import DataConfig, MemoryConfig, RunConfig, RuntimeConfig, SgdConfig
+from darts_hpc.data.sets.table import DATASETS
+
+if TYPE_CHECKING:
+    SearchDataset = str
+else:
+    SearchDataset = Literal[tuple(DATASETS)]
+
 
 Split = Literal["stratified", "index"]
 
 
 Supernet = Literal["auto", "plain", "fast"]
+
+
+StemName = Literal["auto", "cifar", "imagenet"]
 
 
 UnrolledMethod = Literal["finite_difference", "exact"]
@@ -50,6 +61,10 @@ DEFAULT_ARCH_WEIGHT_DECAY = float("1e-3")
 class SearchDataConfig(DataConfig):
     """Images, their augmentation, and their split between weights and alphas."""
 
+    dataset: SearchDataset = "cifar10"
+    """Data set: digits comes with the package, folder is train/CLASS/* and test/CLASS/* under --data, webdataset is
+    train/*.tar and test/*.tar there, imagenet is train_imagenet's and is read batch by batch, the others are
+    downloaded; arrays is what Python hands over."""
     batch_size: int = 64
     """Images per step in each process (GPU): one such batch for the alphas, then one for the weights."""
     train_portion: float = 0.5
@@ -57,10 +72,22 @@ class SearchDataConfig(DataConfig):
     split: Split = "stratified"
     """How the training images are split between weights and alphas: stratified is seeded and even over the classes;
     index goes by the position in the data set, as the original does."""
+    weight_share: float = 0.1
+    """Share of each class's training images, drawn by the seed, that trains the weights on ImageNet."""
+    alpha_share: float = 0.025
+    """Share of each class's training images, others than --weight_share's, that trains the alphas on ImageNet."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice(self, "split", Split)
+        for name in ("weight_share", "alpha_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"--{name} {getattr(self, name)}: expected a share between 0 and 1")
+        if self.weight_share + self.alpha_share > 1:
+            raise ValueError(
+                f"--alpha_share {self.alpha_share} with --weight_share {self.weight_share}: expected at most 1 "
+                "together, because no image trains both; lower one of them"
+            )
         if not 0 < self.train_portion < 1:
             raise ValueError(
                 f"--train_portion {self.train_portion}: expected a share between 0 and 1, so that the weights and the "
@@ -82,6 +109,9 @@ class SearchModelConfig:
     """Form of the supernet; both compute the same function. plain: one module for each edge and operation, the faster
     one on most CPUs; fast: few, large operations, by Triton kernels on a GPU and by torch's elsewhere (earlier called
     fused and stacked); auto: fast on a GPU, plain on a CPU."""
+    stem: StemName = "auto"
+    """What precedes the cells: one convolution (cifar), or three of stride 2, which leave an eighth of the side
+    (imagenet); auto: imagenet with --dataset imagenet, cifar with any other."""
     space: Space = "darts"
     """Candidate operations of the edges: those of darts, the same without the zero operation (darts_no_none), or one of
     RobustDARTS' s1 to s4."""
@@ -102,6 +132,7 @@ class SearchModelConfig:
     def __post_init__(self) -> None:
         check_network(self)
         check_choice(self, "supernet", Supernet)
+        check_choice(self, "stem", StemName)
         check_choice(self, "space", Space)
         check_choice(self, "auxiliary_skip", AuxiliarySkip)
         if not 0 <= self.search_drop_path < 1:
@@ -121,6 +152,8 @@ class SearchOptimConfig(SgdConfig):
 
     learning_rate_min: float = 0.001
     """Learning rate of the weights that the cosine ends at."""
+    warmup_epochs: int = 0
+    """First epochs, over which the learning rate of the weights is raised in equal parts (PC-DARTS on ImageNet: 5)."""
     perturb: Perturb = "none"
     """Perturb the weights of operations in the weight step: not at all (none), at random (SDARTS-RS) or adversarially
     (SDARTS-ADV)."""
@@ -129,7 +162,7 @@ class SearchOptimConfig(SgdConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_negative(self, "learning_rate_min")
+        check_not_negative(self, "learning_rate_min", "warmup_epochs")
         check_choice(self, "perturb", Perturb)
         check_positive(self, "perturb_epsilon")
 
@@ -257,6 +290,7 @@ class SearchConfig:
 
     run: RunConfig = field(default_factory=RunConfig)
     data: SearchDataConfig = field(default_factory=SearchDataConfig)
+    reading: ImageNetReadingConfig = field(default_factory=ImageNetReadingConfig)
     model: SearchModelConfig = field(default_factory=SearchModelConfig)
     optim: SearchOptimConfig = field(default_factory=SearchOptimConfig)
     arch_optim: ArchOptimConfig = field(default_factory=ArchOptimConfig)
@@ -265,8 +299,22 @@ class SearchConfig:
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     runtime: SearchRuntimeConfig = field(default_factory=SearchRuntimeConfig)
 
+    @property
+    def stem(self) -> str:
+        """The supernet's stem, a key of models.stems.STEMS."""
+        own = "imagenet" if self.data.dataset == "imagenet" else "cifar"
+        return own if self.model.stem == "auto" else self.model.stem
+
+    def imagenet(self) -> ImageNetDataConfig:
+        """Return what --dataset imagenet reads, as train_imagenet's flags say it."""
+        reading = {item.name: getattr(self.reading, item.name) for item in fields(self.reading)}
+        side = self.data.image_size or DATASETS["imagenet"].image_size
+        return ImageNetDataConfig(data=self.data.data, batch_size=self.data.batch_size, image_size=side, **reading)
+
     def __post_init__(self) -> None:
         check_combination(self)
+        if self.data.dataset == "imagenet":
+            self.imagenet()
         if self.arch_optim.alpha_regulariser == "kl" and self.arch_optim.arch_weight_decay is DEFAULT_ARCH_WEIGHT_DECAY:
             object.__setattr__(self, "arch_optim", replace(self.arch_optim, arch_weight_decay=0.0))
         if self.runtime.precision == "fp16":

@@ -20,6 +20,8 @@ from darts_hpc.training.precision import choose_precision
 from darts_hpc.units import parse_bytes, readable_bytes
 
 AnyStep = TypeVar("AnyStep", Step, TrainingStep)
+LOADERS = 3
+"""Of a search: for the weights, for the alphas, for validation. Each reads ahead."""
 MOST = 2**20
 """Largest batch size and number of channels that are looked for."""
 
@@ -152,7 +154,9 @@ def plan_search(
         layers=cfg.model.layers,
         num_classes=facts.num_classes,
         image_size=facts.image_size,
-        num_images=facts.num_train + facts.num_test,
+        num_images=facts.num_train + facts.num_test if facts.in_memory else 0,
+        batches_ahead=0 if facts.in_memory else LOADERS * cfg.reading.prefetch,
+        stem=cfg.stem,
         space=space,
         partial_channels=cfg.model.partial_channels,
         edge_norm=cfg.model.edge_norm,

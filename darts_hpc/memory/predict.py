@@ -49,7 +49,11 @@ class Step:
     num_classes: int
     image_size: int
     num_images: int
-    """Images of the data set, all of which stay on the device."""
+    """Images of the data set that stay on the device: all, or none where they are read batch by batch."""
+    batches_ahead: int = 0
+    """Batches of pixels that are read ahead."""
+    stem: str = "cifar"
+    """A key of models.stems.STEMS."""
     space: SearchSpace = SPACES["darts"]
     """Candidate operations of each edge."""
     partial_channels: int = 1
@@ -74,10 +78,10 @@ class Step:
 
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once: model, optimizers, data set, step and temporaries."""
+        ahead = self.batches_ahead * batch_size * 3 * self.image_size**2
         step = self._peak(_run, batch_size, init_channels, block)
-        return data_set_bytes(self.num_images, self.image_size) + max(
-            step, self.eigenvalue_bytes(batch_size, init_channels, block)
-        )
+        data_set = data_set_bytes(self.num_images, self.image_size) + ahead
+        return data_set + max(step, self.eigenvalue_bytes(batch_size, init_channels, block))
 
     def eigenvalue_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once while the curvature is measured; 0 where it is not."""
@@ -112,7 +116,7 @@ class Step:
 
     def _peak(self, work: Work, batch_size: int, init_channels: int, block: int) -> int:
         traced_at = 2 * HALF_INIT_CHANNELS if self.scales_with_channels else init_channels
-        traced = footprint(replace(self, num_images=0, cuda_graph=False), work, traced_at)
+        traced = footprint(replace(self, num_images=0, batches_ahead=0, cuda_graph=False), work, traced_at)
         return traced.peak(batch_size, init_channels, block)
 
     @property
@@ -227,7 +231,7 @@ def _supernet(step: Step, init_channels: int) -> RelaxedNetwork:
     if step.supernet == "plain":
         plain_only = {"space": step.space, "partial_channels": step.partial_channels}
         plain_only["auxiliary_skip"] = step.auxiliary_skip
-    common = {"checkpoint_cells": step.checkpoint_cells, "edge_norm": step.edge_norm}
+    common = {"checkpoint_cells": step.checkpoint_cells, "edge_norm": step.edge_norm, "stem": step.stem}
     return build_supernet(step.supernet, *sizes, **common, **plain_only)
 
 

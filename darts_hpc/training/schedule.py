@@ -3,11 +3,22 @@
 import math
 
 from darts_hpc.config.train_imagenet import ImageNetOptimConfig
+from darts_hpc.config.train_search import SearchOptimConfig
 
 
 def cosine_learning_rate(epoch: int, epochs: int, maximum: float, minimum: float = 0.0) -> float:
     """Return the rate of an epoch (0-based): `maximum` in the first, approaching `minimum` after the last."""
     return minimum + (maximum - minimum) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def search_learning_rate(epoch: int, epochs: int, cfg: SearchOptimConfig) -> float:
+    """Return the rate of the supernet's weights: a cosine, with PC-DARTS' warm-up as in imagenet_learning_rate."""
+    return cosine_learning_rate(epoch, epochs, cfg.learning_rate, cfg.learning_rate_min) * warm_up(epoch, cfg)
+
+
+def warm_up(epoch: int, cfg: SearchOptimConfig | ImageNetOptimConfig) -> float:
+    """Return the factor of a rate in an epoch (0-based)."""
+    return min(1.0, (epoch + 1) / max(1, cfg.warmup_epochs))
 
 
 def imagenet_learning_rate(epoch: int, epochs: int, cfg: ImageNetOptimConfig) -> float:
@@ -20,7 +31,7 @@ def imagenet_learning_rate(epoch: int, epochs: int, cfg: ImageNetOptimConfig) ->
         "linear": linear_learning_rate(epoch, epochs, cfg.learning_rate),
         "cosine": cosine_learning_rate(epoch, epochs, cfg.learning_rate),
     }
-    return rates[cfg.lr_schedule] * min(1.0, (epoch + 1) / max(1, cfg.warmup_epochs))
+    return rates[cfg.lr_schedule] * warm_up(epoch, cfg)
 
 
 def step_learning_rate(epoch: int, first: float, gamma: float, decay_period: int) -> float:

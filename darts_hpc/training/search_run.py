@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from darts_hpc.config.train_search import SearchConfig, SearchModelConfig
+from darts_hpc.data.imagenet.list.quarantine import Quarantine
 from darts_hpc.data.loading.batches import Cycle, Loader
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_
 from darts_hpc.distributed.world import World
@@ -32,7 +33,7 @@ from darts_hpc.space.spaces import SearchSpace
 from darts_hpc.training.loops import evaluate, score_batches, search_epoch
 from darts_hpc.training.optim import set_learning_rate
 from darts_hpc.training.precision import memory_format
-from darts_hpc.training.schedule import cosine_learning_rate
+from darts_hpc.training.schedule import search_learning_rate
 from darts_hpc.training.search_step import SearchStep
 from darts_hpc.training.snapshots import drop_all_snapshots, drop_snapshots, load_snapshot, save_snapshot
 
@@ -45,11 +46,11 @@ SIGMOID_BETAS = (0.9, 0.999)
 
 
 def build_search_supernet(
-    form: str, cfg: SearchModelConfig, num_classes: int, space: SearchSpace, checkpoint_cells: bool
+    form: str, cfg: SearchModelConfig, num_classes: int, space: SearchSpace, checkpoint_cells: bool, stem: str = "cifar"
 ) -> RelaxedNetwork:
-    """Return the supernet that the flags ask for, in a form of SUPERNETS."""
+    """Return the supernet that the flags ask for, in a form of SUPERNETS, with a stem of STEMS."""
     sizes = cfg.init_channels, cfg.layers, num_classes
-    common: dict[str, Any] = {"checkpoint_cells": checkpoint_cells, "edge_norm": cfg.edge_norm}
+    common: dict[str, Any] = {"checkpoint_cells": checkpoint_cells, "edge_norm": cfg.edge_norm, "stem": stem}
     if form == "plain":
         common |= {"space": space, "partial_channels": cfg.partial_channels}
         common["auxiliary_skip"] = cfg.auxiliary_skip != "none"
@@ -102,6 +103,8 @@ class SearchData(NamedTuple):
     num_classes: int
     digest: str
     """Digest of the data, which a checkpoint must match."""
+    quarantine: Quarantine | None = None
+    """Where damaged images are counted, if there may be some."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,8 @@ class Search:
         mixing = self.architecture.mix_expected(None if conditions is None else conditions(run.global_step))
         average_running_statistics_(self.supernet, self.world)
         valid = evaluate(self.supernet, self.data.valid, run, memory_format=self._layout, mixing=mixing)
+        if self.data.quarantine is not None:
+            self.data.quarantine.join(self.world)
         validated = prefixed("valid", valid.compute(self.world))
         if cfg.early_stop.early_stop != "none":  # a stop rule must not decide by NaN
             run.check_finite(validated)
@@ -214,7 +219,7 @@ class Search:
         optim = self.cfg.optim
         if self.is_tuning:
             return TUNING_RATE * optim.learning_rate
-        return cosine_learning_rate(epoch, self.cfg.run.epochs, optim.learning_rate, optim.learning_rate_min)
+        return search_learning_rate(epoch, self.cfg.run.epochs, optim)
 
     def _scheduled(self, epoch: int) -> dict[str, float]:
         """Return the values of the schedules that this search uses, by name."""

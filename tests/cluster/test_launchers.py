@@ -66,12 +66,19 @@ def test_an_array_trains_a_seed_each_and_one_that_is_cancelled_does_not_come_bac
     assert (folder / "result.json").exists() and "+ srun" in said[1] and "--seed 1" in said[1]
 
 
-def test_search_sbatch_runs_unedited_on_the_default_partition(cluster: Cluster, checkout: Path):
-    job = cluster.sbatch("slurm/search.sbatch", *SEARCH[1:], "--save", "unedited", cwd=checkout, env=environment())
+def test_search_sbatch_runs_unedited_on_the_default_partition_also_on_imagenet_and_two_nodes(
+    cluster: Cluster, checkout: Path, undisturbed, tmp_path: Path
+):
+    save_photos(tmp_path)
+    flags = ["--dataset", "imagenet", "--data", f"{tmp_path}", "--weight_share", "0.5", "--alpha_share", "0.5"]
+    flags += ["--image_size", "32", "--resize", "36", "--num_threads", "1", "--batch_size", "2"]  # 2 steps an epoch
+    job = cluster.sbatch(
+        "--nodes=2", "slurm/search.sbatch", *SEARCH[1:], *flags, "--save", "unedited", cwd=checkout, env=environment()
+    )
     log = checkout / "slurm" / "logs" / f"search-{job}.out"
     assert cluster.wait(job)["JobState"] == "COMPLETED", log.read_text()
     (folder,) = checkout.glob(f"runs/train_search-unedited-*-{job}")
-    assert (folder / "result.json").exists() and "+ srun" in log.read_text()
+    assert "+ srun" in log.read_text() and outcome(folder) == undisturbed((*SEARCH, *flags), 2)
 
 
 @pytest.mark.parametrize(
@@ -86,13 +93,18 @@ def test_a_step_has_all_cpus_of_its_job(options, cpus, cluster: Cluster, checkou
     assert f"cpus {cpus}\n" in (tmp_path / "log").read_text()
 
 
-def stage_and_train(cluster: Cluster, checkout: Path, folder: Path) -> str:
-    """Submit a training on 24 photos, which two nodes copy to disk/FOLDER's name/imagenet; return the job."""
+def save_photos(folder: Path) -> None:
+    """Save 24 photos in two classes, 16 of them to train on."""
     draw = np.random.default_rng(0)
     for index in range(24):
-        image = folder / "imagenet" / ("val" if index % 3 == 2 else "train") / "ab"[index % 2] / f"{index}.jpg"
+        image = folder / ("val" if index % 3 == 2 else "train") / "ab"[index % 2] / f"{index}.jpg"
         image.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(image)
+
+
+def stage_and_train(cluster: Cluster, checkout: Path, folder: Path) -> str:
+    """Submit a training on 24 photos, which two nodes copy to disk/FOLDER's name/imagenet; return the job."""
+    save_photos(folder / "imagenet")
     flags = ["--config", "configs/imagenet/smoke.yaml", "--loader", "dali", "--device", "cpu", "--epochs", "1"]
     flags += ["--batch_size", "4", "--global_batch_size", "8", "--warmup_epochs", "0"]
     return cluster.sbatch(

@@ -235,6 +235,7 @@ def test_bash_completes(typed, offered):
         ("--dataset digits --image_size 8", "train --dataset digits --image_size 8 --arch 'runs/a b'"),
         ("--config configs/search/digits.yaml", "train --config configs/train/digits.yaml --arch 'runs/a b'"),
         ("--config configs/search/drnas.yaml --data /d", "train --data /d --arch 'runs/a b'"),
+        ("--dataset imagenet --data /d", "train_imagenet --auxiliary --data /d --arch 'runs/a b'"),
     ],
 )
 def test_a_search_ends_with_the_training_of_its_cell_on_the_same_images(flags, command, monkeypatch, capsys):

@@ -7,9 +7,10 @@ import pytest
 from darts_hpc.commands.evaluate import with_imagenet_network_of_run, with_network_of_run
 from darts_hpc.config.cli import given_flags, parse_config
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
+from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig
-from darts_hpc.config.train_imagenet import ImageNetConfig, ImageNetDataConfig
+from darts_hpc.config.train_imagenet import ImageNetConfig
 
 TRAINED = ["--loader", "synthetic", "--batch_size", "24", "--valid_batch_size", "7", "--jitter", "exact"]
 TRAINED += ["--data", "there", "--manifest", "there.npz", "--layers", "3"]

@@ -1,14 +1,14 @@
 """From the data section of a config to ImageNet's loaders."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from darts_hpc.config.train_imagenet import ImageNetDataConfig
+from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.data.class_folders import is_junk
 from darts_hpc.data.imagenet.list.listing import PARTS
-from darts_hpc.data.imagenet.list.manifest import Manifest, Split
 from darts_hpc.data.imagenet.list.open_manifest import open_manifest
 from darts_hpc.data.imagenet.list.quarantine import Quarantine, journal_of
 from darts_hpc.data.imagenet.read.dali import DaliLoader, import_dali
@@ -17,6 +17,7 @@ from darts_hpc.data.imagenet.read.synthetic import SyntheticLoader
 from darts_hpc.data.imagenet.read.torchvision_loader import TorchvisionLoader
 from darts_hpc.data.loading.batches import Loader
 from darts_hpc.data.loading.order import SampleOrder
+from darts_hpc.data.loading.split import class_shares
 from darts_hpc.data.sets.table import DATASETS, DatasetFacts
 from darts_hpc.distributed.long_tasks import run_on_main
 from darts_hpc.distributed.world import World
@@ -34,6 +35,18 @@ class ImageNet(NamedTuple):
     """A checkpoint must agree with it."""
     quarantine: Quarantine | None
     """Where damaged images are counted; made-up images have none."""
+
+
+class ImageNetSearch(NamedTuple):
+    """The data of a search."""
+
+    weights: Loader
+    alphas: Loader
+    valid: Loader
+    """The alphas' images, their centres cut out."""
+    classes: tuple[str, ...]
+    digest: str
+    quarantine: Quarantine | None
 
 
 def expected_facts(cfg: ImageNetDataConfig) -> DatasetFacts:
@@ -56,13 +69,40 @@ def open_imagenet(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:
 
     Raises ValueError, one line, for data that is missing, damaged beyond --max_bad_images, or too little.
     """
-    if cfg.loader == "synthetic":
-        train, valid = (_synthetic(part, cfg, seed, world) for part in PARTS)
-        digest = f"synthetic-{cfg.synthetic_images}-{cfg.synthetic_classes}"
-        return ImageNet(train, valid, _synthetic_classes(cfg), digest, None)
-    samples, manifest = _open_samples(cfg, seed, world, PARTS)
-    train, valid = (_loader(cfg, samples[part]) for part in PARTS)
-    return ImageNet(train, valid, manifest.classes, manifest.digest(), samples["train"].quarantine)
+    source = _open_source(cfg, seed, world, PARTS)
+    train, valid = (
+        source.loader(part, torch.arange(source.num_images(part)), trains=part == "train") for part in PARTS
+    )
+    source.begin_quarantine()
+    return ImageNet(train, valid, source.classes, source.digest, source.quarantine)
+
+
+def open_search(
+    cfg: ImageNetDataConfig,
+    weight_share: float,
+    alpha_share: float,
+    seed: int,
+    world: World,
+    *,
+    sampled: bool = False,
+) -> ImageNetSearch:
+    """Open this rank's loaders of a search on shares of each class's training images. Every rank calls it.
+
+    `sampled`: the first validation batches are to be a random sample. Otherwise as open_imagenet.
+    """
+    source = _open_source(cfg, seed, world, PARTS)
+    ids = class_shares(source.labels("train"), weight_share, alpha_share, seed, source.classes)
+    step = cfg.batch_size * world.size
+    for name, share, taken in zip(("weight", "alpha"), (weight_share, alpha_share), ids, strict=True):
+        if len(taken) < step:
+            raise ValueError(
+                f"--{name}_share {share} of the training images is {len(taken)}, fewer than the {step} of a step "
+                f"(--batch_size {cfg.batch_size} on {world.size} processes); raise it, or lower --batch_size"
+            )
+    weights, alphas = (source.loader("train", taken, trains=True) for taken in ids)
+    valid = source.loader("train", ids[1], trains=False, shuffle=sampled)
+    source.begin_quarantine()
+    return ImageNetSearch(weights, alphas, valid, source.classes, source.digest, source.quarantine)
 
 
 def open_validation(cfg: ImageNetDataConfig, seed: int, world: World) -> tuple[Loader, tuple[str, ...]]:
@@ -70,57 +110,91 @@ def open_validation(cfg: ImageNetDataConfig, seed: int, world: World) -> tuple[L
 
     Otherwise as open_imagenet.
     """
-    if cfg.loader == "synthetic":
-        return _synthetic("val", cfg, seed, world), _synthetic_classes(cfg)
-    samples, manifest = _open_samples(cfg, seed, world, ("val",))
-    return _loader(cfg, samples["val"]), manifest.classes
+    source = _open_source(cfg, seed, world, ("val",))
+    valid = source.loader("val", torch.arange(source.num_images("val")), trains=False)
+    source.begin_quarantine()
+    return valid, source.classes
 
 
-def _open_samples(
-    cfg: ImageNetDataConfig, seed: int, world: World, parts: Sequence[str]
-) -> tuple[dict[str, Samples], Manifest]:
-    if cfg.loader == "dali":
-        import_dali()  # refused before the images are read
-    manifest, path = open_manifest(cfg.data, cfg.manifest, world, parts)
-    quarantine = Quarantine(journal_of(path), cfg.max_bad_images)
-    samples = {}
-    for name in parts:
-        part: Split = getattr(manifest, name)
-        samples[name] = Samples(
-            root=cfg.data, part=part, order=_order(name, len(part), cfg, seed, world), quarantine=quarantine, seed=seed,
-            device=world.device, augment=name == "train", image_size=cfg.image_size, resize=cfg.resize,
+def _open_source(cfg: ImageNetDataConfig, seed: int, world: World, parts: Sequence[str]) -> "_Stored | _Synthetic":
+    return _Synthetic(cfg, seed, world) if cfg.loader == "synthetic" else _Stored(cfg, seed, world, parts)
+
+
+class _Stored:
+    """The images of a manifest, from which loaders take some."""
+
+    def __init__(self, cfg: ImageNetDataConfig, seed: int, world: World, parts: Sequence[str]):
+        if cfg.loader == "dali":
+            import_dali()  # refused before the images are read
+        self.cfg, self.seed, self.world = cfg, seed, world
+        self.manifest, path = open_manifest(cfg.data, cfg.manifest, world, parts)
+        self.classes, self.digest = self.manifest.classes, self.manifest.digest()
+        self.quarantine = Quarantine(journal_of(path), cfg.max_bad_images)
+        self._samples: dict[str, Samples] = {}
+
+    def num_images(self, part: str) -> int:
+        return len(getattr(self.manifest, part))
+
+    def labels(self, part: str) -> Tensor:
+        return torch.from_numpy(getattr(self.manifest, part).labels)
+
+    def loader(self, part: str, ids: Tensor, *, trains: bool, shuffle: bool = False) -> Loader:
+        """Return the loader of some images: for training, or as they are."""
+        cfg = self.cfg
+        order = _order(ids, cfg, self.seed, self.world, trains, shuffle)
+        samples = Samples(
+            root=cfg.data, part=getattr(self.manifest, part), order=order, quarantine=self.quarantine, seed=self.seed,
+            device=self.world.device, augment=trains, image_size=cfg.image_size, resize=cfg.resize,
+            colours=cfg.jitter != "none",
         )  # fmt: skip
-    checks = [each.damaged_among for each in samples.values()]
-    run_on_main(world, lambda: quarantine.begin(manifest.damaged, checks))
-    return samples, manifest
+        self._samples[part] = samples
+        if cfg.loader == "torchvision":
+            return TorchvisionLoader(samples, num_workers=cfg.num_threads, prefetch=cfg.prefetch)
+        on_gpu = samples.device.type == "cuda" if cfg.decode == "auto" else cfg.decode == "gpu"
+        if on_gpu and samples.device.type != "cuda":
+            raise ValueError("--decode gpu needs a GPU, and the run is on the CPU; take --decode auto")
+        return DaliLoader(
+            samples, exact_jitter=cfg.jitter == "exact", decode_on_gpu=on_gpu, num_threads=cfg.num_threads,
+            prefetch=cfg.prefetch,
+        )  # fmt: skip
+
+    def begin_quarantine(self) -> None:
+        """Look at the images that were found damaged before, once for each part that is read. Every rank calls it."""
+        checks = [samples.damaged_among for samples in self._samples.values()]
+        run_on_main(self.world, lambda: self.quarantine.begin(self.manifest.damaged, checks))
 
 
-def _loader(cfg: ImageNetDataConfig, samples: Samples) -> Loader:
-    if cfg.loader == "torchvision":
-        return TorchvisionLoader(samples, num_workers=cfg.num_threads, prefetch=cfg.prefetch)
-    on_gpu = samples.device.type == "cuda" if cfg.decode == "auto" else cfg.decode == "gpu"
-    if on_gpu and samples.device.type != "cuda":
-        raise ValueError("--decode gpu needs a GPU, and the run is on the CPU; take --decode auto")
-    return DaliLoader(
-        samples, exact_jitter=cfg.jitter == "exact", decode_on_gpu=on_gpu, num_threads=cfg.num_threads,
-        prefetch=cfg.prefetch,
+class _Synthetic:
+    """Made-up images, in place of stored ones."""
+
+    quarantine = None
+
+    def __init__(self, cfg: ImageNetDataConfig, seed: int, world: World):
+        self.cfg, self.seed, self.world = cfg, seed, world
+        self.classes = tuple(str(label) for label in range(cfg.synthetic_classes))
+        self.digest = f"synthetic-{cfg.synthetic_images}-{cfg.synthetic_classes}"
+
+    def num_images(self, part: str) -> int:
+        return self.cfg.synthetic_images if part == "train" else max(1, self.cfg.synthetic_images // 25)
+
+    def labels(self, part: str) -> Tensor:
+        return torch.arange(self.num_images(part)) % self.cfg.synthetic_classes
+
+    def loader(self, part: str, ids: Tensor, *, trains: bool, shuffle: bool = False) -> Loader:
+        return SyntheticLoader(
+            _order(ids, self.cfg, self.seed, self.world, trains, shuffle), num_classes=self.cfg.synthetic_classes,
+            image_size=self.cfg.image_size, seed=self.seed + PARTS.index(part), device=self.world.device,
+        )  # fmt: skip
+
+    def begin_quarantine(self) -> None:
+        pass
+
+
+def _order(
+    ids: Tensor, cfg: ImageNetDataConfig, seed: int, world: World, trains: bool, shuffle: bool = False
+) -> SampleOrder:
+    batch_size = cfg.batch_size if trains else cfg.valid_batch_size or cfg.batch_size
+    return SampleOrder(
+        ids, batch_size=batch_size, seed=seed, shuffle=trains or shuffle, drop_last=trains, rank=world.rank,
+        world_size=world.size,
     )  # fmt: skip
-
-
-def _synthetic(part: str, cfg: ImageNetDataConfig, seed: int, world: World) -> SyntheticLoader:
-    num_images = cfg.synthetic_images if part == "train" else max(1, cfg.synthetic_images // 25)
-    return SyntheticLoader(
-        _order(part, num_images, cfg, seed, world), num_classes=cfg.synthetic_classes, image_size=cfg.image_size,
-        seed=seed + PARTS.index(part), device=world.device,
-    )  # fmt: skip
-
-
-def _synthetic_classes(cfg: ImageNetDataConfig) -> tuple[str, ...]:
-    return tuple(str(label) for label in range(cfg.synthetic_classes))
-
-
-def _order(part: str, num_images: int, cfg: ImageNetDataConfig, seed: int, world: World) -> SampleOrder:
-    common: dict[str, Any] = {"seed": seed, "rank": world.rank, "world_size": world.size}
-    if part == "train":
-        return SampleOrder(torch.arange(num_images), batch_size=cfg.batch_size, shuffle=True, drop_last=True, **common)
-    return SampleOrder(torch.arange(num_images), batch_size=cfg.valid_batch_size or cfg.batch_size, **common)

@@ -23,9 +23,9 @@ def dataset_facts(name: str, root: Path, image_size: int | None = None) -> Datas
 
     Raises ValueError as load_dataset does.
     """
-    module, facts = _module(name), DATASETS[name]
-    if not facts.num_train:
-        return module.count(root, image_size)
+    facts = DATASETS.get(name)
+    if facts is None or not facts.num_train:
+        return _module(name).count(root, image_size)
     return facts._replace(image_size=image_size or facts.image_size)
 
 

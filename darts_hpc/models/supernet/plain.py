@@ -108,6 +108,8 @@ class SuperNet(RelaxedNetwork):
         stem: a name in STEMS.
     """
 
+    stem: nn.Sequential  # of CIFAR; ImageNet's are stem0 and stem1
+
     def __init__(
         self,
         init_channels: int,

@@ -53,6 +53,16 @@ REFUSED = {
     "--space s5": "--space",
     "--selection perturbation --pt_batches 0": "--pt_batches 0",
     "--perturb random --perturb_epsilon 0": "--perturb_epsilon 0",
+    "--dataset imagenet --unrolled --record_eigenvalue": None,
+    "--dataset imagenet --image_size 24": "--image_size 24: expected at least 32",
+    "--dataset imagenet --image_size 288": "--resize 256: expected at least --image_size 288",
+    "--dataset imagenet --cutout": "--cutout True: expected another --dataset than imagenet; its images get",
+    "--dataset imagenet --split index": "--split index: expected another --dataset than imagenet",
+    "--dataset imagenet --train_portion 0.1": "give --weight_share and --alpha_share",
+    "--weight_share 0.2": "--weight_share 0.2: expected --dataset imagenet beside it, which alone reads it",
+    "--loader torchvision --dataset digits": "--loader torchvision: expected --dataset imagenet beside it",
+    "--stem imagenet --dataset digits": "--stem imagenet with images of 16 pixels: expected an --image_size of",
+    "--stem imagenet --dataset folder --image_size 64": None,
 }
 
 

@@ -13,17 +13,13 @@ from darts_hpc.config.campaign import (
 )
 from darts_hpc.config.evaluate import EvaluateConfig, EvaluateImageNetConfig
 from darts_hpc.config.flags import flat
+from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.config.pack import PackConfig
 from darts_hpc.config.report import ReportConfig
 from darts_hpc.config.shared import MemoryConfig, RunConfig, RuntimeConfig, TrainModelConfig
 from darts_hpc.config.stage import StageConfig
 from darts_hpc.config.train import TrainConfig, TrainDataConfig, TrainOptimConfig
-from darts_hpc.config.train_imagenet import (
-    ImageNetConfig,
-    ImageNetDataConfig,
-    ImageNetOptimConfig,
-    ImageNetRuntimeConfig,
-)
+from darts_hpc.config.train_imagenet import ImageNetConfig, ImageNetOptimConfig, ImageNetRuntimeConfig
 from darts_hpc.config.train_search import (
     ArchOptimConfig,
     SearchConfig,
@@ -133,10 +129,8 @@ ORIGINAL_DEFAULTS = {  # train_search.py, train.py and test.py of the original r
         "arch": "DARTS",
     },
 }
-IMAGENET_DATA = {
+READING = {
     "loader": "dali",
-    "valid_batch_size": None,
-    "image_size": 224,
     "resize": 256,
     "jitter": "twist",
     "decode": "auto",
@@ -147,12 +141,18 @@ IMAGENET_DATA = {
     "synthetic_images": 1_281_167,
     "synthetic_classes": 1000,
 }
+IMAGENET_DATA = {**READING, "valid_batch_size": None, "image_size": 224}
 EVALUATED = {"network": "auto", "precision": "fp32", "channels_last": True, "device": "auto"}
 OURS = {
     SearchConfig: {
         "dataset": "cifar10",
         "image_size": None,
         "split": "stratified",
+        "weight_share": 0.1,
+        "alpha_share": 0.025,
+        **READING,
+        "warmup_epochs": 0,
+        "stem": "auto",
         "unrolled_method": "finite_difference",
         "supernet": "auto",
         "space": "darts",
@@ -289,6 +289,10 @@ REFUSED = [
     (SearchDataConfig, {"train_portion": float("nan")}, "--train_portion nan"),
     (SearchDataConfig, {"batch_size": 0}, "--batch_size 0"),
     (SearchDataConfig, {"split": "random"}, "--split 'random'"),
+    (SearchDataConfig, {"weight_share": 0.0}, "--weight_share 0.0"),
+    (SearchDataConfig, {"alpha_share": float("nan")}, "--alpha_share nan"),
+    (SearchDataConfig, {"weight_share": 0.9, "alpha_share": 0.2}, "--alpha_share 0.2 with --weight_share 0.9"),
+    (SearchModelConfig, {"stem": "large"}, "--stem 'large'"),
     (TrainDataConfig, {"batch_size": -1}, "--batch_size -1"),
     (TrainDataConfig, {"held_out": 1.0}, "--held_out 1.0"),
     (TrainDataConfig, {"held_out": -0.1}, "--held_out -0.1"),
@@ -299,6 +303,7 @@ REFUSED = [
     (TrainDataConfig, {"cutout_length": 0}, "--cutout_length 0"),
     (SearchOptimConfig, {"learning_rate": -0.1}, "--learning_rate -0.1"),
     (SearchOptimConfig, {"learning_rate_min": -0.1}, "--learning_rate_min -0.1"),
+    (SearchOptimConfig, {"warmup_epochs": -1}, "--warmup_epochs -1"),
     (TrainOptimConfig, {"weight_decay": float("inf")}, "--weight_decay inf"),
     (TrainOptimConfig, {"grad_clip": 0.0}, "--grad_clip 0.0"),
     (ArchOptimConfig, {"arch_learning_rate": -1.0}, "--arch_learning_rate -1.0"),
@@ -324,7 +329,7 @@ REFUSED = [
     (EvaluateConfig, {"layers": 1}, "--layers 1"),
     (VisualizeConfig, {"genotype": "DARTS", "format": ()}, "--format"),
     (ImageNetDataConfig, {"loader": "ffcv"}, "--loader 'ffcv'"),
-    (ImageNetDataConfig, {"jitter": "none"}, "--jitter 'none'"),
+    (ImageNetDataConfig, {"jitter": "hue"}, "--jitter 'hue'"),
     (ImageNetDataConfig, {"decode": "tpu"}, "--decode 'tpu'"),
     (ImageNetDataConfig, {"batch_size": 0}, "--batch_size 0"),
     (ImageNetDataConfig, {"valid_batch_size": 0}, "--valid_batch_size 0"),

@@ -7,8 +7,9 @@ import torch
 
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.train_imagenet import ImageNetConfig
+from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.distributed.world import World
-from darts_hpc.training.schedule import imagenet_learning_rate
+from darts_hpc.training.schedule import imagenet_learning_rate, search_learning_rate
 from darts_hpc.training.train_network import step_config
 
 FOLDER = Path(__file__).parents[3] / "configs" / "imagenet"
@@ -61,3 +62,21 @@ def test_processes_that_do_not_divide_the_batch_are_refused_with_the_way_out(pro
     assert said.endswith(way_out) and "\n" not in said
     if processes == 16:
         assert step_config(preset("large_batch", *way_out.split()), World(torch.device("cpu"), size=16)).accumulate == 1
+
+
+def test_the_search_on_imagenet_takes_the_batches_and_the_rates_of_pc_darts():
+    """train_search_imagenet.py of its repository; its cell is of half the channels, and edges have weights."""
+    cfg = parse_config(SearchConfig, ["--config", str(FOLDER.parent / "search" / "pc_darts_imagenet.yaml")])
+    assert (cfg.stem, cfg.model.init_channels, cfg.model.layers, cfg.run.epochs) == ("imagenet", 16, 8, 50)
+    assert (cfg.model.partial_channels, cfg.model.edge_norm, cfg.arch_optim.alpha_warmup_epochs) == (2, True, 35)
+    assert (8 * cfg.data.batch_size, cfg.data.weight_share, cfg.data.alpha_share) == (1024, 0.1, 0.025)
+    images = cfg.imagenet()
+    assert (images.image_size, images.batch_size, images.jitter, images.loader) == (224, 128, "none", "dali")
+    assert (cfg.arch_optim.arch_learning_rate, cfg.arch_optim.arch_weight_decay) == (6e-3, 1e-3)
+    cosine = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(cosine, 50)
+    for epoch in range(50):
+        expected = schedule.get_last_lr()[0] * (min(epoch + 1, 5) / 5)
+        assert search_learning_rate(epoch, 50, cfg.optim) == pytest.approx(expected, abs=1e-9)
+        cosine.step()
+        schedule.step()

@@ -80,15 +80,14 @@ def test_each_step_updates_alphas_first_and_cycles_their_half_without_replacemen
     draw = alpha_source.batch
     monkeypatch.setattr(alpha_source, "batch", lambda *at: alpha_keys.append(at) or draw(*at))
     alphas = Cycle(alpha_source)
+    supernet: Any = SuperNet(2, 3, 10)
+    step: Any = partial(search_step_module.search_step, supernet, architect, None, grad_clip=5.0, world=WORLD)  # pyright: ignore
     for epoch in range(2):
-        supernet: Any = SuperNet(2, 3, 10)
-        step = partial(search_step_module.search_step, supernet, architect, None, grad_clip=5.0, world=WORLD)  # pyright: ignore
         search_epoch(supernet, step, None, weight_source, alphas, FakeRun(epoch))  # pyright: ignore
     assert calls == ["alpha", "weight"] * 20
     assert alpha_keys == [(cycle, step) for cycle in range(5) for step in range(4)]
-    step = partial(step, with_alphas=False)
-    held = partial(search_epoch, run=FakeRun(2), with_alphas=False)
-    held(supernet, lambda *batches: step(*batches[:2]), None, weight_source, alphas)  # pyright: ignore
+    holding: Any = lambda train, valid, *_: step(train, valid, with_alphas=False)  # noqa: E731
+    search_epoch(supernet, holding, None, weight_source, alphas, FakeRun(2), with_alphas=False)  # pyright: ignore
     assert calls == [*["alpha", "weight"] * 20, *["weight"] * 10] and len(alpha_keys) == 20
 
 

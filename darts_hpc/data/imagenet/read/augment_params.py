@@ -23,7 +23,7 @@ NUM_STREAMS = RANKS + len(JITTER)
 
 class AugmentParams(NamedTuple):
     """For each image: box (B, 4) int64 top, left, height, width in its pixels; flip (B,) bool; colour factors (B, 4)
-    float64 in the order of JITTER; order (B, 4) int64, the operations as they follow one another.
+    float64 in the order of JITTER; order (B, 4) int64, the operations as they follow one another, or (B, 0) for none.
     """
 
     boxes: Tensor

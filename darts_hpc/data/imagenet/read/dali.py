@@ -76,10 +76,11 @@ class DaliLoader:
             yield from self._empty_batches(epoch)
             ids, params = self._waiting.popleft()
             pixels = pixels.to(self.device, non_blocking=True)
-            if params is not None and self.exact_jitter:
-                pixels = jitter_batch(pixels, params.factors, params.orders)
-            elif params is not None:
-                pixels = twist_batch(pixels, params.factors)
+            if params is not None and self.samples.colours:
+                if self.exact_jitter:
+                    pixels = jitter_batch(pixels, params.factors, params.orders)
+                else:
+                    pixels = twist_batch(pixels, params.factors)
             yield self.samples.finish(epoch, ids, pixels)
         yield from self._empty_batches(epoch)
         pipeline.reset()

@@ -26,8 +26,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Samples:
     """The images of train or val on this rank.
 
-    augment: training images get a random box, flip and colours; validation images are resized by their shorter side to
-    `resize`, and their centre is cut out. image_size: side of the images that come out.
+    augment: training images get a random box, flip and, where `colours`, other colours; validation images are resized
+    by their shorter side to `resize`, and their centre is cut out. image_size: side of the images that come out.
     """
 
     root: Path
@@ -39,6 +39,7 @@ class Samples:
     augment: bool
     image_size: int
     resize: int
+    colours: bool = True
     _refused: dict[int, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +83,8 @@ class Samples:
 
     def augment_params(self, epoch: int, ids: Tensor) -> AugmentParams:
         """Return what happens to training images in an epoch."""
-        return draw(self.seed, epoch, ids, *self.sizes(ids))
+        params = draw(self.seed, epoch, ids, *self.sizes(ids))
+        return params if self.colours else params._replace(orders=params.orders[:, :0])
 
     def centres(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sizes and corners of validation images, as augment_params.centre does."""

@@ -217,13 +217,12 @@ class StackedSuperNet(RelaxedNetwork):
         stem, weights = self._split_stem(self._unpacked(self.flat_weights))
         if self.training and self.stem_norms[0].track_running_stats:
             self.num_batches_tracked += 1
-        r1 = images.contiguous()  # not channels_last: a stage's 5-D views would have to be copied
+        x = images.contiguous()  # not channels_last: a stage's 5-D views would have to be copied
         entered = []
         for norm, (kernel, gamma, beta) in zip(self.stem_norms, stem, strict=True):
-            x = F.conv2d(r1, kernel, stride=self._stem.stride, padding=1)
-            r1 = F.relu(batch_norm(norm, x, gamma, beta))
-            entered.append(r1)
-        r0 = entered[max(0, len(entered) - 2)]
+            x = F.relu(batch_norm(norm, F.conv2d(x, kernel, None, self._stem.stride, 1), gamma, beta))
+            entered.append(x)
+        r0, r1 = entered[max(0, len(entered) - 2)], x
         for cell, place, mixing_weights in zip(self.cells, self._places, self._mixing_weights(mixing), strict=True):
             count = len(cell_weight_shapes(place))
             own, weights = weights[:count], weights[count:]

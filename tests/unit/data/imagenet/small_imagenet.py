@@ -54,6 +54,7 @@ def open_loader(
     threads: int = 1,
     prefetch: int = 2,
     exact: bool = False,
+    colours: bool = True,
     limit: int = 0,
     seed: int = 3,
 ) -> DaliLoader | TorchvisionLoader:
@@ -66,7 +67,7 @@ def open_loader(
     )  # fmt: skip
     samples = Samples(
         root=root, part=images, order=order, quarantine=Quarantine(root / "damaged.jsonl", limit), seed=seed,
-        device=torch.device("cpu"), augment=train, image_size=32, resize=36,
+        device=torch.device("cpu"), augment=train, image_size=32, resize=36, colours=colours,
     )  # fmt: skip
     if kind == "torchvision":
         return TorchvisionLoader(samples, num_workers=threads, prefetch=prefetch)

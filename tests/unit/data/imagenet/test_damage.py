@@ -11,7 +11,7 @@ from PIL import Image
 from ranks import on_ranks
 from small_imagenet import NUM_TRAIN, NUM_VALID, joined, open_loader, signature, started
 
-from darts_hpc.config.train_imagenet import ImageNetDataConfig
+from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.data.imagenet.list import inspect as inspect_module
 from darts_hpc.data.imagenet.list.inspect import build_manifest
 from darts_hpc.data.imagenet.list.manifest import Damaged, Split

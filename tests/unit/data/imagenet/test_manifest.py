@@ -19,9 +19,9 @@ from ranks import on_ranks
 from small_imagenet import make_tree, open_counting, pack_small, save_jpeg, started
 
 from darts_hpc.commands import pack, stage
+from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.config.pack import PackConfig
 from darts_hpc.config.stage import StageConfig
-from darts_hpc.config.train_imagenet import ImageNetDataConfig
 from darts_hpc.data.imagenet.list import manifest as manifest_module
 from darts_hpc.data.imagenet.list import open_manifest as open_module
 from darts_hpc.data.imagenet.list.inspect import build_manifest

@@ -150,3 +150,22 @@ def test_twist_is_near_exact_jitter_and_far_from_none(photos: Path):
     assert 1 < (twist - exact).abs().mean() < 16
     correlation = np.corrcoef(twist.mean((2, 3)).flatten(), exact.mean((2, 3)).flatten())[0, 1]
     assert correlation > 0.85
+
+
+def test_without_jitter_both_loaders_cut_resize_and_flip_alone(photos: Path):
+    manifest = build_manifest(photos, 1)
+    plain = open_loader(photos, manifest, batch_size=10, colours=False)
+    ids = torch.cat([plain.samples.order.ids(0, step) for step in range(plain.steps_per_epoch)])
+    params = plain.samples.augment_params(0, ids)
+    assert params.orders.shape == (len(ids), 0)
+    expected = []
+    for row, sample_id in enumerate(ids.tolist()):
+        top, left, height, width = params.boxes[row].tolist()
+        picture = decode((photos / manifest.train.name(sample_id)).read_bytes())
+        picture = transforms.functional.resized_crop(picture, top, left, height, width, [32, 32])
+        picture = transforms.functional.hflip(picture) if params.flips[row] else picture
+        expected.append(transforms.functional.pil_to_tensor(picture).float())
+        assert np.array_equal(
+            augment(decode((photos / manifest.train.name(sample_id)).read_bytes()), params, row, 32), picture
+        )
+    assert (levels(plain) - torch.stack(expected)).abs().mean() < 0.5

@@ -6,7 +6,7 @@ import itertools
 import pytest
 import torch
 
-from darts_hpc.config.train_imagenet import ImageNetDataConfig
+from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.data.imagenet.load import open_imagenet
 from darts_hpc.data.loading.batches import Loader
 from darts_hpc.distributed.world import World

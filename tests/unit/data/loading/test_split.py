@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from darts_hpc.data.loading.split import held_out_split, search_split
+from darts_hpc.data.loading.split import class_shares, held_out_split, search_split
 
 LABELS = torch.arange(10).repeat(20)[torch.randperm(200, generator=torch.Generator().manual_seed(0))]
 
@@ -77,3 +77,28 @@ def test_the_held_out_part_is_that_share_of_each_class_and_the_rest_trains():
 def test_a_class_too_small_to_be_held_out_is_refused_by_that_flag():
     with pytest.raises(ValueError, match=r"--held_out 0.01: some class has only 20 images"):
         held_out_split(LABELS, 0.01, seed=3)
+
+
+def test_shares_of_each_class_are_disjoint_ascending_and_drawn_by_the_seed():
+    names = [str(label) for label in range(10)]
+    weights, alphas = class_shares(LABELS, 0.3, 0.1, 1, names)
+    assert LABELS[weights].bincount().tolist() == [6] * 10 and LABELS[alphas].bincount().tolist() == [2] * 10
+    assert not set(weights.tolist()) & set(alphas.tolist())
+    assert all((ids.diff() > 0).all() for ids in (weights, alphas))
+    assert all(
+        torch.equal(a, b) for a, b in zip((weights, alphas), class_shares(LABELS, 0.3, 0.1, 1, names), strict=True)
+    )
+    assert not torch.equal(weights, class_shares(LABELS, 0.3, 0.1, 2, names)[0])
+    every = torch.cat(class_shares(LABELS, 0.72, 0.28, 1, names))
+    assert sorted(every.tolist()) == list(range(200))
+    assert torch.equal(class_shares(LABELS, 0.3, 0.7, 1, names)[0], weights)  # not up to the other share
+
+
+@pytest.mark.parametrize(
+    ("shares", "named"), [((0.3, 0.01), "--alpha_share 0.01"), ((0.02, 0.5), "--weight_share 0.02")]
+)
+def test_a_share_that_takes_no_image_of_a_class_is_refused_by_name(shares, named):
+    with pytest.raises(ValueError, match=rf"^{named} takes none of the 20 training images of class 'zero'; raise it"):
+        class_shares(LABELS, shares[0], shares[1], 1, ["zero", *map(str, range(1, 10))])
+    with pytest.raises(ValueError, match="takes none of the 0 training images of class 'empty'"):
+        class_shares(LABELS, 0.3, 0.1, 1, [*map(str, range(10)), "empty"])

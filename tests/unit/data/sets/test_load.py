@@ -10,6 +10,7 @@ from typing import get_args
 import pytest
 
 from darts_hpc.config.flags import flags_of
+from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.sets.image_set import ImageSet
 from darts_hpc.data.sets.load import dataset_facts, load_dataset
@@ -26,7 +27,8 @@ def test_an_unknown_name_is_refused_with_the_nearest(name: str, words: str):
 
 
 def test_each_row_of_the_table_has_its_file_and_is_a_value_of_the_flag():
-    assert set(IN_MEMORY) == set(DATASETS) - {"imagenet"} == set(get_args(flags_of(SearchConfig)["dataset"].type))
+    assert set(IN_MEMORY) == set(DATASETS) - {"imagenet"} == set(get_args(flags_of(TrainConfig)["dataset"].type))
+    assert set(get_args(flags_of(SearchConfig)["dataset"].type)) == set(DATASETS)
     for name in IN_MEMORY:
         module = import_module(f"darts_hpc.data.sets.{name}")
         assert callable(module.load) and (DATASETS[name].num_train or callable(module.count))
