@@ -4,12 +4,13 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from darts_hpc.campaigns.uncertainty import Difference, paired_interval, rank_test
 
 
 def test_of_many_cells_the_interval_is_that_of_scipys_bootstrap():
+    from scipy import stats  # takes a second, in every process that collects this file
+
     draw = np.random.default_rng(0)
     ours, theirs = draw.normal(90, 1, (80, 1)), draw.normal(89, 2, (60, 1))
     found = paired_interval(ours, theirs)

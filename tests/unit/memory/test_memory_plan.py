@@ -29,26 +29,31 @@ STEP = Step(
     num_images=100,
 )
 RECOMPUTED_STEP = replace(STEP, checkpoint_cells=True)
-WHOLE, RECOMPUTED = (step.needed_bytes(batch_size=64, init_channels=4) for step in (STEP, RECOMPUTED_STEP))
+
+
+@pytest.fixture(scope="module")
+def whole() -> float:
+    """What STEP needs."""
+    return STEP.needed_bytes(batch_size=64, init_channels=4)
 
 
 def plan(free: float, step: Step = STEP) -> MemoryPlan:
     return MemoryPlan(step, batch_size=64, init_channels=4, free=FreeMemory(free, "the test leaves"))
 
 
-def test_what_fits_runs_as_asked():
-    form, line = plan(WHOLE).choose("auto")
+def test_what_fits_runs_as_asked(whole):
+    form, line = plan(whole).choose("auto")
     assert form == STEP and "a step takes" in line and "finite differences" in line
 
 
-def test_where_only_recomputed_cells_fit_they_are_taken_and_nothing_else_changes():
-    form, line = plan(WHOLE - 1).choose("auto")
+def test_where_only_recomputed_cells_fit_they_are_taken_and_nothing_else_changes(whole):
+    form, line = plan(whole - 1).choose("auto")
     assert form == RECOMPUTED_STEP
     assert "--checkpoint_cells" in line and "the test leaves" in line
 
 
 def test_where_nothing_fits_the_line_names_what_would_and_it_does():
-    tight = plan(RECOMPUTED - 1)
+    tight = plan(RECOMPUTED_STEP.needed_bytes(batch_size=64, init_channels=4) - 1)
     form, line = tight.choose("auto")
     batch_size, init_channels = tight.largest(RECOMPUTED_STEP)
     assert form is None and f"--batch_size {batch_size} or --init_channels {init_channels} would fit" in line
@@ -65,8 +70,8 @@ def test_warn_and_off_run_as_asked_whatever_is_free():
     assert plan(1).choose("off")[0] == STEP
 
 
-def test_why_another_supernet_was_chosen_is_reported_whether_the_step_fits_or_not():
-    for free in (WHOLE, WHOLE - 1, 1):
+def test_why_another_supernet_was_chosen_is_reported_whether_the_step_fits_or_not(whole):
+    for free in (whole, whole - 1, 1):
         fallen_back = MemoryPlan(
             STEP, batch_size=64, init_channels=4, free=FreeMemory(free, "has"), fallback="no kernels"
         )
@@ -77,8 +82,8 @@ def test_unknown_free_memory_refuses_nothing():
     assert plan(float("inf")).choose("auto")[0] == STEP
 
 
-def test_the_table_has_a_row_for_each_form_and_marks_the_one_asked_for():
-    header, asked, recomputed = table(plan(WHOLE - 1)).splitlines()
+def test_the_table_has_a_row_for_each_form_and_marks_the_one_asked_for(whole):
+    header, asked, recomputed = table(plan(whole - 1)).splitlines()
     assert header.split()[:2] == ["plan", "needs"] and asked.startswith("> finite differences, stacked ")
     assert "--checkpoint_cells" in recomputed and " no " in asked and " yes " in recomputed
     assert len(table(plan(1), [replace(STEP, unrolled_method=None), STEP]).splitlines()) == 5
