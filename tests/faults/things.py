@@ -15,7 +15,7 @@ NOBODY = 65534
 SMALL = "dataset: digits\nimage_size: 4\nbatch_size: 240\ninit_channels: 4\nlayers: 3\nepochs: 2\nreport_freq: 1\n"
 SMALL += "device: cpu\ntensorboard: false\n"
 PRESETS = {
-    "search": SMALL + "supernet: plain\nmemory_check: 'off'\n",
+    "search": SMALL + "supernet: plain\nspace: s2\nmemory_check: 'off'\n",
     "train": SMALL + "arch: DARTS_V1\n",
     "imagenet": "loader: synthetic\nsynthetic_images: 64\nbatch_size: 8\nimage_size: 32\ninit_channels: 4\nlayers: 3\n"
     "epochs: 1\ndevice: cpu\ntensorboard: false\narch: DARTS_V1\n",
