@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -11,6 +12,8 @@ from few_digits import few_digits
 
 from darts_hpc.pictures import figures
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of some hundred processes compiles the package for itself
+sys.dont_write_bytecode = False
 few_digits()  # before test processes are started: one folder for all
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it
 
