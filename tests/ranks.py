@@ -1,6 +1,5 @@
 """Run a function in real processes forked from the test: torch is imported once, not once per process."""
 
-import atexit
 import gc
 import os
 import pickle
@@ -15,15 +14,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-import torch._dynamo  # noqa: F401  the first optimizer of torch's own imports it: 1.5 s
-import tyro  # noqa: F401
+from darts_hpc.imports import import_lasting
 
-import darts_hpc.commands.train
-import darts_hpc.commands.train_search  # noqa: F401  what every entry imports, once here instead of in every process
-
-gc.collect()
-gc.freeze()  # what is imported is no garbage: to look through it takes 0.2 s, and copies its memory after each fork
-atexit.register(gc.unfreeze)  # Triton reports what is left at the end
+for name in ("torch._dynamo", "tyro", "darts_hpc.commands.train", "darts_hpc.commands.train_search"):
+    import_lasting(name)  # what entries import, once here instead of in every process
 
 
 def on_ranks(size: int, function: Callable[..., Any], *args: Any, status: int = 0) -> list[Any]:

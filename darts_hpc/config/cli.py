@@ -22,6 +22,7 @@ from darts_hpc.config.program import program, spelled
 from darts_hpc.config.yaml_text import Plain, meaning
 from darts_hpc.distributed.launcher import is_first_process, leave_stopped, stop_restarts
 from darts_hpc.errors import ExplainedError, Stopped
+from darts_hpc.imports import import_lasting
 from darts_hpc.openmp import bound_spinning
 from darts_hpc.suggest import did_you_mean
 from darts_hpc.terminal import outlive_terminal
@@ -89,6 +90,8 @@ def run_entry(
             print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)
     try:
         with quiet_when_the_reader_leaves():
+            if imports_torch:
+                import_lasting("torch")
             result = main(cfg)
     except ValueError as error:
         refuse(error)

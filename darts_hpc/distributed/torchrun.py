@@ -17,6 +17,7 @@ import sys
 from types import FrameType
 
 from darts_hpc.distributed.launcher import STOPS
+from darts_hpc.imports import import_lasting
 from darts_hpc.terminal import outlive_terminal
 
 
@@ -36,6 +37,7 @@ if __name__ == "__main__":
     outlive_terminal()
     handle_stops()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings have the form of tracebacks
-    from darts_hpc.distributed import elastic  # imports torch: seconds
+    import_lasting("darts_hpc.distributed.elastic")  # imports torch: seconds
+    from darts_hpc.distributed import elastic
 
     elastic.launch(sys.argv[1:])

@@ -12,7 +12,7 @@ import pytest
 
 from darts_hpc import __main__ as commands
 from darts_hpc import __version__
-from darts_hpc.config import program
+from darts_hpc.config import cli, program
 from darts_hpc.config.cli import parse_config, run_entry
 from darts_hpc.config.completion import CONFIGS, completion
 from darts_hpc.config.flags import flags_of
@@ -99,6 +99,7 @@ def test_what_imports_torch_says_so_before(answers):
 def test_other_processes_than_the_first_stay_silent(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["train.py"])
     monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(cli, "import_lasting", lambda name: None)
     for rank, starts in (("1", 0), ("0", 1)):
         monkeypatch.setenv("RANK", rank)
         run_entry(lambda cfg: "runs/x", TrainConfig, next_command=lambda cfg, run: f"evaluate --model_path {run}")
