@@ -34,12 +34,12 @@ def settings_restored(compiles: bool = False) -> Iterator[None]:
     graphs = None if dynamo is None else dynamo.recompile_limit
     backends, workspace = torch.backends, os.environ.get(WORKSPACE)
     benchmark, cudnn_tf32, tf32 = backends.cudnn.benchmark, backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    determinism = _determinism()
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        if _determinism() != determinism:  # to set it imports torch's compiler: 1.7 s
+            torch.use_deterministic_algorithms(determinism[0], warn_only=determinism[1])
         torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = benchmark, cudnn_tf32
         torch.backends.cuda.matmul.allow_tf32 = tf32
         if dynamo is not None:
@@ -47,3 +47,7 @@ def settings_restored(compiles: bool = False) -> Iterator[None]:
         os.environ.pop(WORKSPACE, None)
         if workspace is not None:
             os.environ[WORKSPACE] = workspace
+
+
+def _determinism() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
