@@ -17,11 +17,13 @@ sys.dont_write_bytecode = False
 few_digits()  # before test processes are started: one folder for all
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it
 
-# Half of the time these wait for Slurm, while others compute. Then what computes for longest.
+# Slurm's wait half of the time: they go to one of three processes, while two compute. A process gets its next file when
+# two tests are left of the one before, as many as the first has: it gets the fourth. Then what computes for longest.
 FIRST = (
-    *("cluster/test_campaign_on_slurm", "cluster/test_preemption", "cluster/test_launchers"),
-    *("integration/test_campaign", "integration/test_golden_family", "integration/test_family_search"),
-    *("unit/memory/test_predict", "unit/models/supernet/test_fused", "integration/test_data_parallel_search"),
+    *("cluster/test_campaign_on_slurm", "integration/test_golden_family", "integration/test_campaign"),
+    *("cluster/test_preemption", "integration/test_family_search", "unit/models/supernet/test_fused"),
+    *("cluster/test_launchers", "unit/memory/test_predict", "integration/test_memory", "integration/test_resume"),
+    *("integration/test_train_imagenet", "integration/test_docs", "integration/test_data_parallel_search"),
 )
 
 
