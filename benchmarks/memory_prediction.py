@@ -10,7 +10,7 @@ On a GPU the peak of torch's allocator stands beside them. The last line is one 
 import argparse
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -174,10 +174,10 @@ def main() -> None:
     print(
         f"{'step':55}{'batch':>6}{'C':>4}{'cells':>6}{'side':>5}{'predicted':>11}{'counted':>11}{'error':>8}{'took':>7}"
     )
-    steps: list[tuple[Step | TrainingStep, int, int]] = (
-        list(trainings(args.quick, world.device.type))
+    steps: Sequence[tuple[Step | TrainingStep, int, int]] = (
+        trainings(args.quick, world.device.type)
         if args.trainings
-        else [(replace(base, **differing), *sizes) for differing, *sizes in configurations(args.quick, on_gpu)]
+        else [(replace(base, **changes), b, c) for changes, b, c in configurations(args.quick, on_gpu)]
     )
     for step, batch_size, init_channels in steps:
         start = time.perf_counter()

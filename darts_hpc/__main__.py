@@ -13,7 +13,7 @@ from darts_hpc.suggest import did_you_mean
 COMMANDS = {
     "Search": {
         "search": "search a cell",
-        "plan": "what memory a step needs, and what would fit; plan train, train_imagenet",
+        "plan": "what memory a step needs, and what would fit",
         "select_cell": "select the cell of a finished search anew, by perturbation",
         "campaign": "from N searches to a table; then status, report, cancel",
     },

@@ -11,6 +11,7 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +189,9 @@ def unrolled_findings() -> str:
     )
 
 
-def memory_prediction() -> str:
+def memory_prediction(name: str = "memory_prediction") -> str:
     """What the plan predicts beside what was counted."""
-    result = read("memory_prediction-amd_epyc")
+    result = read(f"{name}-amd_epyc")
     rows = [
         (
             re.sub(r"(--\w+(?: \w+)?)", r"`\1`", row["step"]),
@@ -349,6 +350,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "unrolled_distance": lambda: unrolled("relative_distance"),
     "unrolled_whole": lambda: unrolled("whole_cosine"),
     "memory_prediction": memory_prediction,
+    "memory_prediction_training": partial(memory_prediction, "memory_prediction_training"),
     "loader": loader,
     "train_step": train_step,
     "train_operations": train_operations,
