@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,10 +46,8 @@ def test_weights_and_alphas_take_their_shares_and_validation_shows_the_alphas_im
         data=tree, manifest=tmp_path / "manifest.npz", batch_size=3, image_size=32, resize=36, num_threads=1
     )  # fmt: skip
     data = open_search(cfg, 0.5, 0.3, 5, World(torch.device("cpu")))
-    weight_ids, alpha_ids, valid_ids = (
-        loader.samples.order.sample_ids
-        for loader in (data.weights, data.alphas, data.valid)  # pyright: ignore
-    )
+    loaders: Any = data.weights, data.alphas, data.valid
+    weight_ids, alpha_ids, valid_ids = (loader.samples.order.sample_ids for loader in loaders)
     labels = torch.from_numpy(manifest.train.labels)
     assert labels[weight_ids].bincount().tolist() == [4, 4, 4] and labels[alpha_ids].bincount().tolist() == [3, 3, 3]
     assert not set(weight_ids.tolist()) & set(alpha_ids.tolist()) and torch.equal(alpha_ids, valid_ids)
@@ -71,4 +70,4 @@ def test_weights_and_alphas_take_their_shares_and_validation_shows_the_alphas_im
 )
 def test_a_share_too_small_for_a_batch_or_for_a_class_is_refused_in_one_line(shares, batch_size, said):
     with pytest.raises(ValueError, match=said):
-        open_search(ImageNetDataConfig(**{**vars(MADE_UP), "batch_size": batch_size}), *shares, 5, world())
+        open_search(ImageNetDataConfig(**{**vars(MADE_UP), "batch_size": batch_size}), shares[0], shares[1], 5, world())
