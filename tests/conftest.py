@@ -66,6 +66,13 @@ def dot() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what this package keeps in the user's cache out of it."""
+    with mock.patch.dict(os.environ, {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def quick_letters() -> Iterator[dict[str, Any]]:
     """Write PDFs with Type 3 letters, which takes half of the time; return what users get."""
     of_users = dict(figures.PDF_WORDS)

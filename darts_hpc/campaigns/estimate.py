@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,6 +30,16 @@ PT_INTERVALS = 16
 """Intervals between the 17 decisions of --selection perturbation in a cell of 4 nodes."""
 PUBLISHED_SECONDS = {"train_search": 0.4 * 86_400, "train": 1.5 * 86_400}
 """The paper's first-order search and its training of DARTS_V2 on CIFAR-10, each on one GPU of 2018."""
+
+
+class Calibration(NamedTuple):
+    """What jobs take on this machine, by a few steps of each kind of job."""
+
+    machine: str
+    seconds: Mapping[str, float | None]
+    """Of each job; None where it is not known."""
+    images_per_second: Mapping[str, float]
+    """Of the steps of each kind of job."""
 
 
 def multiply_adds(job: Job, configs: Mapping[str, Any]) -> float | None:
@@ -65,19 +75,39 @@ def estimate_seconds(
     return seconds, words
 
 
-def estimate_text(folder: Path, configs: Mapping[str, Any], states: Sequence[JobState]) -> str:
-    """Return every job's command and what it may cost, as --dry_run prints it."""
+def estimate_text(
+    folder: Path, configs: Mapping[str, Any], states: Sequence[JobState], calibration: Calibration | None, slots: int
+) -> str:
+    """Return every job's command and what it may cost, as --dry_run prints it.
+
+    calibration: None where it was not possible. slots: how many jobs run at once.
+    """
+    measured = {} if calibration is None else calibration.seconds
+    pace = "as the finished jobs" if any(each.state == "finished" for each in states) else "at the published pace"
     seconds, words = estimate_seconds([each.job for each in states], configs, states)
     lines = []
     for each in states:
-        own = seconds[each.job.name]
-        lines.append(
-            f"# {each.job.name}: {each.state}, about {'an unknown time' if own is None else readable_duration(own)}"
-        )
+        both = (measured.get(each.job.name), "here"), (seconds[each.job.name], pace)
+        times = [f"{readable_duration(own)} {how}" for own, how in both if own is not None]
+        lines.append(f"# {each.job.name}: {each.state}, about {', '.join(times) or 'an unknown time'}")
         lines.append(each.job.repeat(folder))
+    count, total = _total(seconds)
+    lines.append(f"# {count}: about {total / 3600:,.2f} GPU hours, {words}")
+    if calibration is not None:
+        left = {each.job.name: measured.get(each.job.name) for each in states if each.state != "finished"}
+        count, total = _total(left)
+        rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in calibration.images_per_second.items())
+        lines.append(f"# {count} to do: about {readable_duration(total)} here, by steps timed on {calibration.machine}")
+        at_once = min(slots, max(1, len(left)))
+        lines.append(f"# {at_once} at once: about {readable_duration(total / at_once)}; images/s: {rates or 'unknown'}")
+    return "\n".join(lines)
+
+
+def _total(seconds: Mapping[str, float | None]) -> tuple[str, float]:
+    """Return how many jobs there are, in words, and the sum of what is known."""
     known = [value for value in seconds.values() if value is not None]
     unknown = f" and {len(seconds) - len(known)} of unknown cost" if len(known) < len(seconds) else ""
-    return "\n".join([*lines, f"# {len(known)} jobs{unknown}: about {sum(known) / 3600:,.2f} GPU hours, {words}"])
+    return f"{len(known)} jobs{unknown}", sum(known)
 
 
 def published_rates() -> dict[str, float]:
@@ -114,7 +144,7 @@ def _train(cfg: TrainConfig, flags: Mapping[str, str]) -> float | None:
         genotype = load_genotype(flags["--arch"])
     except ValueError:  # not found yet: about as large as the paper's
         genotype = GENOTYPES["DARTS"]
-    forward = _network_forward(cfg.model, facts.num_classes, facts.image_size, genotype)
+    forward = network_multiply_adds("cifar", cfg.model, facts.num_classes, facts.image_size, genotype)
     held_out = float(flags.get("--held_out", 0)) * facts.num_train
     images = 3 * (facts.num_train - held_out) + (held_out or facts.num_test)
     return int(flags.get("--epochs", cfg.run.epochs)) * forward * images
@@ -145,7 +175,8 @@ def _supernet_forward(
 
 
 @cache
-def _network_forward(model: TrainModelConfig, classes: int, side: int, genotype: Genotype) -> int:
+def network_multiply_adds(stem: str, model: TrainModelConfig, classes: int, side: int, genotype: Genotype) -> int:
+    """Return the multiply-adds of a network for one image. stem: a key of models.derived.STEMS."""
     with torch.device("meta"):
-        network = DerivedNetwork("cifar", model.init_channels, classes, model.layers, model.auxiliary, genotype)
+        network = DerivedNetwork(stem, model.init_channels, classes, model.layers, model.auxiliary, genotype)
     return measure_costs(network, side).multiply_adds

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,9 +48,7 @@ def main(cfg: CampaignConfig) -> None:
     elif exists(folder) and (not is_folder(folder) or list_folder(folder)):
         raise ValueError(f"--save {folder} holds something else; choose another, or an empty folder")
     if cfg.where.dry_run:
-        from darts_hpc.campaigns.estimate import estimate_text  # imports torch
-
-        print(estimate_text(folder, configs, read_states(cfg, folder)))
+        print(dry_run(cfg, folder, configs))
         return
     if any(each.state != "finished" for each in read_states(cfg, folder)):
         check_images(configs)
@@ -70,6 +69,23 @@ def main(cfg: CampaignConfig) -> None:
     print(summary_line(states))
     if any(each.state in ("failed", "blocked") for each in states):
         sys.exit(1)
+
+
+def dry_run(cfg: CampaignConfig, folder: Path, configs: Mapping[str, Any]) -> str:
+    """Return every job's command and what it may cost: by a calibration of this machine, and by published runs."""
+    from darts_hpc.campaigns.estimate import estimate_text  # imports torch
+    from darts_hpc.commands.calibrate import calibrate
+
+    states = read_states(cfg, folder)
+    try:
+        calibration = calibrate([each.job for each in states], configs, cfg.size.device, cfg.size.cpus_per_job)
+    except ValueError as error:  # such as a GPU that only the jobs' machines have
+        log.warning("no times of this machine: %s", error)
+        calibration = None
+    gpus = num_gpus() if cfg.size.device != "cpu" else 0
+    at_once = gpus // cfg.size.gpus_per_job if gpus else (os.cpu_count() or 1) // cfg.size.cpus_per_job
+    slots = cfg.where.jobs or (len(states) if cfg.where.executor == "slurm" else max(1, at_once))
+    return estimate_text(folder, configs, states, calibration, slots)
 
 
 def status(cfg: CampaignFolderConfig) -> None:

@@ -232,6 +232,15 @@ def test_a_dry_run_prints_every_job_and_starts_nothing(tmp_path):
     assert done.stdout.count("python -m darts_hpc.train_search ") == 2
     assert done.stdout.count("python -m darts_hpc.train ") == 4
     assert re.search(r"# 6 jobs: about [\d.]+ GPU hours", done.stdout) and not (tmp_path / "dry").exists()
+    assert re.search(r"# 6 jobs to do: about .+ here, by steps timed on .+ 1 threads, torch", done.stdout)
+    assert re.search(r"images/s: search-first_order [1-9][\d,]*, train [1-9]", done.stdout)
+    assert "unknown" not in done.stdout
+    timed = [line for line in done.stderr.splitlines() if line.startswith("timing")]
+    assert timed == ["timing 1 of 2: steps of search-first_order", "timing 2 of 2: steps of train"]
+    again = entry("campaign", *TINY, "--save", f"{tmp_path}/dry/", "--dry_run")
+    assert "timing" not in again.stderr and "# 6 jobs to do: about" in again.stdout
+    gpu = entry("campaign", *TINY, "--save", f"{tmp_path}/dry/", "--dry_run", "--device", "cuda")
+    assert gpu.returncode == 0 and "no times of this machine: " in gpu.stderr and "GPU hours" in gpu.stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium to open the page with")

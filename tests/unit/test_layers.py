@@ -106,6 +106,7 @@ OWN_CHECKS = {
     "openmp": "/proc",
     "distributed.identity": "/proc",
     "memory.available": "/proc and control groups",
+    "commands.calibrate": "/proc",
     "campaigns.executors": "/proc, and the package's slurm/site.sh",
     "terminal": "/dev/null",
     "pictures.cells": "a picture that this package has just drawn",
