@@ -61,6 +61,13 @@ def even_pixels(x: Tensor) -> Tensor:
     return x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
 
 
+def odd_pixels(x: Tensor) -> Tensor:
+    """Return the last phase (B, C, ceil(H / 2), ceil(W / 2)): odd rows and columns, of x padded to even sides by 0."""
+    height, width = x.shape[-2:]
+    x = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
+    return x[:, :, 1::2, 1::2].contiguous(memory_format=torch.channels_last)
+
+
 def split_phases(x: Tensor) -> Tensor:
     """Return all phases (4 * B, C, H / 2, W / 2), channels last; H and W are even."""
     batch, channels, height, width = x.shape

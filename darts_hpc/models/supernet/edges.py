@@ -8,8 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_hpc.models.norm import batch_norm
+from darts_hpc.models.supernet.narrow_norm import NarrowBatchNorm2d, Normalised, narrow_batch_norms, normalise
+from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.operations import OPERATIONS, DilatedConv, FactorizedReduce, Noise, SeparableConv, Zero
-from darts_hpc.space.phases import can_split, even_pixels, merge_phases, split_phases
+from darts_hpc.space.phases import can_split, even_pixels, merge_phases, odd_pixels, split_phases
 
 
 class State:
@@ -24,6 +26,7 @@ class State:
         self.x, self.keys, self.partial_channels = x, keys, partial_channels
         self._bypass: dict[int, Tensor] = {}
         self._pools: dict[tuple[str, int], Tensor] = {}
+        self._normalised: dict[tuple[str, int], Normalised] = {}
 
     @cached_property
     def rectified(self) -> Tensor:
@@ -37,8 +40,13 @@ class State:
 
     @cached_property
     def even_pixels(self) -> Tensor:
-        """Its ReLU's even rows and columns, for the dilated convolutions of stride 2."""
+        """Its ReLU's even rows and columns, for the dilated convolutions and the skips of stride 2."""
         return even_pixels(self.rectified)
+
+    @cached_property
+    def odd_pixels(self) -> Tensor:
+        """Its ReLU's odd rows and columns, for the skips of stride 2."""
+        return odd_pixels(self.rectified)
 
     @property
     def computed(self) -> "State":
@@ -48,22 +56,35 @@ class State:
 
     @cached_property
     def _part(self) -> "State":
-        part = self.x[:, : self.x.shape[1] // self.partial_channels]
-        return State(part.contiguous(memory_format=torch.channels_last), self.keys)
+        return State(self._split[0], self.keys)
+
+    @cached_property
+    def _split(self) -> tuple[Tensor, Tensor]:
+        """What candidates compute on, and the rest, each dense: every edge reads them, forward and backward."""
+        channels, computed = self.x.shape[1], self.x.shape[1] // self.partial_channels
+        part, rest = self.x.split([computed, channels - computed], dim=1)
+        return tuple(x.contiguous(memory_format=torch.channels_last) for x in (part, rest))
 
     def bypass(self, stride: int) -> Tensor:
         """The channels that bypass the candidates, at stride 2 through a 2x2 max pool."""
         if stride not in self._bypass:
-            rest = self.x[:, self.x.shape[1] // self.partial_channels :]
+            rest = self._split[1]
             self._bypass[stride] = rest if stride == 1 else F.max_pool2d(rest, 2, stride, ceil_mode=True)
         return self._bypass[stride]
 
     def pooled(self, pool: nn.MaxPool2d | nn.AvgPool2d) -> Tensor:
         """The pooled state, shared by all edges of a stride."""
-        key = type(pool).__name__, int(pool.stride)  # pyright: ignore[reportArgumentType]
+        key = _kind_of(pool)
         if key not in self._pools:
             self._pools[key] = pool(self.x)
         return self._pools[key]
+
+    def normalised(self, pool: nn.MaxPool2d | nn.AvgPool2d, norm: NarrowBatchNorm2d) -> Tensor:
+        """The pooled state normalised by its batch, once for all edges of a stride, each of which has a norm."""
+        key = _kind_of(pool)
+        if key not in self._normalised:
+            self._normalised[key] = normalise(self.pooled(pool), norm.eps)
+        return norm.count(self._normalised[key])
 
 
 class NodeSum:
@@ -118,6 +139,10 @@ def _total(terms: list[Tensor]) -> Tensor:
     return total
 
 
+def _kind_of(pool: nn.MaxPool2d | nn.AvgPool2d) -> tuple[str, int]:
+    return type(pool).__name__, int(pool.stride)  # pyright: ignore[reportArgumentType]
+
+
 class MixedOp(nn.Module):
     """All candidate operations of one edge, weighted.
 
@@ -141,6 +166,10 @@ class MixedOp(nn.Module):
         self._ops = nn.ModuleList(_candidate(name, channels // partial_channels, stride) for name in primitives)
         self._contributing = [column for column, name in enumerate(primitives) if name != "none"]
         self.auxiliary_op = OPERATIONS["skip_connect"](channels, stride, False) if auxiliary_skip else None
+        if partial_channels > 1:
+            narrow_batch_norms(self._ops)
+        # DARTS' own edges add up as they always have, to the last bit
+        self._shares_pixels = partial_channels > 1 or primitives != PRIMITIVES
 
     def forward(self, state: State, weights: Tensor, node: NodeSum, columns: Iterable[int] | None = None) -> None:
         """Add a state's candidates, weighted by weights (O,), to a node. 'none' has a weight but nothing to add.
@@ -150,7 +179,7 @@ class MixedOp(nn.Module):
         mixing_weights = weights.unbind()
         for column in self._contributing if columns is None else columns:
             if column in self._contributing:
-                _add_scaled(node, self._ops[column], state.computed, mixing_weights[column])
+                _add_scaled(node, self._ops[column], state.computed, mixing_weights[column], self._shares_pixels)
 
     def add_beside(self, state: State, edge_weight: Tensor | None, share: Tensor | None, node: NodeSum) -> None:
         """Add what is no candidate: the bypassed channels, and `share` (0-d) of the auxiliary skip.
@@ -162,16 +191,21 @@ class MixedOp(nn.Module):
             node.add_bypassed(bypass if edge_weight is None else edge_weight * bypass)
         if self.auxiliary_op is not None and share is not None:
             auxiliary, share = NodeSum(), share.to(state.x.dtype)
-            _add_scaled(auxiliary, self.auxiliary_op, state, share if edge_weight is None else edge_weight * share)
+            weight = share if edge_weight is None else edge_weight * share
+            _add_scaled(auxiliary, self.auxiliary_op, state, weight, shares_pixels=True)
             node.add_whole(auxiliary.total())
 
 
-def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tensor) -> None:
+def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tensor, shares_pixels: bool) -> None:
     """Add weight * candidate(state). The weight is the scale of the candidate's last BatchNorm, where it has one: this
     saves a pass over memory, and BatchNorm's backward yields the weight's gradient."""
     match candidate:
         case nn.Sequential() if isinstance(pool := candidate[0], nn.MaxPool2d | nn.AvgPool2d):
-            node.add(_normalised(candidate[1], state.pooled(pool), weight))
+            norm = candidate[1]
+            if type(norm) is NarrowBatchNorm2d and norm.in_rows(state.x):
+                node.add(weight * state.normalised(pool, norm))
+            else:
+                node.add(_normalised(norm, state.pooled(pool), weight))
         case DilatedConv() if candidate.phases_pay(state.x) and candidate.stride == 2:
             node.add(_normalised(candidate.op[-1], candidate.pre_norm_phases(state.even_pixels), weight))
         case DilatedConv() if candidate.phases_pay(state.x) and can_split(state.x, candidate.kernel_size):
@@ -179,6 +213,9 @@ def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tenso
             node.add(_normalised(candidate.op[-1], phases, weight), in_phases=True)
         case SeparableConv() | DilatedConv():
             node.add(_normalised(candidate.op[-1], candidate.pre_norm(state.rectified), weight))
+        case FactorizedReduce() if shares_pixels and candidate.has_plain_convolutions():
+            pixels = candidate.pre_norm_pixels(state.even_pixels, state.odd_pixels)
+            node.add(_normalised(candidate.bn, pixels, weight))
         case FactorizedReduce():
             node.add(_normalised(candidate.bn, candidate.pre_norm(state.rectified), weight))
         case Noise():
@@ -188,7 +225,8 @@ def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tenso
 
 
 def _normalised(norm: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    return batch_norm(norm, x, weight.expand(x.shape[1]))
+    scale = weight.expand(x.shape[1])
+    return norm(x, scale) if type(norm) is NarrowBatchNorm2d else batch_norm(norm, x, scale)
 
 
 def _candidate(name: str, channels: int, stride: int) -> nn.Module:
