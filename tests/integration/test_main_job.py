@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_entries import TINY, entry
+from run_entries import SMALL_SEARCH, TINY, entry, start
 
 from darts_hpc.commands import train
 from darts_hpc.config.cli import parse_config
@@ -150,6 +150,20 @@ def test_the_report_names_the_final_accuracy_of_both_runs(searched, trained, tmp
     )
     page = (tmp_path / "report" / "report.html").read_text()
     assert f"{final:.2f}" in page and not re.search(r"""(src|href)=["']https?:""", page)
+
+
+def test_a_search_does_not_import_torchs_compiler(tmp_path):
+    flags = [*SMALL_SEARCH, "--epochs", "1", "--save", f"{tmp_path}/run"]
+    code = f"""
+import sys
+sys.modules["torch._dynamo"] = None  # whoever imports it fails
+from darts_hpc import train_search
+from darts_hpc.config.cli import parse_config
+from darts_hpc.config.train_search import SearchConfig
+train_search.main(parse_config(SearchConfig, {flags}))
+"""
+    done = start(["-c", code])
+    assert done.returncode == 0, done.stderr
 
 
 def test_drop_path_rises_linearly_and_never_reaches_its_full_rate(tmp_path, monkeypatch):
