@@ -28,9 +28,9 @@ from darts_hpc.distributed.world import World
 from darts_hpc.memory.plan import plan_search
 from darts_hpc.search.schedule import epoch_conditions
 from darts_hpc.space.spaces import SPACES
-from darts_hpc.training.cuda_graph import build_search_step
 from darts_hpc.training.optim import build_sgd
 from darts_hpc.training.search_run import build_architect, build_search_supernet
+from darts_hpc.training.search_step import build_search_step
 
 CLASSES = 10
 WORLD = World(torch.device("cpu"))

@@ -29,8 +29,9 @@ from darts_hpc.config.train_search import SearchOptimConfig, SearchRuntimeConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet, choose_supernet
 from darts_hpc.search.architect import Architect
-from darts_hpc.training.cuda_graph import WARM_UP_STEPS, build_search_step
+from darts_hpc.training.cuda_graph import WARM_UP_STEPS
 from darts_hpc.training.optim import build_sgd
+from darts_hpc.training.search_step import build_search_step
 from darts_hpc.training.seeding import seed_everything
 
 CLASSES = 10

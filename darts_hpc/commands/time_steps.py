@@ -26,11 +26,12 @@ from darts_hpc.search.curvature import largest_alpha_eigenvalue, start_vector
 from darts_hpc.search.schedule import epoch_conditions
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.space.spaces import SPACES
-from darts_hpc.training.cuda_graph import WARM_UP_STEPS, build_search_step
+from darts_hpc.training.cuda_graph import WARM_UP_STEPS
 from darts_hpc.training.loops import StepConfig, evaluate, train_step
 from darts_hpc.training.optim import build_sgd, build_sgd_of, choose_optimizer_impl
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
 from darts_hpc.training.search_run import build_architect, build_search_supernet
+from darts_hpc.training.search_step import build_search_step
 from darts_hpc.training.weight_average import WeightAverage
 
 FEW = 8

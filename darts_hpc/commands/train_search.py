@@ -27,7 +27,6 @@ from darts_hpc.search.collapse import collapse_line
 from darts_hpc.search.early_stop import EarlyStop
 from darts_hpc.search.relaxations import Relaxation
 from darts_hpc.space.spaces import SPACES, SearchSpace
-from darts_hpc.training.cuda_graph import build_search_step
 from darts_hpc.training.optim import MomentumByName, build_sgd
 from darts_hpc.training.precision import choose_precision, memory_format
 from darts_hpc.training.search_run import (
@@ -37,6 +36,7 @@ from darts_hpc.training.search_run import (
     build_search_supernet,
     build_selection,
 )
+from darts_hpc.training.search_step import build_search_step
 from darts_hpc.training.seeding import seed_everything, settings_restored
 
 log = logging.getLogger("darts_hpc")

@@ -120,9 +120,9 @@ class TrainOptimConfig(SgdConfig):
     global_batch_size: int | None = None
     """Images per update of the weights, over all processes and accumulated batches; left out, --batch_size times the
     number of processes."""
-    optimizer_impl: OptimizerImpl = "foreach"
+    optimizer_impl: OptimizerImpl = flag("auto", affects="last_bits")
     """Implementation of SGD: auto (fused on GPUs, foreach elsewhere), fused, foreach, or apex (its FusedSGD, built from
-    source)."""
+    source). --cuda_graph needs fused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -177,7 +177,9 @@ class RuntimeConfig(ComputeConfig):
     """How steps are computed, and by how many processes; --batch_size is that of each of them."""
 
     compile: bool = flag(False, affects="last_bits")
-    """Compile the network, or the cells of a search, with torch.compile: minutes at the start, faster steps."""
+    """Compile the cells with torch.compile: minutes at the start, faster steps."""
+    cuda_graph: bool = flag(True, affects="last_bits")
+    """Replay the whole step as one CUDA graph on a GPU, where that is possible; a log line says where it is not."""
     sync_bn: bool = False
     """Take BatchNorm's statistics over the batches of all processes, not over each its own: N processes then compute
     what one does on the joined batch."""

@@ -8,7 +8,6 @@ from darts_hpc.config.flags import flag
 from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.config.shared import (
     MemoryConfig,
-    OptimizerImpl,
     PrecisionName,
     RunConfig,
     RuntimeConfig,
@@ -50,9 +49,6 @@ class ImageNetOptimConfig(TrainOptimConfig):
     """Epochs between two steps of --lr_schedule step."""
     warmup_epochs: int = 0
     """First epochs, over which the learning rate is raised in equal parts; PC-DARTS takes 5 for batches above 256."""
-    optimizer_impl: OptimizerImpl = "auto"
-    """Implementation of SGD: auto (fused on GPUs, foreach elsewhere), fused, foreach, or apex (its FusedSGD, built from
-    source)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -280,8 +280,6 @@ class SearchRuntimeConfig(RuntimeConfig):
 
     tf32: bool = flag(True, affects="last_bits")
     """Let an NVIDIA GPU round the factors of float32 products to TF32, as torch does for convolutions by itself."""
-    cuda_graph: bool = flag(True, affects="last_bits")
-    """Replay the whole step as one CUDA graph on a GPU, where that is possible; a log line says where it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ import datetime
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
@@ -30,6 +30,9 @@ class World:
 
     control: dist.ProcessGroup | None = None
     """A group on CPUs (gloo), for small messages that must not wait for the device."""
+
+    before_leaving: list[Callable[[], None]] = field(default_factory=list, compare=False)
+    """Called before the processes part: they release what holds on to the group, such as a CUDA graph."""
 
     @classmethod
     @contextmanager
@@ -60,6 +63,8 @@ class World:
                 yield world
             except Stopped as stop:  # on every rank, after the same step
                 stopped = stop
+            for release in world.before_leaving:
+                release()
             world.barrier()  # gloo aborts a rank whose peers tear the group down while it still answers
             channel.close()
             dist.destroy_process_group()

@@ -15,7 +15,6 @@ from darts_hpc.memory.predict_training import TrainingStep
 from darts_hpc.memory.trace import CUDA_BLOCK
 from darts_hpc.models.supernet.build import choose_supernet
 from darts_hpc.space.spaces import SPACES, SearchSpace
-from darts_hpc.training.cuda_graph import why_not_graph
 from darts_hpc.training.precision import choose_precision
 from darts_hpc.units import parse_bytes, readable_bytes
 
@@ -169,7 +168,7 @@ def plan_search(
         precision=choose_precision(cfg.runtime.precision, world.device),
         optim=cfg.optim,
         device=world.device.type,
-        cuda_graph=cfg.runtime.cuda_graph and world.device.type == "cuda" and why_not_graph(world) is None,
+        cuda_graph=cfg.runtime.cuda_graph and world.device.type == "cuda",
     )
     return MemoryPlan(
         step,

@@ -223,8 +223,8 @@ class DerivedNetwork(nn.Module):
             return only, only
 
     def set_drop_path(self, drop_path_prob: float) -> None:
-        """Set the chance to drop a path."""
-        self.drop_path_prob = drop_path_chance(drop_path_prob, next(self.parameters()).device)
+        """Set the chance to drop a path, on the device; a network that dropped none so far has no operations for it."""
+        self.drop_path_prob = drop_path_chance(self.drop_path_prob, drop_path_prob, next(self.parameters()).device)
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Return the weights by name."""

@@ -20,8 +20,13 @@ def drop_path_factors(
     return (kept.to(like.dtype) / (1 - drop_prob))[:, :, None, None, None]
 
 
-def drop_path_chance(drop_prob: float, device: torch.device) -> float | Tensor:
-    """Return a network's chance to drop a path: 0.0, or a tensor, for another number would compile it anew."""
+def drop_path_chance(now: float | Tensor, drop_prob: float, device: torch.device) -> float | Tensor:
+    """Return a network's next chance to drop a path, after `now`: 0.0, or a tensor from the first other number on.
+
+    It is filled in place: a CUDA graph reads it, and another number would compile the network anew.
+    """
+    if isinstance(now, Tensor):
+        return now.fill_(drop_prob)
     return torch.tensor(drop_prob, dtype=torch.float64, device=device) if drop_prob > 0 else 0.0
 
 

@@ -21,12 +21,13 @@ from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.selection import Score
 from darts_hpc.training.data_parallel import average_gradients
 from darts_hpc.training.precision import Precision
-from darts_hpc.training.rollback import Rollback, between_steps
+from darts_hpc.training.rollback import between_steps
 from darts_hpc.training.search_step import SearchStep
 from darts_hpc.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from darts_hpc.run.run import Run
+    from darts_hpc.training.training_step import TrainingStep
 
 
 def search_epoch(
@@ -102,6 +103,7 @@ def train_epoch(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
+    training_step: "TrainingStep",
     step_cfg: StepConfig,
     precision: Precision,
     run: "Run",
@@ -110,29 +112,24 @@ def train_epoch(
 ) -> Meter:
     """Train for one epoch, from the step where the run stands; return this rank's meter.
 
-    Batches that don't fill a step at the end are left out. Every `replica_check` steps all ranks compare their weights.
-    `average` is updated after each step. Raises ValueError where weights differ, Diverged as Run does, and RolledBack
-    where memory runs out.
+    Batches that don't fill a step at the end are left out. Every `replica_check` steps all ranks compare their weights
+    and `average`, which `training_step` updates. Raises ValueError where they differ, Diverged as Run does, and
+    RolledBack where memory runs out.
     """
     network.train()
-    weights = dict(network.named_parameters())
-    averages = {} if average is None else {f"the average of {n}": w for n, w in average.network.named_parameters()}
-    rollback = Rollback(network, optimizer, others=[run.meter.totals])
-    batches = run.window.wait.timed(loader.batches(run.epoch, run.step * step_cfg.accumulate))
+    batches = run.window.wait.timed(training_step.batches(run.epoch, run.step * step_cfg.accumulate))
+    replicas = dict(network.named_parameters())
+    if average is not None:
+        replicas |= {f"the average of {name}": weight for name, weight in average.network.named_parameters()}
     for step in run.steps(loader.steps_per_epoch // step_cfg.accumulate):
         if average is not None:
             average.begin_step(run.global_step)
-        with rollback:
-            loss, norm = train_step(
-                network, optimizer, batches, step_cfg, precision, list(weights.values()), run.meter, run.world
-            )  # fmt: skip
-            if average is not None:
-                average.update()
+        loss, norm = training_step.take(batches)
         numbers = {"grad_norm/weights": norm, **precision.numbers()}
         num_images = step_cfg.batch_size * step_cfg.accumulate
         run.report_step(optimizer, numbers, num_images, finite=precision.can_continue(loss, norm))
         if replica_check and (step + 1) % replica_check == 0:
-            check_replicas(weights | averages, run.world)
+            check_replicas(replicas, run.world)
     return run.meter
 
 
@@ -175,10 +172,11 @@ def evaluate(
     precision: Precision | None = None,
     memory_format: torch.memory_format = torch.channels_last,
     mixing: Mixing | None = None,
+    forward: Callable[[Tensor], Tensor] | None = None,
 ) -> Meter:
     """Return this rank's meter of one pass in evaluation mode; a run may be stopped between two batches.
 
-    A supernet mixes its candidates by `mixing`.
+    A supernet mixes its candidates by `mixing`. `forward` maps images to logits in place of the model itself.
     """
     model.eval()
     meter = Meter(source.device)
@@ -187,9 +185,12 @@ def evaluate(
             heartbeat.begin(f"batch {number} of the validation")
             if len(labels):  # a rank may have none of the last batch
                 images = images.to(torch.promote_types(images.dtype, torch.float32), memory_format=memory_format)
-                with precision.autocast() if precision else nullcontext():
-                    output = model(images) if mixing is None else model(images, mixing, keys)
-                    logits = output[0] if isinstance(output, tuple) else output
+                with torch.inference_mode(), precision.autocast() if precision else nullcontext():
+                    if forward is not None:
+                        logits = forward(images)
+                    else:
+                        output = model(images) if mixing is None else model(images, mixing, keys)
+                        logits = output[0] if isinstance(output, tuple) else output
                     meter.update(F.cross_entropy(logits, labels), logits, labels)
             if run is not None:
                 run.stop_if_asked()

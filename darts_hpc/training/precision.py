@@ -50,7 +50,10 @@ class Precision:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return torch's autocast to the format; weights, losses and BatchNorm's statistics stay float32."""
-        return nullcontext() if self.name == "fp32" else torch.autocast(self.device.type, DTYPES[self.name])
+        # No cache: no weight is cast twice, and a CUDA graph could not replay what an earlier step has cast.
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, DTYPES[self.name], cache_enabled=False)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of the loss (0-d), scaled in fp16."""

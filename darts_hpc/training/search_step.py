@@ -1,5 +1,6 @@
 """One whole step of the search: the alphas', then the weights' (paper, algorithm 1)."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
@@ -8,14 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from darts_hpc.config.train_search import SearchRuntimeConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.base import RelaxedNetwork
+from darts_hpc.models.supernet.fast.fused import FusedSuperNet
 from darts_hpc.models.supernet.mixing import Mixing
 from darts_hpc.search.architect import Architect
 from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.hypergradient import LabelledImages
 from darts_hpc.search.perturbations import PERTURBATIONS, PerturbedMixing
+from darts_hpc.training.compile import compile_modules
+from darts_hpc.training.cuda_graph import GraphedStep, hold_learning_rate_on
 from darts_hpc.training.data_parallel import average_gradients
+from darts_hpc.training.precision import choose_precision, memory_format
+from darts_hpc.training.rollback import Rollback
+
+log = logging.getLogger(__name__)
 
 
 class StepNumbers(NamedTuple):
@@ -112,3 +121,70 @@ def weight_step(
     optimizer.step()
     optimizer.zero_grad()
     return loss.detach(), logits.detach(), norm
+
+
+def build_search_step(
+    supernet: RelaxedNetwork,
+    architect: Architect,
+    optimizer: torch.optim.SGD,
+    *,
+    grad_clip: float,
+    world: World,
+    cfg: SearchRuntimeConfig,
+    perturb: str = "none",
+) -> SearchStep:
+    """Return the search's step in the number formats of `cfg`, as a CUDA graph where `cfg` says so and it is possible.
+
+    `perturb` is --perturb; where alphas are held, or edges decided, steps run eagerly. Compiles the cells where `cfg`
+    says so. A step that runs out of memory is rolled back. Sets torch's TF32 switches, and moves the
+    optimizer's learning rate to the device for a graph.
+    """
+    precision, layout = choose_precision(cfg.precision, world.device), memory_format(cfg.channels_last)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = cfg.tf32
+    if cfg.compile:
+        compile_modules(supernet.cells, world.device)
+    if isinstance(supernet, FusedSuperNet):
+        log.info("the first steps compile Triton kernels: about a minute, unless Triton's cache holds them")
+
+    def step(
+        train: LabelledImages, valid: LabelledImages, conditions: Conditions | None = None, with_alphas: bool = True
+    ) -> StepNumbers:
+        return search_step(
+            supernet, architect, optimizer, train, valid, grad_clip=grad_clip, world=world, precision=precision,
+            conditions=conditions, perturb=perturb, with_alphas=with_alphas,
+        )  # fmt: skip
+
+    example: Conditions | None = None  # what the numbers of a step's conditions are of
+
+    def step_on_tensors(train: LabelledImages, valid: LabelledImages, numbers: tuple[Tensor, ...]) -> StepNumbers:
+        return step(train, valid, None if example is None else example.with_tensors(list(numbers)))
+
+    def new_graph() -> GraphedStep[StepNumbers]:
+        return GraphedStep(step_on_tensors, world, "search step")
+
+    graph: GraphedStep[StepNumbers] | None = None
+    if cfg.cuda_graph and world.device.type == "cuda":
+        hold_learning_rate_on(world.device, optimizer)
+        graph = new_graph()
+
+    def laid_out(batch: LabelledImages) -> LabelledImages:
+        return batch[0].contiguous(memory_format=layout), *batch[1:]
+
+    rollback, decay = Rollback(supernet, optimizer, architect), optimizer.param_groups[0]["weight_decay"]
+
+    def run_or_roll_back(
+        train: LabelledImages, valid: LabelledImages, conditions: Conditions | None = None, with_alphas: bool = True
+    ) -> StepNumbers:
+        nonlocal graph, decay, example
+        if graph is not None and optimizer.param_groups[0]["weight_decay"] != decay:
+            graph.release()
+            graph, decay = new_graph(), optimizer.param_groups[0]["weight_decay"]  # a constant in the graph
+        with rollback:
+            train, valid = laid_out(train), laid_out(valid)
+            # a graph replays the architecture as it was captured: without decisions, and with steps of the alphas
+            if graph is not None and with_alphas and not architect.architecture.has_decisions:
+                example = conditions
+                return graph(train, valid, () if conditions is None else tuple(conditions.tensors()))
+            return step(train, valid, conditions, with_alphas)
+
+    return run_or_roll_back

@@ -27,6 +27,7 @@ from darts_hpc.training.loops import StepConfig, evaluate, train_epoch
 from darts_hpc.training.optim import MomentumByName, build_sgd_of, choose_optimizer_impl, set_learning_rate
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
 from darts_hpc.training.seeding import seed_everything, settings_restored
+from darts_hpc.training.training_step import build_forward, build_training_step, can_graph
 from darts_hpc.training.weight_average import WeightAverage
 
 log = logging.getLogger("darts_hpc")
@@ -109,7 +110,7 @@ def train_network(
             synchronise_batch_norm(network, world, once_differentiable=True)
         optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
         if cfg.runtime.compile:
-            compile_modules(network.cells if form == "fast" else [network], world.device)
+            compile_modules(network.cells, world.device)
         start_alike(network, world)
         average = WeightAverage(network, cfg.optim.ema) if cfg.optim.ema else None
         tested = network if average is None else average.network
@@ -129,16 +130,24 @@ def train_network(
             log.info("%s", why)
             averaged = f", weights averaged by {cfg.optim.ema}" if average is not None else ""
             log.info("%s; %s%s", costs, describe(chosen, step_cfg, world), averaged)
+            as_graph = can_graph(cfg.runtime.cuda_graph, optimizer_impl, world.device)
+            if as_graph:  # which has operations for drop path from its first step on, or never
+                network.set_drop_path(model.drop_path_prob)
+            training_step = build_training_step(
+                network, optimizer, data.train, step_cfg, precision, run.meter, world, average, as_graph=as_graph
+            )
+            forward = build_forward(tested, world, as_graph=as_graph)
             for epoch in run.epochs(state):
                 rate = learning_rate(epoch)
                 set_learning_rate(optimizer, rate)
                 network.set_drop_path(model.drop_path_prob * epoch / cfg.run.epochs)
                 train = train_epoch(
-                    network, optimizer, data.train, step_cfg, precision, run, cfg.runtime.replica_check, average
-                )
+                    network, optimizer, data.train, training_step, step_cfg, precision, run,
+                    cfg.runtime.replica_check, average,
+                )  # fmt: skip
                 for own in dict.fromkeys((network, tested)):  # in this order on every rank
                     average_running_statistics_(own, world)
-                evaluated = evaluate(tested, data.eval, run, precision, step_cfg.memory_format)
+                evaluated = evaluate(tested, data.eval, run, precision, step_cfg.memory_format, forward=forward)
                 if data.quarantine is not None:
                     data.quarantine.join(world)
                 numbers = {

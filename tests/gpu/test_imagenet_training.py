@@ -3,13 +3,17 @@
 import copy
 import importlib.util
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from darts_hpc.config.train import TrainDataConfig
 from darts_hpc.config.train_imagenet import ImageNetOptimConfig
 from darts_hpc.data.loading.batches import Batch
+from darts_hpc.data.loading.sources import training_source
+from darts_hpc.data.sets.load import load_dataset
 from darts_hpc.distributed.world import World
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.derived_fast.build import choose_network
@@ -17,8 +21,9 @@ from darts_hpc.run.metrics import Meter
 from darts_hpc.run.performance import DataWait, gpu_utilisation
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.loops import StepConfig, train_step
-from darts_hpc.training.optim import build_sgd, build_sgd_of
+from darts_hpc.training.optim import build_sgd, build_sgd_of, set_learning_rate
 from darts_hpc.training.precision import Precision, choose_precision
+from darts_hpc.training.training_step import build_forward, build_training_step
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 GPU = torch.device("cuda:0")
@@ -54,6 +59,44 @@ def test_every_number_format_learns_one_batch(name, form):
     seen = losses(name, form=form)
     assert seen[-1] < 0.8 * seen[0]
     assert seen[0] == pytest.approx(losses("fp32", steps=1)[0], rel=0.05)
+
+
+@pytest.mark.parametrize("form", ["plain", "fast"])
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_replayed_steps_equal_eager_ones_also_after_other_rates_and_chances(name, form, caplog, monkeypatch):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    runs = []
+    for as_graph in (False, True):
+        torch.manual_seed(0)
+        plain = DerivedNetwork("cifar", 8, 10, 5, True, load_genotype("DARTS")).to(GPU)
+        network = choose_network(form, plain, GPU)[0].to(memory_format=torch.channels_last).train()
+        network.set_drop_path(0.2)
+        optimizer = build_sgd_of("fused", list(network.parameters()), ImageNetOptimConfig())
+        data = load_dataset("digits", Path(), image_size=32).to(GPU)
+        source = training_source(data, TrainDataConfig(dataset="digits", batch_size=32), 0, World(GPU))
+        meter, precision, step_cfg = Meter(GPU), Precision(name, GPU), StepConfig(batch_size=32, accumulate=2)
+        step = build_training_step(
+            network, optimizer, source, step_cfg, precision, meter, World(GPU), as_graph=as_graph
+        )  # fmt: skip
+        forward, losses = build_forward(network, World(GPU), as_graph=as_graph), []
+        for epoch in range(3):
+            set_learning_rate(optimizer, 0.02 / (1 + epoch))
+            network.set_drop_path(0.1 * epoch)
+            batches = step.batches(epoch, 0)
+            for number in range(4):
+                if epoch and number:  # once recorded, a step waits for nothing
+                    torch.cuda.set_sync_debug_mode("error")
+                losses.append(step.take(batches)[0].clone())
+                torch.cuda.set_sync_debug_mode("default")
+        network.eval()
+        with torch.inference_mode():
+            images = source.batch(0, 0).images
+            logits = [forward(images + number).clone() for number in range(5)][-1]
+        runs.append((torch.stack(losses), meter.totals.clone(), logits))
+    assert "the training step is one CUDA graph" in caplog.text and "the evaluation step is one" in caplog.text
+    for eager, graphed in zip(*runs, strict=True):
+        torch.testing.assert_close(graphed.float(), eager.float(), rtol=5e-2, atol=2e-2)
 
 
 def test_auto_is_bf16_where_the_gpu_has_it():

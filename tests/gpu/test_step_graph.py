@@ -7,11 +7,15 @@ from darts_hpc.config.train_search import SearchOptimConfig, SearchRuntimeConfig
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
-from darts_hpc.training.cuda_graph import WARM_UP_STEPS, GraphedStep, build_search_step
+from darts_hpc.training.cuda_graph import WARM_UP_STEPS, GraphedStep
 from darts_hpc.training.optim import MomentumByName, build_sgd, set_learning_rate
+from darts_hpc.training.search_step import build_search_step
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
 STEPS = WARM_UP_STEPS + 4
+
+
+WORLD = World(torch.device("cuda:0"))
 
 
 def batch(seed: int, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,7 +25,7 @@ def batch(seed: int, size: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def search(unrolled_method: str | None, kind: str = "fused", **speed):
-    world = World(torch.device("cuda:0"))
+    world = WORLD
     torch.manual_seed(0)
     supernet = build_supernet(kind, 8, 4, 5).cuda()
     optimizer = build_sgd(supernet.weights(), SearchOptimConfig(), fused=True)
@@ -89,7 +93,9 @@ def test_a_batch_of_another_size_runs_eagerly(caplog):
 
 def test_a_step_that_cannot_be_captured_runs_eagerly_and_the_reason_is_told(caplog):
     _, _, step = search(None, cuda_graph=False)
-    graphed = GraphedStep(lambda train, valid, _: (step(train, valid).loss.item(), step(train, valid))[1])
+    graphed = GraphedStep(
+        lambda train, valid: (step(train, valid).loss.item(), step(train, valid))[1], WORLD, "search step"
+    )
     stream = torch.cuda.current_stream()
     losses = [graphed(batch(0), batch(1)).loss.item() for _ in range(STEPS)]
     assert losses[-1] < losses[0] and torch.cuda.current_stream() == stream

@@ -26,7 +26,7 @@ from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.run.checkpoint import CheckpointStore
 from darts_hpc.search.architect import Architect
 from darts_hpc.space.spaces import SPACES
-from darts_hpc.training import cuda_graph
+from darts_hpc.training import search_step
 from darts_hpc.training.loops import evaluate
 
 ENTRIES: dict[str, tuple[Any, type, type[nn.Module], list[str]]] = {
@@ -119,14 +119,14 @@ def test_train_takes_a_global_batch_a_number_format_and_smooth_labels(tmp_path):
 
 def test_a_search_resolves_auto_to_what_the_device_computes_in(monkeypatch):
     seen = []
-    monkeypatch.setattr(cuda_graph, "search_step", lambda *args, precision, **kwargs: seen.append(precision))
+    monkeypatch.setattr(search_step, "search_step", lambda *args, precision, **kwargs: seen.append(precision))
     supernet, world = build_supernet("plain", 2, 3, 10), World(torch.device("cpu"))
     architect = Architect(supernet, learning_rate=0.1, weight_decay=0.0, unrolled_method=None, world=world)
     optimizer = torch.optim.SGD(supernet.weights(), 0.1)
     batch = torch.zeros(1, 3, 8, 8), torch.zeros(1, dtype=torch.int64)
     for asked in ("auto", "bf16"):
         cfg = SearchRuntimeConfig(precision=asked)
-        cuda_graph.build_search_step(supernet, architect, optimizer, grad_clip=5.0, world=world, cfg=cfg)(batch, batch)
+        search_step.build_search_step(supernet, architect, optimizer, grad_clip=5.0, world=world, cfg=cfg)(batch, batch)
     assert seen == ["fp32", "bf16"]
 
 

@@ -20,6 +20,15 @@ class Batch(NamedTuple):
     keys: Tensor
 
 
+class Selection(NamedTuple):
+    """What makes a batch of images that are on the device: ids (B,), keys (B,) and draws (5, B), as in _Epoch."""
+
+    ids: Tensor
+    keys: Tensor
+    draws: Tensor | tuple[()]
+    """Empty for images that are left as they are."""
+
+
 class Loader(Protocol):
     """The source of this rank's batches: `num_samples` over all ranks, in `steps_per_epoch` steps, on `device`."""
 
@@ -113,15 +122,29 @@ class BatchSource:
 
     def batch(self, epoch: int, step: int) -> Batch:
         """Return this rank's batch of a step."""
+        return self.load(self.select(epoch, step))
+
+    def selections(self, epoch: int, first_step: int = 0) -> Iterator[Selection]:
+        """Yield what `load` makes this rank's batches of, from a step on."""
+        for step in range(first_step, self.steps_per_epoch):
+            yield self.select(epoch, step)
+
+    def select(self, epoch: int, step: int) -> Selection:
+        """Return what this rank's batch of a step is made of: views of what was drawn for the epoch."""
         if self._epoch.number != epoch:
             self._epoch = self._draw(epoch)
         batch = self.order.batch_of(step)
-        ids, keys, draws = self._epoch.ids[batch], self._epoch.keys[batch], self._epoch.draws
-        if self.augmentation is None or draws is None:
+        draws = () if self._epoch.draws is None else self._epoch.draws[:, batch]
+        return Selection(self._epoch.ids[batch], self._epoch.keys[batch], draws)
+
+    def load(self, selection: Selection) -> Batch:
+        """Return the batch of a selection, by the device alone: a CUDA graph can hold it."""
+        ids, keys, draws = selection
+        if self.augmentation is None or not isinstance(draws, Tensor):
             images = self._normalise(self.images[ids])
         else:
-            images = self.augmentation.move(self._shown, ids, draws[:, batch])
-            images = self.augmentation.cut_out(self._normalise(images), draws[:, batch])
+            images = self.augmentation.move(self._shown, ids, draws)
+            images = self.augmentation.cut_out(self._normalise(images), draws)
         return Batch(images.contiguous(memory_format=torch.channels_last), self.labels[ids], keys)
 
     def _draw(self, epoch: int) -> _Epoch:

@@ -115,8 +115,8 @@ class FastDerivedNetwork(nn.Module):
         return logits, self.auxiliary(features, weights)
 
     def set_drop_path(self, drop_path_prob: float) -> None:
-        """Set the chance to drop a path."""
-        self.drop_path_prob = drop_path_chance(drop_path_prob, self.flat_weights.device)
+        """Set the chance to drop a path, on the device; a network that dropped none so far has no operations for it."""
+        self.drop_path_prob = drop_path_chance(self.drop_path_prob, drop_path_prob, self.flat_weights.device)
 
     def named_weights(self) -> dict[str, nn.Parameter]:
         """Return the weights by name: one vector."""

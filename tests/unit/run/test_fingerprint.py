@@ -21,6 +21,7 @@ NOT_COMPARED = {
     *("memory_check", "memory_limit", "record_eigenvalue"),
 }
 WARNS = {"network", "supernet", "checkpoint_cells", "tf32", "cuda_graph", "compile", "channels_last", "deterministic"}
+WARNS |= {"optimizer_impl"}
 
 
 def outcome(cls: Any, name: str) -> str:

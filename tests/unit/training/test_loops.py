@@ -294,7 +294,7 @@ def test_ranks_of_a_search_step_a_channels_last_weight_by_its_own_gradient():
             images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 3])  # the same on each rank
             optimizer = build_sgd(supernet.weights(), SgdConfig(), fused=True)
             weight_step(supernet, optimizer, (images, labels), grad_clip=5.0, world=world)
-        return supernet.stem[0].weight.detach()
+        return supernet.weights()[0].detach()  # the stem
 
     (alone,), ranks = on_ranks(1, on_rank), on_ranks(2, on_rank)
     for rank in ranks:
