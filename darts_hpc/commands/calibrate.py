@@ -42,7 +42,8 @@ AnyConfig = SearchConfig | TrainConfig | ImageNetConfig
 
 REFERENCE = "DARTS_V2"
 """The cell whose training is timed. Another one's takes as much more time as it has more multiply-adds."""
-ANY_LENGTH = frozenset({"seed", "epochs", "arch", "held_out", "train_portion", "split", "synthetic_images"})
+ANY_LENGTH = frozenset({"seed", "epochs", "arch", "held_out", "train_portion", "split"})
+ANY_LENGTH |= {"synthetic_images", "weight_share", "alpha_share"}
 """Flags that change how many steps there are, or their numbers, but not how long one takes."""
 MOST_KEPT = 200
 
@@ -109,6 +110,10 @@ def job_seconds(cfg: AnyConfig, facts: DatasetFacts, times: Times) -> float:
     if isinstance(cfg, SearchConfig):
         num_train = int(facts.num_train * cfg.data.train_portion)
         num_valid = facts.num_train - num_train
+        if cfg.data.dataset == "imagenet":
+            num_train, num_valid = (
+                int(facts.num_train * share) for share in (cfg.data.weight_share, cfg.data.alpha_share)
+            )
         early_stop = EarlyStop(cfg.early_stop, epochs, cfg.optim.weight_decay)
         besides += times.eigenvalue * sum(map(early_stop.is_due, range(epochs)))
         if cfg.selection.selection == "perturbation":
@@ -161,6 +166,8 @@ def known_facts(cfg: AnyConfig) -> DatasetFacts | None:
             return expected_facts(cfg.data)
         if isinstance(cfg, TrainConfig):
             return facts_of(cfg)
+        if cfg.data.dataset == "imagenet":
+            return expected_facts(cfg.imagenet())
         return dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
     except ValueError:
         return None

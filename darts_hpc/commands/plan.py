@@ -33,6 +33,8 @@ def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> None:
 def plan_of(cfg: SearchConfig | TrainConfig | ImageNetConfig, world: World) -> MemoryPlan:
     """Return the plan of a run. Every rank calls it."""
     if isinstance(cfg, SearchConfig):
+        if cfg.data.dataset == "imagenet":
+            return plan_search(cfg, expected_facts(cfg.imagenet()), world)
         return plan_search(cfg, dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size), world)
     facts = facts_of(cfg) if isinstance(cfg, TrainConfig) else expected_facts(cfg.data)
     return plan_training(cfg, facts, world)

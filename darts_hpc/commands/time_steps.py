@@ -81,7 +81,7 @@ def _search(cfg: SearchConfig, facts: DatasetFacts, world: World) -> Setup:
     if cfg.memory.memory_check != "off":
         plan.needed_bytes(plan.step)
     supernet = build_search_supernet(
-        plan.step.supernet, cfg.model, facts.num_classes, space, cfg.model.checkpoint_cells
+        plan.step.supernet, cfg.model, facts.num_classes, space, cfg.model.checkpoint_cells, cfg.stem
     ).to(world.device)
     supernet = supernet.to(memory_format=layout)
     optimizer = build_sgd(supernet.weights(), cfg.optim, fused=True)

@@ -42,6 +42,8 @@ def train(*flags: str) -> TrainConfig:
 def test_a_search_costs_its_steps_its_validation_and_its_eigenvalues():
     assert job_seconds(search(), FACTS, TIMES) == 3 + 10 * (5 * 2 + 5 * 0.5)
     assert job_seconds(search("--train_portion", "0.75"), FACTS, TIMES) == 3 + 10 * (7 * 2 + 3 * 0.5)
+    shares = search("--dataset", "imagenet", "--image_size", "32", "--weight_share", "0.3", "--alpha_share", "0.2")
+    assert job_seconds(shares, FACTS, TIMES) == 3 + 10 * (3 * 2 + 2 * 0.5)
     every = search("--record_eigenvalue", "--eigenvalue_every", "4")  # after epochs 1, 5, 9 and the last one
     assert job_seconds(every, FACTS, TIMES) - job_seconds(search(), FACTS, TIMES) == 4 * 7
 
