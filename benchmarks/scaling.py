@@ -4,8 +4,8 @@
     python benchmarks/scaling.py --check            # and check the model on two and four processes of this machine
 
 Three machines: all GPUs in one NVLink domain, nodes of 8 joined by InfiniBand (a network card per GPU), and nodes of
-one GPU. Each GPU keeps the images per step that were measured. Links are assumptions: what NCCL's all-reduce reaches of
-450 GB/s (NVLink of an H200, one way) and 400 Gb/s (InfiniBand NDR). scaling_model.py is the model. Bytes are those that
+one GPU. Each GPU keeps the images per step that were measured. Links are assumptions: what NCCL reaches of 450 GB/s
+(NVLink of an H200, one way) and 400 Gb/s (InfiniBand NDR). scaling_model.py is the model. Bytes are those that
 a step averages, recorded from it. Seconds are those of benchmarks/results, or given. So are the operations that Python
 launches, each in the time that the 2018 search step took per operation. The last line is one JSON object.
 """
@@ -41,7 +41,7 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Recording(World):
-    """One process that notes how many bytes each all-reduce of several would have."""
+    """One of several processes, which notes how many bytes each exchange has, and exchanges nothing."""
 
     messages: list[int] = field(default_factory=list)
 
@@ -49,10 +49,13 @@ class Recording(World):
         self.messages.append(sum(tensor.numel() * tensor.element_size() for tensor in tensors))
         return list(tensors)
 
+    def broadcast_(self, tensors: Sequence[Tensor]) -> None:
+        """Leave the tensors as they are: there is no other process."""
+
 
 def search_messages(method: str | None) -> list[int]:
-    """Return the bytes of each all-reduce of a search step: 16 channels, 8 cells, 10 classes."""
-    world = Recording(torch.device("cpu"))
+    """Return the bytes of each exchange of a search step: 16 channels, 8 cells, 10 classes."""
+    world = Recording(torch.device("cpu"), size=2)
     supernet = build_supernet("stacked", 16, 8, 10)
     optimizer = build_sgd(supernet.weights(), SgdConfig(), fused=True)
     architect = Architect(supernet, learning_rate=3e-4, weight_decay=1e-3, unrolled_method=method, world=world)
@@ -199,7 +202,7 @@ def print_check(result: dict[str, Any]) -> None:
     print(
         f"\n{result['ranks']} processes on {result['cores']} cores: gloo {result['bandwidth'] / 1e9:.2f} GB/s and "
         f"{1e6 * result['latency_s']:.0f} us per message; the gradient's {result['gradient_bytes'] / 1e6:.1f} MB in "
-        f"{result['predicted_all_reduce_s']:.3f} s. Step measured {result['step_s']:.3f} s; predicted "
+        f"{result['predicted_exchange_s']:.3f} s. Step measured {result['step_s']:.3f} s; predicted "
         + ", ".join(
             f"{seconds:.3f} s ({name.replace('_', ' ')}, {result['errors'][name]:+.1%})"
             for name, seconds in result["predicted_s"].items()

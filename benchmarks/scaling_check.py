@@ -1,9 +1,9 @@
 """Check the model of scaling on real processes of this machine, over gloo.
 
-All-reduces of other sizes than the gradient's are timed first, and give the link its bandwidth and latency. Then, in
-turns, one process steps alone, all step side by side without averaging, and all step as a run does. There are more
-processes than cores, maybe: with `shared` a core's processes take turns, so one process's step is stretched by
-processes / cores; with `side_by_side` the step of all without averaging is taken as it is measured.
+Exchanges of other sizes than the gradient's are timed, and give the link its bandwidth and latency. In turns with them
+one process steps alone, all step side by side without averaging, and all step as a run does. There are more processes
+than cores, maybe: with `shared` a core's processes take turns, so one process's step is stretched by processes / cores;
+with `side_by_side` the step of all without averaging is taken as it is measured.
 """
 
 import os
@@ -14,8 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from scaling_model import Link
+from scaling_model import START_S, Fabric, Link
 from torch import multiprocessing
 
 from darts_hpc.config.shared import SgdConfig
@@ -30,9 +29,9 @@ from darts_hpc.training.optim import build_sgd_of
 from darts_hpc.training.precision import Precision
 
 SIZES = (1 << 12, 1 << 18, 1 << 22, 1 << 25)
-"""Bytes of the all-reduces by which the link is measured."""
+"""Bytes of the exchanges by which the link is measured."""
 BATCH, SIDE = 2, 8
-"""Few and small images: the gradient's all-reduce is to be a share of the step that shows."""
+"""Few and small images: the gradient's exchange is to be a share of the step that shows."""
 
 
 def check(ranks: int, rounds: int, layers: int = 20) -> dict[str, Any]:
@@ -45,8 +44,8 @@ def check(ranks: int, rounds: int, layers: int = 20) -> dict[str, Any]:
         _rank, (ranks, port, rounds, layers, results), nprocs=ranks, start_method="fork"
     )  # fmt: skip
     measured = results.get()
-    link = fit_link({int(size): took for size, took in measured["all_reduce_s"].items()}, ranks)
-    averaging = ring_s(measured["gradient_bytes"], ranks, link)
+    link = fit_link({int(size): took for size, took in measured["exchange_s"].items()}, ranks)
+    averaging = Fabric(link, link, ranks).exchange_s(measured["gradient_bytes"], ranks)
     cores = len(os.sched_getaffinity(0))
     predicted = {
         "side_by_side": measured["without_averaging_s"] + averaging,
@@ -54,22 +53,18 @@ def check(ranks: int, rounds: int, layers: int = 20) -> dict[str, Any]:
     }
     return {
         "ranks": ranks, "cores": cores, "rounds": rounds, **measured,
-        "bandwidth": link.bandwidth, "latency_s": link.latency_s, "predicted_all_reduce_s": averaging,
+        "bandwidth": link.bandwidth, "latency_s": link.latency_s, "predicted_exchange_s": averaging,
         "predicted_s": predicted,
         "errors": {name: seconds / measured["step_s"] - 1 for name, seconds in predicted.items()},
     }  # fmt: skip
 
 
-def ring_s(num_bytes: float, members: int, link: Link) -> float:
-    """Return the seconds of a ring's all-reduce, which is gloo's."""
-    return 2 * (members - 1) * (link.latency_s + num_bytes / members / link.bandwidth)
-
-
 def fit_link(seconds: dict[int, float], members: int) -> Link:
-    """Return the link whose ring takes these seconds for these bytes, by least squares of the relative errors."""
+    """Return the link whose exchange takes these seconds for these bytes, by least squares of the relative errors."""
     hops = 2 * (members - 1)
     rows = torch.tensor([[hops / took, hops / members * size / took] for size, took in seconds.items()]).double()
-    latency, per_byte = torch.linalg.lstsq(rows, torch.ones(len(rows), 1).double()).solution.flatten().tolist()
+    ones = torch.tensor([[1 - START_S / took] for took in seconds.values()]).double()
+    latency, per_byte = torch.linalg.lstsq(rows, ones).solution.flatten().tolist()
     return Link(1 / max(per_byte, 1e-15), max(latency, 0.0))
 
 
@@ -92,7 +87,7 @@ def _measure(world: World, rounds: int, layers: int) -> dict[str, Any]:
         "alone_s": lambda: alone() if world.is_main else None,
         "without_averaging_s": alone,
         "step_s": together,
-        **{size: lambda buffer=buffer: dist.all_reduce(buffer) for size, buffer in buffers.items()},
+        **{size: lambda buffer=buffer: world.mean([buffer]) for size, buffer in buffers.items()},
     }
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(-1, rounds):  # the first warms up
@@ -106,7 +101,7 @@ def _measure(world: World, rounds: int, layers: int) -> dict[str, Any]:
     medians = {name: statistics.median(own) for name, own in seconds.items()}
     return {
         **{name: medians[name] for name in ("alone_s", "without_averaging_s", "step_s")},
-        "all_reduce_s": {size: medians[size] for size in buffers},
+        "exchange_s": {size: medians[size] for size in buffers},
         "gradient_bytes": gradient_bytes,
     }
 

@@ -1,21 +1,22 @@
-"""The model of a step on N GPUs: the step of one GPU, and then its all-reduces, one after the other.
+"""The model of a step on N GPUs: the step of one GPU, and then its exchanges, one after the other.
 
-    step(N) = max(images * per_image, host) + sum of all_reduce(bytes, N) over the step's messages
+    step(N) = max(images * per_image, host) + sum of exchange(bytes, N) over the step's messages
 
 where per_image is the step of one GPU over its images, and host the time that Python needs to launch the step's
 operations, below which no few images bring it; several processes have no CUDA graph, which would replay them.
 
-An all-reduce of S bytes among n members over links of B bytes/s and latency a takes the shorter of
+An exchange (World.mean) averages S bytes of each of N GPUs, g in a node, m = N / g nodes, over inner and outer links of
+B bytes/s and latency a; each GPU has a network card. Every GPU first adds up its N-th part, which all others send it:
 
-    ring   2 (n - 1) (a + S / (n B))        every member sends 2 (n - 1) parts of S / n
-    tree   2 ceil(log2 n) a + 2 S / B       up and down in a pipeline
+    scatter  (g - 1) (a_inner + S / (N B_inner)) + (N - g) (a_outer + S / (N B_outer))
 
-which NCCL chooses between as well. Nodes of g GPUs add up over their inner links (a ring's reduce-scatter), then the
-GPUs of equal place in the m = N / g nodes all-reduce their share S / g over the outer links, one network card per GPU,
-and each node gathers the shares. Every all-reduce costs `start` once more.
+then all get all parts, once from the GPU of the same place in each other node, and on within the node:
 
-Left out: overlap with backward (which hides part of the plain network's all-reduce, and none of the fast one's, whose
-gradient is one vector), waiting for the slowest process and its images, checkpoints, and the all-reduces of --sync_bn.
+    gather   (m - 1) (a_outer + S / (N B_outer)) + (g - 1) (a_inner + S / (g B_inner))
+
+Messages follow one another, and nothing hides them. On one node that is a ring's time. Every exchange costs `start`.
+
+Left out: waiting for the slowest process and its images, checkpoints, and the exchanges of --sync_bn.
 """
 
 import math
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 START_S = 20e-6
-"""Of an all-reduce: it is launched, and gradients are laid side by side and divided."""
+"""Of an exchange: it is launched, and gradients are laid side by side, added up and divided."""
 GOAL = 0.95
 
 
@@ -34,6 +35,10 @@ class Link:
     bandwidth: float
     latency_s: float
 
+    def seconds(self, num_bytes: float) -> float:
+        """Return how long a message takes."""
+        return self.latency_s + num_bytes / self.bandwidth
+
 
 @dataclass(frozen=True)
 class Fabric:
@@ -43,21 +48,19 @@ class Fabric:
     outer: Link
     per_node: int
 
-    def all_reduce_s(self, num_bytes: float, gpus: int) -> float:
-        """Return the seconds of one all-reduce of `num_bytes` on each of `gpus`, which fill their nodes."""
+    def exchange_s(self, num_bytes: float, gpus: int) -> float:
+        """Return the seconds of one exchange of `num_bytes` on each of `gpus`, which fill their nodes."""
         if gpus == 1:
             return 0.0
-        inside, nodes = min(gpus, self.per_node), math.ceil(gpus / self.per_node)
-        if nodes == 1:
-            return START_S + all_reduce_s(num_bytes, inside, self.inner)
-        share = num_bytes / inside
-        scatter_and_gather = 2 * (inside - 1) * (self.inner.latency_s + share / self.inner.bandwidth)
-        return START_S + scatter_and_gather + all_reduce_s(share, nodes, self.outer)
+        inside, nodes, part = min(gpus, self.per_node), math.ceil(gpus / self.per_node), num_bytes / gpus
+        scatter = (inside - 1) * self.inner.seconds(part) + (gpus - inside) * self.outer.seconds(part)
+        gather = (nodes - 1) * self.outer.seconds(part) + (inside - 1) * self.inner.seconds(num_bytes / inside)
+        return START_S + scatter + gather
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step as measured on one GPU, and the bytes of each of its all-reduces."""
+    """A step as measured on one GPU, and the bytes of each of its exchanges."""
 
     seconds: float
     images: int
@@ -70,8 +73,8 @@ class Step:
         return self.seconds / self.images
 
     def communication_s(self, fabric: Fabric, gpus: int) -> float:
-        """Return the seconds of the step's all-reduces."""
-        return sum(fabric.all_reduce_s(message, gpus) for message in self.messages)
+        """Return the seconds of the step's exchanges."""
+        return sum(fabric.exchange_s(message, gpus) for message in self.messages)
 
     def step_s(self, fabric: Fabric, gpus: int, images: float | None = None) -> float:
         """Return the seconds of a step with `images` on each GPU, or as many as were measured."""
@@ -92,15 +95,6 @@ class Step:
         hidden = communication * goal / (1 - goal) <= self.host_s  # then it is the host that is waited for
         compute = goal * (self.host_s + communication) if hidden else communication * goal / (1 - goal)
         return max(1, math.ceil(round(compute / self.per_image_s, 9))) if gpus > 1 else 1
-
-
-def all_reduce_s(num_bytes: float, members: int, link: Link) -> float:
-    """Return the seconds of an all-reduce over links of one kind: a ring's or a tree's, whichever is shorter."""
-    if members == 1:
-        return 0.0
-    ring = 2 * (members - 1) * (link.latency_s + num_bytes / members / link.bandwidth)
-    tree = 2 * math.ceil(math.log2(members)) * link.latency_s + 2 * num_bytes / link.bandwidth
-    return min(ring, tree)
 
 
 def last_above(goal: float, step: Step, fabric: Fabric, counts: Sequence[int]) -> int:

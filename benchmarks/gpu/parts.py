@@ -33,8 +33,9 @@ def train(quick: bool) -> list[Command]:
 
 
 def memory(quick: bool) -> list[Command]:
-    """What is planned for a step, beside what is allocated."""
-    return [Command("memory_prediction", ("benchmarks/memory_prediction.py", *["--quick"] * quick), 80)]
+    """What is planned for a step of a search and of a training, beside what is allocated."""
+    script = ("benchmarks/memory_prediction.py", *["--quick"] * quick)
+    return [Command("search", script, 50), Command("trainings", (*script, "--trainings"), 30)]
 
 
 def entries(quick: bool) -> list[Command]:

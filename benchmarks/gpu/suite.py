@@ -223,10 +223,16 @@ def of_loader(result: dict[str, Any]) -> list[str]:
     return [f"{rates}; the network alone {result['model_images_per_s']:,.0f}/s"]
 
 
+def of_memory(result: dict[str, Any]) -> str:
+    """How far off the planned bytes were."""
+    return f"{len(result['rows'])} steps, off by {result['worst_error']:.2%} at most"
+
+
 SUMMARIES: dict[str, Callable[[dict[str, Any]], list[str]]] = {
     "search_step": of_search,
     "train_step": of_training,
-    "memory_prediction": lambda result: [f"{len(result['rows'])} steps, off by {result['worst_error']:.2%} at most"],
+    "memory_prediction": lambda result: [of_memory(result)],
+    "memory_prediction_training": lambda result: [of_memory(result)],
     "entry_steps": of_entry,
     "loader": of_loader,
 }

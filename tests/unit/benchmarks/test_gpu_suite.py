@@ -1,8 +1,10 @@
 """benchmarks/gpu: make gpu keeps what was measured, whatever fails, hangs or is missing."""
 
+import importlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -19,9 +21,7 @@ RESULT |= {"memory_bytes": 1 << 30, "data_wait_share": 0.25}
 @pytest.fixture
 def suite(monkeypatch):
     monkeypatch.syspath_prepend(GPU_BENCHMARKS)
-    import suite
-
-    return suite
+    return importlib.import_module("suite")
 
 
 def program(suite, name: str, code: str, budget_s: int = 20, missing: str = ""):
@@ -73,7 +73,7 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def run_with(suite, parts: dict, tmp_path: Path) -> "object":
+def run_with(suite, parts: dict, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     """Run main in a fork, with these parts in place of the real ones."""
 
     def run() -> None:

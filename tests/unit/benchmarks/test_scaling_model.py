@@ -10,25 +10,28 @@ BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 @pytest.fixture
 def model(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
+    import scaling_check
     import scaling_model
 
-    monkeypatch.setattr(scaling_model, "START_S", 0.0)
+    for module in (scaling_model, scaling_check):
+        monkeypatch.setattr(module, "START_S", 0.0)
     return scaling_model
 
 
-def test_an_all_reduce_is_the_shorter_of_ring_and_tree(model):
-    fast = model.Link(bandwidth=1e9, latency_s=1e-3)
-    assert model.all_reduce_s(4e9, 4, fast) == pytest.approx(6 * (1e-3 + 1.0))  # ring: 6 parts of 1e9 bytes
-    assert model.all_reduce_s(1e3, 16, fast) == pytest.approx(8e-3 + 2e-6)  # tree: 4 levels up, 4 down
-    assert model.all_reduce_s(4e9, 1, fast) == 0
+def test_an_exchange_on_one_node_is_a_rings(model):
+    link = model.Link(bandwidth=1e9, latency_s=1e-3)
+    fabric = model.Fabric(link, link, per_node=8)
+    assert fabric.exchange_s(4e9, 4) == pytest.approx(6 * (1e-3 + 1.0))  # each gets 3 parts of 1e9 bytes, twice
+    assert fabric.exchange_s(4e9, 1) == 0
 
 
-def test_nodes_share_their_bytes_out_among_their_gpus(model):
-    fabric = model.Fabric(inner=model.Link(10e9, 0.0), outer=model.Link(1e9, 0.0), per_node=4)
-    assert fabric.all_reduce_s(4e9, 4) == pytest.approx(6 * 0.1)  # one node: a ring of 4
-    # 3 parts of 1e9 to scatter and 3 to gather inside; between 2 nodes 1e9 bytes, 2 halves of them one way
-    assert fabric.all_reduce_s(4e9, 8) == pytest.approx(6 * 0.1 + 2 * 0.5)
-    assert fabric.all_reduce_s(4e9, 1) == 0
+def test_between_nodes_each_gpu_has_a_card_and_parts_are_sent_on_within_the_node(model):
+    fabric = model.Fabric(inner=model.Link(10e9, 1e-3), outer=model.Link(1e9, 0.1), per_node=4)
+    # parts of 0.5e9: 3 from within and 4 from the other node; then 1 from there, and 3 times 1e9 bytes within
+    scatter, gather = 3 * (0.001 + 0.05) + 4 * (0.1 + 0.5), (0.1 + 0.5) + 3 * (0.001 + 0.1)
+    assert fabric.exchange_s(4e9, 8) == pytest.approx(scatter + gather)
+    alone = model.Fabric(model.Link(1, 1), model.Link(1e9, 0.1), per_node=1)  # its inner link does not matter
+    assert alone.exchange_s(4e9, 4) == pytest.approx(6 * (0.1 + 1.0))
 
 
 def test_rates_and_the_batch_that_keeps_the_efficiency(model):
@@ -50,17 +53,26 @@ def test_rates_and_the_batch_that_keeps_the_efficiency(model):
 def test_where_it_stops_scaling(model):
     slow = model.Fabric(model.Link(1e9, 0.05), model.Link(1e9, 0.05), per_node=64)
     step = model.Step(seconds=2.0, images=8, messages=[4])
-    # a ring of 2 has 2 messages of 0.05 s: 2 / 2.1 is above 0.95; of 4, tree: 4 of them, 2 / 2.2 is not
+    # 2 GPUs have 2 messages of 0.05 s: 2 / 2.1 is above 0.95; 4 have 6 of them: 2 / 2.3 is not
     assert model.last_above(0.95, step, slow, (1, 2, 4, 8)) == 2
-    # 8 images: 2.0, 1.0 + 0.1, 0.5 + 0.2, 0.25 + 0.3 s; and no GPU without an image
-    assert model.fastest_split(step, slow, 8, (1, 2, 4, 8, 16)) == 8
+    # 8 images: 2.0, 1.0 + 0.1, 0.5 + 0.3, 0.25 + 0.7 s; and no GPU without an image
+    assert model.fastest_split(step, slow, 8, (1, 2, 4, 8, 16)) == 4
     assert model.fastest_split(step, slow, 2, (1, 2, 4, 8)) == 2
 
 
-def test_a_link_is_found_again_from_the_times_of_its_ring(model):
+def test_a_link_is_found_again_from_the_times_of_its_exchanges(model):
     import scaling_check
 
     link = model.Link(bandwidth=2e9, latency_s=30e-6)
-    seconds = {size: scaling_check.ring_s(size, 4, link) for size in scaling_check.SIZES}
-    found = scaling_check.fit_link(seconds, 4)
+    fabric = model.Fabric(link, link, per_node=4)
+    found = scaling_check.fit_link({size: fabric.exchange_s(size, 4) for size in scaling_check.SIZES}, 4)
     assert (found.bandwidth, found.latency_s) == pytest.approx((2e9, 30e-6), rel=1e-4)
+
+
+def test_a_search_step_exchanges_its_weights_gradients_and_those_of_its_alphas(model):
+    import scaling
+
+    first, unrolled = scaling.search_messages(None), scaling.search_messages("finite_difference")
+    alphas, weights = 4 * 2 * 14 * 8, 4 * 1_930_618
+    assert sorted(first) == [alphas, weights]
+    assert sum(unrolled) == 3 * weights + 2 * alphas
