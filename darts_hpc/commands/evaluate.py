@@ -25,7 +25,7 @@ from darts_hpc.models.derived_fast.build import choose_network
 from darts_hpc.models.state_dicts import has_auxiliary_head, load_original
 from darts_hpc.run.metrics import Meter
 from darts_hpc.run.weights import read_weights
-from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.space.genotypes import NOTES, load_genotype
 from darts_hpc.training.loops import evaluate
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
 from darts_hpc.user_files import is_folder
@@ -43,7 +43,7 @@ def main(cfg: EvaluateConfig) -> None:
         network = DerivedNetwork("cifar", cfg.init_channels, data.num_classes, cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, data.image_size))
-        load_for_test(network, state, world)
+        load_for_test(network, state, world, cfg.arch)
         layout = memory_format(cfg.compute.channels_last)
         network, _, fallback = choose_network(cfg.network, network.to(world.device), world.device)
         if fallback and world.is_main:
@@ -68,7 +68,7 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
         network = DerivedNetwork("imagenet", cfg.init_channels, len(classes), cfg.layers, cfg.auxiliary, genotype)
         if world.is_main:
             print(measure_costs(network, cfg.data.image_size))
-        load_for_test(network, state, world)
+        load_for_test(network, state, world, cfg.arch)
         layout = memory_format(cfg.compute.channels_last)
         network, _, fallback = choose_network(cfg.network, network.to(world.device), world.device)
         if fallback and world.is_main:
@@ -78,9 +78,11 @@ def main_imagenet(cfg: EvaluateImageNetConfig) -> None:
         report("validation", images, meter, source, world)
 
 
-def load_for_test(network: DerivedNetwork, state: Mapping[str, Tensor], world: World) -> None:
+def load_for_test(network: DerivedNetwork, state: Mapping[str, Tensor], world: World, arch: str) -> None:
     """Load weights without the auxiliary head, theirs or the network's: only training uses it, and forks vary it."""
     network.auxiliary_head = None
+    if arch in NOTES and world.is_main:
+        print(f"--arch {arch}: {NOTES[arch]}", file=sys.stderr)
     if has_auxiliary_head(state) and world.is_main:
         print("the auxiliary head of these weights is left out: a test does not use it", file=sys.stderr)
     load_original(network, state)

@@ -10,6 +10,8 @@ from torch.nn.modules.module import _IncompatibleKeys
 from darts_hpc.user_files import shown
 
 ALPHAS = ("alphas_normal", "alphas_reduce", "betas_normal", "betas_reduce")
+NO_WEIGHTS = ("drop_path_prob", "total_ops", "total_params")
+"""Buffers that forks keep beside weights: the chance of drop path, and what thop counted in each module."""
 POOLS = {nn.MaxPool2d: "max_pool_3x3", nn.AvgPool2d: "avg_pool_3x3"}
 
 
@@ -22,8 +24,8 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load a state dict of the original's layout into a supernet or a derived network, in place.
 
     Accepted: a `module.` prefix (DataParallel), no `num_batches_tracked` (PyTorch < 0.4.1), no alphas (the original
-    never saved them), an auxiliary head that the model does not have. Anything else that is missing, unknown or of
-    another shape raises ValueError naming the first such key.
+    never saved them), an auxiliary head that the model does not have, buffers of NO_WEIGHTS. Anything else that is
+    missing, unknown or of another shape raises ValueError naming the first such key.
     """
     if strangers := [name for name in state if not isinstance(name, str)]:
         raise ValueError(
@@ -31,6 +33,7 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             "them"
         )
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    state = {name: tensor for name, tensor in state.items() if name.rpartition(".")[2] not in NO_WEIGHTS}
     own = model.state_dict()
     if not has_auxiliary_head(own):
         state = {name: tensor for name, tensor in state.items() if not _is_auxiliary(name)}

@@ -211,11 +211,13 @@ def _range_text(states: tuple[int, ...]) -> str:
     return str(list(states))
 
 
-def _published() -> dict[str, Genotype]:
-    text = resources.files("darts_hpc.space").joinpath("published_cells.json").read_text()
-    return {name: parse_genotype(cell) for name, cell in json.loads(text).items()}
+def _published() -> dict[str, dict]:
+    text = resources.files("darts_hpc.space").joinpath("published_cells.json").read_text(encoding="utf-8")
+    return json.loads(text)
 
 
-GENOTYPES = _published()
-"""Published cells by name; `published_cells.json` says where each comes from."""
+GENOTYPES = {name: parse_genotype(cell) for name, cell in _published().items()}
+"""Published cells by name; `published_cells.json` says where each was read, its paper and its published error."""
+NOTES = {name: cell["note"] for name, cell in _published().items() if "note" in cell}
+"""Name of a published cell -> how its paper's network differs from ours."""
 GENOTYPES["DARTS"] = GENOTYPES["DARTS_V2"]

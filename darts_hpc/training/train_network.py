@@ -20,7 +20,7 @@ from darts_hpc.run.choose_folder import check_run_folder
 from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.recorder import prefixed
 from darts_hpc.run.run import Run
-from darts_hpc.space.genotypes import load_genotype
+from darts_hpc.space.genotypes import NOTES, load_genotype
 from darts_hpc.training.compile import compile_modules
 from darts_hpc.training.data_parallel import start_alike
 from darts_hpc.training.loops import StepConfig, evaluate, train_epoch
@@ -127,6 +127,8 @@ def train_network(
         with Run.open(entry, cfg.run, config_yaml, fingerprint(cfg, data.digest, **chosen), world) as run:
             if run.is_fresh:
                 run.record_genotype("before_first_epoch", genotype)
+            if note := NOTES.get(model.arch):
+                log.warning("--arch %s: %s", model.arch, note)
             log.info("%s", why)
             averaged = f", weights averaged by {cfg.optim.ema}" if average is not None else ""
             log.info("%s; %s%s", costs, describe(chosen, step_cfg, world), averaged)

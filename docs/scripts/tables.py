@@ -274,6 +274,23 @@ def train_operations() -> str:
     return markdown(("a step in float32", "network", "operations", "kernels", "traffic"), rows)
 
 
+def published_cells() -> str:
+    """The published cells, where each comes from, and its size."""
+    cells = json.loads((ROOT / "darts_hpc" / "space" / "published_cells.json").read_text(encoding="utf-8"))
+    rows = [
+        (
+            f"`{name}`",
+            cell["paper"],
+            cell["source"].split(" (")[0].replace(":", ": "),
+            cell.get("published", ""),
+            f"{cell['parameters'] / 1e6:.3f} M",
+            cell.get("note", ""),
+        )
+        for name, cell in cells.items()
+    ]
+    return markdown(("cell", "paper", "read in", "published error", "parameters here", "what differs"), rows)
+
+
 def scaling() -> str:
     """Predicted rates on several GPUs."""
     result = read("scaling")
@@ -355,6 +372,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "train_step": train_step,
     "train_operations": train_operations,
     "epoch_overhead": epoch_overhead,
+    "published_cells": published_cells,
     "scaling": scaling,
     "scaling_check": scaling_check,
 }

@@ -1,5 +1,9 @@
 """Parameters and multiply-adds equal the published reference counts."""
 
+import json
+import re
+from importlib import resources
+
 import pytest
 import torch
 
@@ -30,8 +34,30 @@ REFERENCE = {
 }
 
 
-def test_every_published_cell_has_a_reference_count():
-    assert set(GENOTYPES) == {*REFERENCE, "DARTS"}
+# cell: CIFAR parameters (M) as its repository has them, beside the genotype or in the README (with the auxiliary head)
+REPORTED = {
+    "darts_pt_s1_1": 1.87, "darts_pt_s1_2": 2.02, "darts_pt_s2_1": 3.09, "darts_pt_s2_2": 2.79, "darts_pt_s3_1": 3.42,
+    "darts_pt_s3_2": 3.54, "darts_pt_s4_1": 4.70, "darts_pt_s4_2": 4.70, "FairDARTS_d": 3.84,
+}  # fmt: skip
+CELLS = json.loads(resources.files("darts_hpc.space").joinpath("published_cells.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", sorted(CELLS.keys() - REFERENCE.keys()))
+def test_parameters_in_the_list_are_those_of_the_network_and_of_its_repository(name):
+    with torch.device("meta"):
+        network = DerivedNetwork("cifar", 36, 10, 20, name == "FairDARTS_d", GENOTYPES[name])
+    weights = {name: weight.numel() for name, weight in network.named_parameters()}
+    head = sum(count for name, count in weights.items() if name.startswith("auxiliary_head"))
+    assert sum(weights.values()) - head == CELLS[name]["parameters"]
+    if name in REPORTED:
+        assert sum(weights.values()) / 1e6 == pytest.approx(REPORTED[name], abs=6e-3)
+
+
+def test_every_published_cell_names_its_file_and_its_paper():
+    assert REPORTED.keys() < CELLS.keys() and REFERENCE.keys() < CELLS.keys()
+    for cell in CELLS.values():
+        assert re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{10}:[\w/.-]+ \(\w+\)", cell["source"])
+        assert cell["paper"]
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -40,6 +66,7 @@ def test_costs_equal_the_reference(name):
     with torch.device("meta"):
         cifar = measure_costs(DerivedNetwork("cifar", 36, 10, 20, False, GENOTYPES[name]), 32)
         imagenet = measure_costs(DerivedNetwork("imagenet", 48, 1000, 14, False, GENOTYPES[name]), 224)
+    assert cifar.parameters == CELLS[name]["parameters"]
     assert cifar.parameters / 1e6 == pytest.approx(cifar_parameters, abs=6e-4)
     assert cifar.multiply_adds / 1e6 == pytest.approx(cifar_madds, abs=0.06)
     assert imagenet.parameters / 1e6 == pytest.approx(imagenet_parameters, abs=6e-4)
