@@ -1,7 +1,9 @@
 """Search a cell (the original train_search.py): python -m darts_hpc.train_search [--unrolled]."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from darts_hpc.config.combinations import check_space
@@ -11,13 +13,15 @@ from darts_hpc.data.imagenet.load import open_search
 from darts_hpc.data.loading.batches import BatchSource, Cycle
 from darts_hpc.data.loading.sources import eval_source, training_source
 from darts_hpc.data.loading.split import search_split
+from darts_hpc.data.loading.streamed import StreamedSource
+from darts_hpc.data.sets.folder import open_stream
 from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.load import dataset_facts, load_dataset
 from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.explain import choose_form, explaining_out_of_memory
-from darts_hpc.memory.plan import plan_search
+from darts_hpc.memory.plan import MemoryPlan, plan_search
 from darts_hpc.models.state_dicts import export_original
 from darts_hpc.run.checkpoint import Checkpoint
 from darts_hpc.run.choose_folder import check_run_folder
@@ -68,6 +72,15 @@ def open_imagenet(cfg: SearchConfig, world: World) -> tuple[SearchData, DatasetF
     return opened, facts
 
 
+def open_folder_stream(cfg: SearchConfig, world: World) -> SearchData:
+    """Return the same batches as open_in_memory of --dataset folder, read from its files step by step."""
+    data, read, digest = open_stream(cfg.data.data, cfg.data.image_size or 0, world)
+    sampled = cfg.selection.pt_batches is not None
+    sources = search_sources(data, cfg.data, cfg.run.seed, world, sampled=sampled)
+    weights, alphas, valid = (StreamedSource(source, read) for source in sources)
+    return SearchData(weights, Cycle(alphas), valid, data.num_classes, digest)
+
+
 def open_in_memory(cfg: SearchConfig, world: World, data: DataSet | None = None) -> SearchData:
     """Return the images of the two halves, --dataset's or those of `data`, on the device."""
     if data is None:
@@ -76,6 +89,27 @@ def open_in_memory(cfg: SearchConfig, world: World, data: DataSet | None = None)
     sampled = cfg.selection.pt_batches is not None
     weights, alphas, valid = search_sources(data, cfg.data, cfg.run.seed, world, sampled=sampled)
     return SearchData(weights, Cycle(alphas), valid, data.num_classes, data.fingerprint())
+
+
+def plan_with_data(
+    cfg: SearchConfig, world: World, space: SearchSpace, data: DataSet | None
+) -> tuple[MemoryPlan, Callable[[], SearchData]]:
+    """Return the plan of a step beside its images, and what opens these: in memory unless they are too many."""
+    if data is not None:
+        return plan_search(cfg, data.facts(), world, space), partial(open_in_memory, cfg, world, data)
+    if cfg.data.dataset == "imagenet":
+        opened, facts = open_imagenet(cfg, world)
+        return plan_search(cfg, facts, world, space), lambda: opened
+    facts = dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
+    plan = plan_search(cfg, facts, world, space)
+    if cfg.data.dataset == "folder":
+        streamed = plan_search(cfg, facts._replace(in_memory=False), world, space)
+        matters = world.is_main and cfg.memory.memory_check == "auto"
+        if world.broadcast_object(matters and not plan.fits_at_all() and streamed.fits_at_all()):
+            why = "the images would not fit beside a step, and are read step by step"
+            streamed.fallback = f"{streamed.fallback}; {why}" if streamed.fallback else why
+            return streamed, partial(open_folder_stream, cfg, world)
+    return plan, partial(open_in_memory, cfg, world)
 
 
 def main(
@@ -99,17 +133,10 @@ def main(
         precision = choose_precision(cfg.runtime.precision, world.device)
         layout = memory_format(cfg.runtime.channels_last)
         check_run_folder(cfg.run, world)
-        opened = None
-        if data is None and cfg.data.dataset == "imagenet":
-            opened, facts = open_imagenet(cfg, world)
-        elif data is None:
-            facts = dataset_facts(cfg.data.dataset, cfg.data.data, cfg.data.image_size)
-        else:
-            facts = data.facts()
-        plan = plan_search(cfg, facts, world, space)
+        plan, open_data = plan_with_data(cfg, world, space, data)
         form, why = choose_form(plan, cfg.memory.memory_check, world)
         stack.enter_context(explaining_out_of_memory(plan))
-        opened = open_in_memory(cfg, world, data) if opened is None else opened
+        opened = open_data()
         seed_everything(cfg.run.seed, cfg.run.deterministic)
         size = opened.num_classes, space, form.checkpoint_cells, cfg.stem
         supernet = build_search_supernet(form.supernet, cfg.model, *size)

@@ -63,6 +63,10 @@ class MemoryPlan(Generic[AnyStep]):
         """Whether a form of the step fits into the free memory."""
         return self.needed_bytes(step) <= self.free.num_bytes
 
+    def fits_at_all(self) -> bool:
+        """Whether any form of the step fits."""
+        return any(map(self.fits, self.forms()))
+
     def forms(self) -> list[AnyStep]:
         """Every form of the step that is the same computation, the fastest first."""
         return [self.step] if self.step.checkpoint_cells else [self.step, replace(self.step, checkpoint_cells=True)]

@@ -139,11 +139,19 @@ class BatchSource:
 
     def load(self, selection: Selection) -> Batch:
         """Return the batch of a selection, by the device alone: a CUDA graph can hold it."""
+        return self._finish(selection, self._shown, selection.ids)
+
+    def finish(self, epoch: int, step: int, images: Tensor) -> Batch:
+        """Return this rank's batch of a step from its images (B, 3, H, W) uint8, which were not on the device."""
+        selection = self.select(epoch, step)
+        return self._finish(selection, images, torch.arange(len(selection.ids), device=self.device))
+
+    def _finish(self, selection: Selection, images: Tensor, rows: Tensor) -> Batch:
         ids, keys, draws = selection
         if self.augmentation is None or not isinstance(draws, Tensor):
-            images = self._normalise(self.images[ids])
+            images = self._normalise(images[rows])
         else:
-            images = self.augmentation.move(self._shown, ids, draws)
+            images = self.augmentation.move(images, rows, draws)
             images = self.augmentation.cut_out(self._normalise(images), draws)
         return Batch(images.contiguous(memory_format=torch.channels_last), self.labels[ids], keys)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -79,13 +80,43 @@ class DataSet:
         return digest.hexdigest()[:16]
 
 
+class ChannelStatistics:
+    """Mean and standard deviation per channel of uint8 images (N, 3, H, W) that come in parts, and if they differ."""
+
+    def __init__(self) -> None:
+        self._levels = torch.zeros(len(CHANNELS), 256, dtype=torch.int64)  # pixels of each
+        self._first: Tensor | None = None
+        self.differ = False
+
+    def add(self, images: Tensor) -> None:
+        """Count some more images."""
+        self._first = images[0] if self._first is None else self._first
+        self.differ = self.differ or not bool((images == self._first).all())
+        self._levels += torch.stack([images[:, c].flatten().bincount(minlength=256) for c in range(len(CHANNELS))])
+
+    def read(self) -> tuple[list[float], list[float]]:
+        """Return both of images scaled to 0..1, without a rounding before the last."""
+        moments = []
+        for counts in self._levels.tolist():
+            number, total, squares = (sum(n * level**power for level, n in enumerate(counts)) for power in range(3))
+            variance = (number * squares - total**2) / number**2
+            moments.append((total / number / 255, math.sqrt(variance) / 255))
+        mean, std = zip(*moments, strict=True)
+        return list(mean), list(std)
+
+
 def channel_statistics(images: Tensor, world: World | None = None) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per channel of uint8 images (N, 3, H, W) scaled to 0..1.
 
     A deviation below one of the 256 levels is no spread to divide by: 1 stands for it, and the log says so.
     """
     scaled = images.to(torch.float64) / 255
-    mean, std = scaled.mean((0, 2, 3)).tolist(), scaled.std((0, 2, 3), correction=0).tolist()
+    return _with_spread(scaled.mean((0, 2, 3)).tolist(), scaled.std((0, 2, 3), correction=0).tolist(), world)
+
+
+def _with_spread(
+    mean: list[float], std: list[float], world: World | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     uniform = [name for name, spread in zip(CHANNELS, std, strict=True) if spread < ONE_LEVEL]
     if uniform and (world is None or world.is_main):
         log.warning("the training images have no spread in %s, which is not scaled (std 1)", " and ".join(uniform))
@@ -102,10 +133,12 @@ def measured_data_set(
     flip: bool = True,
     crop_padding: int | None = None,
     world: World | None = None,
+    statistics: ChannelStatistics | None = None,
 ) -> DataSet:
     """Return a data set of a user's own, with the statistics of its training images.
 
-    `source` names it in an error; random crops shift by an eighth of the side where crop_padding is None.
+    `source` names it in an error; random crops shift by an eighth of the side where crop_padding is None. `statistics`:
+    of training images that are not in memory.
 
     Raises ValueError where a class has no training image, or all training images are equal.
     """
@@ -113,10 +146,17 @@ def measured_data_set(
     if (absent := counts == 0).any():
         missing = classes[int(absent.int().argmax())]
         raise ValueError(f"{source}: class {missing!r} has no training image; expected some of each class")
-    if torch.equal(train.images.amin(0), train.images.amax(0)):
+    if not (_differ(train.images) if statistics is None else statistics.differ):
         raise ValueError(f"{source}: all {len(train)} training images are equal; expected images that differ")
-    mean, std = channel_statistics(train.images, world)
+    if statistics is None:
+        mean, std = channel_statistics(train.images, world)
+    else:
+        mean, std = _with_spread(*statistics.read(), world)
     padding = max(1, train.images.shape[-1] // 8) if crop_padding is None else crop_padding
     return DataSet(
         name=name, classes=tuple(classes), train=train, test=test, mean=mean, std=std, crop_padding=padding, flip=flip
     )
+
+
+def _differ(images: Tensor) -> bool:
+    return not torch.equal(images.amin(0), images.amax(0))
