@@ -181,5 +181,7 @@ def main(
                 "genotype_text": str(genotype),
                 "collapse": collapse_line(genotype),
             }
+            if early_stop.stop is not None:
+                facts["early_stop"] = f"{early_stop.stop.why}: the cell is that of epoch {early_stop.stop.epoch + 1}"
             run.finish(facts, {"weights.pt": export_original(supernet), "alphas.pt": parameters})
     return run.folder

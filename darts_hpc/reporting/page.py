@@ -35,7 +35,14 @@ CHARTS = {
         {"entropy/normal": "normal cell", "entropy/reduce": "reduction cell"},
     ),
     "skip_connections": ("Skip connections in the normal cell", {"skip_connects": "skip connections"}),
-    "eigenvalue": ("Largest eigenvalue of the validation loss in alpha", {"eigenvalue": "eigenvalue"}),
+    "eigenvalue": (
+        "Largest eigenvalue of the validation loss in alpha",
+        {"eigenvalue": "eigenvalue", "eigenvalue_average": "its average over 5"},
+    ),
+    "eigenvalue_rise": (
+        "Rise of the eigenvalue's average over four evaluations, as a factor",
+        {"eigenvalue_rise": "rise", "eigenvalue_factor": "ends the search"},
+    ),
     "perturbation": (
         "Training loss before and after an adversary perturbs the operations' weights",
         {"perturbation/loss_before": "before", "perturbation/loss_after": "after"},
@@ -43,7 +50,8 @@ CHARTS = {
     "auxiliary_share": ("Share of the auxiliary skip", {"schedule/auxiliary_share": "share"}),
 }
 """Charts over epochs: name of its file -> title, and record name -> label."""
-CURVE_COLORS = {"train": "second", "reduction cell": "third", "before": "second"}
+CURVE_COLORS = {"train": "second", "reduction cell": "third", "before": "second", "its average over 5": "second"}
+CURVE_COLORS |= {"ends the search": "second"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,7 @@ def to_html(views: Sequence[GroupView]) -> str:
     return render(
         "report.html.j2", views=views, table=group_table(groups), run_table=run_table, best_note=BEST_NOTE,
         num_runs=sum(len(group.runs) for group in groups), decision_table=decision_table,
+        edge_weight_table=edge_weight_table,
         facts=lambda group, name: shared_and_own({run.name: getattr(run, name) for run in group.runs}),
     )  # fmt: skip
 
@@ -162,6 +171,10 @@ def _curves(group: Group, names: Mapping[str, str]) -> list[Curve]:
     for name, label in names.items():
         for run in group.runs:
             points = [(record["epoch"] + 1, record[name]) for record in run.epochs if name in record]
+            if name == "eigenvalue_factor":  # the limit beside what is measured
+                limit = run.config.get(name)
+                risen = [record["epoch"] + 1 for record in run.epochs if "eigenvalue_rise" in record]
+                points = [(epoch, limit) for epoch in risen if isinstance(limit, int | float)]
             if points:
                 found.append(Curve(label, points, CURVE_COLORS.get(label, "accent"), f"{label}, {run.name}"))
     return found
@@ -171,7 +184,8 @@ def cell_view(genotype: Genotype, owners: Sequence[RecordedRun], alone: bool) ->
     """Draw both cells of some runs. alone: whether no other cell stands beside it."""
     title = "The cell" + ("" if alone else " of " + ", ".join(run.name for run in owners))
     title += BEFORE_FIRST_EPOCH if any(run.is_before_first_epoch for run in owners) else ""
-    found = [run.result["collapse"] for run in owners if run.result and "collapse" in run.result]
+    results = [run.result for run in owners if run.result]
+    found = [result[name] for name in ("early_stop", "collapse") for result in results if name in result]
     notes = dict.fromkeys(f"{note[:1].upper()}{note[1:]}" for note in found)
     pictures = [(name, *cell_svgs(genotype, cell), describe_cell(genotype, cell)) for cell, name in CELLS.items()]
     return CellView(title, genotype, list(notes), pictures)
@@ -199,6 +213,17 @@ def _evolution(run: RecordedRun, cell: str) -> tuple[str, Evolution | None]:
         operations=edge_operations(run.space, cell, edges, operations),
         kept=kept_edges(run.genotype, cell) if run.genotype else {},
     )
+
+
+def edge_weight_table(run: RecordedRun) -> tuple[list[str], list[list[str]]] | None:
+    """Return header and rows of the edges' weights after the last epoch, where they have some."""
+    names = [f"edge_weights/{cell}" for cell in CELLS]
+    records = [record for record in run.epochs if all(name in record for name in names)]
+    if not records:
+        return None
+    cells = [["-" if w is None else f"{w:.3f}" for w in records[-1][name]] for name in names]
+    rows = [list(row) for row in zip(edge_names(max(map(len, cells))), *cells, strict=False)]
+    return ["edge", *(title.lower() for title in CELLS.values())], rows
 
 
 def decision_table(run: RecordedRun) -> tuple[list[str], list[list[str]]]:

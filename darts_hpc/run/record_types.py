@@ -18,7 +18,7 @@ KNOWN = {
     "event": str, "device": str, "collapse": str, "when": str, "cell": str, "final": dict, "preprocessing": dict,
     "fingerprint": dict, "edges": list, "accuracy_without": list, "loss_without": list, "classes": list,
     "image_size": int, "num_epochs": int, "processes": int, "learning_rate": NUMBER, "eigenvalue": NUMBER,
-    "skip_connects": NUMBER,
+    "eigenvalue_average": NUMBER, "eigenvalue_rise": NUMBER, "skip_connects": NUMBER, "early_stop": str,
 }  # fmt: skip
 """The type of what else a run's files may have, and this package reads."""
 MEASURED = ("train/", "valid/", "test/", "performance/", "entropy/", "grad_norm/", "perturbation/", "schedule/")
@@ -39,6 +39,8 @@ def check_types(found: Mapping[str, Any], where: str, required: Mapping[str, Any
             raise ValueError(f"{where}: expected {IN_WORDS[kind]} for {name!r}")
         if name.startswith(TABLES) and not _is_table(value):
             raise ValueError(f"{where}: expected a table of numbers for {name!r}")
+        if name.startswith("edge_weights/") and not (value and _is_table([value])):
+            raise ValueError(f"{where}: expected a list of numbers for {name!r}")
         if name == "edges" and not (value and all(_is(edge, int) and 0 <= edge < 1000 for edge in value)):
             raise ValueError(f"{where}: expected numbers of edges for {name!r}")
         if name in ("accuracy_without", "loss_without") and not all(_is(score, NUMBER) for score in value or ()):

@@ -81,6 +81,9 @@ class TensorBoard:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Add a record of metrics.jsonl or performance.jsonl: numbers as scalars, alphas as pictures and means."""
+        if record.get("event") == "selection":
+            self._decision(record)
+            return
         measured = record.get("event") in ("step", "epoch", "roll_back")
         for name, value in record.items():
             if name.startswith("alphas/"):
@@ -150,6 +153,14 @@ class TensorBoard:
         if not self._charted:
             self._charted = True
             self._add("add_custom_scalars", LAYOUT)
+
+    def _decision(self, record: Mapping[str, Any]) -> None:
+        """Add what a selection by perturbation decided, and the scores without each candidate."""
+        names = edge_names(max(record["edges"]) + 1)
+        lines = [", ".join(names[edge] for edge in record["edges"]) + f": {record['operation'] or 'kept'}"]
+        for number in ("accuracy_without", "loss_without"):
+            lines.append(f"{number}: " + " ".join(f"{value:.4g}" for value in record[number]))
+        self._add("add_text", f"selection/{record['cell']}", _code("\n".join(lines)), record["step"])
 
     def _edge_weights(self, cell: str, weights: Sequence[float], step: int) -> None:
         rows = [[weight] for weight in weights]

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from darts_hpc.config.train_search import EarlyStopConfig
-from darts_hpc.search.stop_rules import DELTA, WINDOW, Stop, rising_eigenvalue, too_many_skips
+from darts_hpc.search.stop_rules import DELTA, WINDOW, Stop, local_averages, rising_eigenvalue, too_many_skips
 from darts_hpc.space.genotypes import Genotype
 
 
@@ -54,6 +54,14 @@ class EarlyStop:
             self.eigenvalues.append(eigenvalue)
         if epoch < self.epochs - 1:  # after the last nothing is left to stop
             self.stop = STOP_RULES[self.cfg.early_stop](self, eigenvalue is not None)
+
+    def numbers(self) -> dict[str, float]:
+        """Return what the newest decision compared, for the record: the eigenvalue's average and its rise, if known."""
+        averages = local_averages(self.eigenvalues) if self.cfg.early_stop in ("eigenvalue", "adaptive") else []
+        numbers = {"eigenvalue_average": averages[-1]} if averages else {}
+        if len(averages) > DELTA and averages[-1 - DELTA] > 0:
+            numbers["eigenvalue_rise"] = averages[-1] / averages[-1 - DELTA]
+        return numbers
 
     @property
     def can_raise_decay(self) -> bool:

@@ -66,14 +66,14 @@ def rising_eigenvalue(
             left to stop.
         first_epoch: the earliest epoch whose cell may be the result.
     """
-    epoch = (len(eigenvalues) - 1) * every - every * (window // 2)  # that the newest average is centred on
+    chosen = (len(eigenvalues) - 1 - window // 2 - delta) * every  # that the earlier average is centred on
     averages = local_averages(eigenvalues, window)
-    if epoch - every * delta < first_epoch or len(averages) <= delta:
+    if chosen < first_epoch or len(averages) <= delta:
         return None
     now, before = averages[-1], averages[-1 - delta]
     if not (before > 0 and now / before > factor):
         return None
-    chosen = epoch - every * delta
+    epoch = chosen + every * delta
     return Stop(
         chosen,
         f"the largest eigenvalue, on average, grew from {before:.4g} at epoch {chosen + 1} to {now:.4g} at "

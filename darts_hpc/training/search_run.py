@@ -179,6 +179,7 @@ class Search:
         }
         if not self.is_tuning:
             self._apply_stop_rule(epoch, genotype, eigenvalue, state)
+            numbers |= {} if eigenvalue is None else self.early_stop.numbers()
         run.finish_epoch(numbers, genotype)
 
     def begin_selection(self, searched: Checkpoint, state: Mapping[str, Any]) -> None:

@@ -180,3 +180,19 @@ def test_a_cell_that_no_epoch_has_trained_is_said_to_be(tmp_path: Path):
     line = json.loads((folder / "genotypes.jsonl").read_text()) | {"when": "epoch_start"}
     (folder / "genotypes.jsonl").write_text(json.dumps(line) + "\n")
     assert "The cell (before the first epoch)" in page_of([folder])
+
+
+def test_the_page_shows_why_a_search_ended_and_how_its_edges_are_weighed(tmp_path: Path):
+    folder = write_search_run(tmp_path / "run", epochs=3, eigenvalue=0.5)
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for record in (record for record in records if record["event"] == "epoch"):
+        record |= {"eigenvalue_average": 0.25, "eigenvalue_rise": 1.4}
+        record |= {"edge_weights/normal": [0.125] * 13 + [None], "edge_weights/reduce": [0.375] * 14}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps(result | {"early_stop": "the eigenvalue grew"}))
+    page = page_of([folder])
+    outline_of(page)
+    assert "The eigenvalue grew" in page and "weighs the edges" in page
+    assert page.count("<span>0.125</span>") == 13 and page.count("<span>0.375</span>") == 14
+    assert "Rise of the eigenvalue" in page

@@ -117,6 +117,19 @@ def test_a_search_has_some_thirty_scalar_tags_over_all(tmp_path: Path):
     assert {"edge_weights/normal", "edge_weights/reduce"} <= set(events_of(tmp_path).Tags()["images"])
 
 
+def test_a_decision_by_perturbation_is_shown_with_its_scores(tmp_path: Path):
+    board = TensorBoard(tmp_path)
+    scores = {"accuracy_without": [50.25, 61.0], "loss_without": [1.5, 1.25]}
+    where = {"event": "selection", "epoch": 3, "step": 9, "cell": "reduce"}
+    board.write({**where, "edges": [3], "operation": "sep_conv_3x3", **scores})
+    board.close()
+    events = events_of(tmp_path)
+    (shown,) = events.Tensors("selection/reduce/text_summary")
+    text = shown.tensor_proto.string_val[0].decode()
+    assert "c_{k-1}→1: sep_conv_3x3" in text and "50.25 61" in text and "1.5 1.25" in text
+    assert shown.step == 9 and events.Tags()["scalars"] == []
+
+
 def test_flags_stand_beside_the_final_accuracy_and_as_text(tmp_path: Path):
     board = TensorBoard(tmp_path)
     config = flat(SearchConfig()) | {"learning_rate": 0.5, "seed": 7, "save": "elsewhere/"}
