@@ -22,7 +22,7 @@ from darts_hpc.memory.plan import plan_search
 from darts_hpc.search import curvature
 from darts_hpc.search.schedule import epoch_conditions
 from darts_hpc.space.genotypes import load_genotype
-from darts_hpc.space.spaces import SPACES
+from darts_hpc.space.spaces import SPACES, SearchSpace, uniform_space
 from darts_hpc.training import search_run
 from darts_hpc.training.search_step import search_step
 
@@ -47,8 +47,13 @@ IN_A_DECISION = 60
 SPACES_OF_NOISE = {"s4": ["--space", "s4", "--search_drop_path", "0.2"], "s1": ["--space", "s1"]}
 
 
+PLAIN = {"cifar10", "cifar10_unrolled", "digits", "tiny"}
+FAMILY = sorted({path.stem for path in Path("configs/search").glob("*.yaml")} - PLAIN)
+"""Every preset of the family: a new one is covered."""
+
+
 def flags_of(name: str) -> list[str]:
-    extra = {**STEP, **RULES, **SELECTIONS, **SPACES_OF_NOISE}[name]
+    extra = {**STEP, **RULES, **SELECTIONS, **SPACES_OF_NOISE}.get(name, FEW)
     preset = [] if name in SPACES_OF_NOISE else ["--config", f"configs/search/{name}.yaml"]
     return [*preset, *SHORT, *extra]
 
@@ -187,50 +192,72 @@ def test_perturbation_selects_a_whole_cell_and_goes_on_from_a_kill_in_a_decision
         assert_same(tmp_path / "killed", tmp_path / "whole")
 
 
-def two_steps(name: str, form: str = "plain", *more: str) -> dict[str, torch.Tensor]:
-    """Take two steps in float64, each rank on its half of the batch; return what they were like."""
-    torch.set_num_threads(1)
+def two_steps(
+    name: str, form: str = "plain", *more: str, world: World | None = None, space: SearchSpace | None = None
+) -> dict[str, torch.Tensor]:
+    """Take two steps in float64, each rank on its part of the batch; return what they were like."""
+    world = World(torch.device("cpu")) if world is None else world
     cfg, joined = config(name, *more), 8
-    with World.open("cpu") as world:
-        torch.manual_seed(0)
-        space = SPACES[cfg.model.space]
-        supernet = search_run.build_search_supernet(form, cfg.model, 5, space, False).double()
-        synchronise_batch_norm(supernet, world)
-        optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
-        architect = search_run.build_architect(cfg, supernet, world)
-        conditions = epoch_conditions(cfg, 1, world.device)
-        share = joined // world.size
-        mine = slice(world.rank * share, (world.rank + 1) * share)
-        for step in range(2):
-            images = torch.randn(2, joined, 3, 4, 4, dtype=torch.float64)
-            labels, keys = torch.randint(5, (2, joined)), torch.randint(2**60, (2, joined))
-            train, valid = ((images[half, mine], labels[half, mine], keys[half, mine]) for half in range(2))
-            numbers = search_step(
-                supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world, perturb=cfg.optim.perturb,
-                conditions=None if conditions is None else conditions(step),
-            )  # fmt: skip
-        found = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
-        found |= {"loss": world.mean([numbers.loss])[0]}  # pyright: ignore[reportPossiblyUnboundVariable]
-    return {name: tensor.detach() for name, tensor in found.items()}
+    torch.manual_seed(0)
+    supernet = search_run.build_search_supernet(form, cfg.model, 5, space or SPACES[cfg.model.space], False).double()
+    synchronise_batch_norm(supernet, world)
+    optimizer = torch.optim.SGD(supernet.weights(), 0.1, momentum=0.9, weight_decay=3e-4)
+    architect = search_run.build_architect(cfg, supernet, world)
+    conditions = epoch_conditions(cfg, 1, world.device)
+    share = joined // world.size
+    mine = slice(world.rank * share, (world.rank + 1) * share)
+    losses = []
+    for step in range(2):
+        images = torch.randn(2, joined, 3, 4, 4, dtype=torch.float64)
+        labels, keys = torch.randint(5, (2, joined)), torch.randint(2**60, (2, joined))
+        train, valid = ((images[half, mine], labels[half, mine], keys[half, mine]) for half in range(2))
+        numbers = search_step(
+            supernet, architect, optimizer, train, valid, grad_clip=5.0, world=world, perturb=cfg.optim.perturb,
+            conditions=None if conditions is None else conditions(step),
+        )  # fmt: skip
+        losses.append(world.mean([numbers.loss])[0])
+    return {
+        **{key: value.detach().clone() for key, value in supernet.state_dict().items()},
+        "losses": torch.stack(losses),
+    }
 
 
-TOGETHER = {  # a preset, and what is tried along with it
+GRADIENTS = {
+    "first order": ("--no-unrolled",),
+    "finite differences": ("--unrolled", "--unrolled_method", "finite_difference"),
+    "exact": ("--unrolled", "--unrolled_method", "exact"),
+}
+TWO_NODES = uniform_space(("none", "skip_connect", "sep_conv_3x3"), num_nodes=2)
+TOGETHER = {  # a preset or a space, and what is tried along with it
     "pc_darts": ("--alpha_regulariser", "beta", "--alpha_regulariser_weight", "50", "--perturb", "random"),
     "sdarts_adv": ("--auxiliary_skip", "linear"),
-    "gdas": (),
     "drnas": ("--alpha_regulariser", "kl"),
-    "fair_darts": (),
     "s4": (),
 }
 
 
-@pytest.mark.parametrize("name", TOGETHER)
-def test_two_ranks_step_as_one_process_on_the_joined_batch(name):
-    more = ("plain", *(() if name == "pc_darts" else ("--init_channels", "2")), *TOGETHER[name])
-    (alone,) = on_ranks(1, two_steps, name, *more)
-    for rank in on_ranks(2, two_steps, name, *more):
-        for key, expected in alone.items():
-            torch.testing.assert_close(rank[key], expected, rtol=1e-7, atol=1e-9, msg=lambda m, n=key: f"{n}: {m}")
+def steps_of_all() -> dict[str, dict[str, torch.Tensor]]:
+    """Take two steps by every preset, each with one of the gradients."""
+    torch.set_num_threads(1)
+    with World.open("cpu") as world:
+        found = {}
+        for number, name in enumerate([*FAMILY, "s4"]):
+            space = None if name == "s4" else TWO_NODES
+            narrow = () if name == "pc_darts" else ("--init_channels", "2")
+            gradient = list(GRADIENTS.values())[number % len(GRADIENTS)]
+            found[name] = two_steps(
+                name, "plain", *narrow, *gradient, *TOGETHER.get(name, ()), world=world, space=space
+            )
+    return found
+
+
+def test_two_ranks_step_as_one_process_on_the_joined_batch():
+    (alone,) = on_ranks(1, steps_of_all)
+    for rank in on_ranks(2, steps_of_all):
+        for name, expected in alone.items():
+            for key, value in expected.items():
+                where = f"{name}, {key}: "
+                torch.testing.assert_close(rank[name][key], value, rtol=1e-7, atol=1e-9, msg=lambda m, w=where: w + m)
 
 
 @pytest.mark.parametrize(
