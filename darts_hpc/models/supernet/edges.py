@@ -63,7 +63,8 @@ class State:
         """What candidates compute on, and the rest, each dense: every edge reads them, forward and backward."""
         channels, computed = self.x.shape[1], self.x.shape[1] // self.partial_channels
         part, rest = self.x.split([computed, channels - computed], dim=1)
-        return tuple(x.contiguous(memory_format=torch.channels_last) for x in (part, rest))
+        dense = torch.channels_last
+        return part.contiguous(memory_format=dense), rest.contiguous(memory_format=dense)
 
     def bypass(self, stride: int) -> Tensor:
         """The channels that bypass the candidates, at stride 2 through a 2x2 max pool."""

@@ -47,7 +47,7 @@ def test_edges_that_share_a_state_compute_each_candidate_and_move_its_statistics
     ops = [MixedOp(8, stride, PRIMITIVES, partial_channels=2).double().train(training) for _ in range(2)]
     apart = copy.deepcopy(ops)
     for norm in (norm for op in apart for norm in op.modules() if isinstance(norm, NarrowBatchNorm2d)):
-        norm.__class__ = nn.BatchNorm2d
+        norm.__class__ = nn.BatchNorm2d  # pyright: ignore[reportAttributeAccessIssue]
     x, weights = images(4, 8, 6, 6), torch.rand(2, 8).double().softmax(-1)
     state, node = State(x, None, 2), NodeSum(2)
     expected = torch.zeros(())
