@@ -134,7 +134,9 @@ class FactorizedReduce(nn.Module):
         end = (0, width % 2, 0, height % 2)
         if not is_scripting() and is_exported():
             end = (0, 1, 0, 1)  # one graph for any side: at an even one, the stride skips the padding
-        padded = F.pad(rectified, end) if any(end) else rectified  # padding by nothing would copy
+        padded = rectified
+        if is_scripting() or not self._needs_no_padding(rectified):
+            padded = F.pad(rectified, end)
         shifted = padded[:, :, 1:, 1:]
         if not is_scripting() and self._strides_are_unsafe(rectified):
             parts = (rectified, self.conv_1), (shifted, self.conv_2)
@@ -152,6 +154,11 @@ class FactorizedReduce(nn.Module):
     def has_plain_convolutions(self) -> bool:
         """Return whether both convolutions may be computed from their weights."""
         return is_plain(self.conv_1) and is_plain(self.conv_2)
+
+    @torch.jit.unused
+    def _needs_no_padding(self, x: Tensor) -> bool:
+        """Whether to leave out a padding by nothing, which would copy. A recorded program pads for any side."""
+        return is_computed(x) and x.shape[-2] % 2 == 0 and x.shape[-1] % 2 == 0
 
     @torch.jit.unused
     def _strides_are_unsafe(self, x: Tensor) -> bool:
