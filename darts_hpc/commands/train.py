@@ -5,7 +5,7 @@ from pathlib import Path
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.data.loading.policies import policy_of
-from darts_hpc.data.loading.sources import eval_source, training_source
+from darts_hpc.data.loading.sources import eval_batch_size, eval_source, training_source
 from darts_hpc.data.loading.split import held_out_split
 from darts_hpc.data.sets.image_set import DataSet
 from darts_hpc.data.sets.load import dataset_facts, load_dataset
@@ -50,7 +50,7 @@ def open_data(cfg: TrainConfig, world: World, data: DataSet | None = None) -> Tr
     part = data.test if valid_ids is None else data.train
     return TrainingData(
         train=training_source(data, cfg.data, seed, world, train_ids, policy_of(cfg.data.augment, data.name)),
-        eval=eval_source(data, part, eval_batch_size(cfg.data.batch_size, world), seed, world, valid_ids),
+        eval=eval_source(data, part, eval_batch_size(cfg.data.batch_size, world.device), seed, world, valid_ids),
         eval_name="test" if valid_ids is None else "valid",
         stem="cifar",
         image_size=data.image_size,
@@ -58,11 +58,3 @@ def open_data(cfg: TrainConfig, world: World, data: DataSet | None = None) -> Tr
         digest=data.fingerprint(),
         preprocessing={"dataset": data.name, "mean": data.mean, "std": data.std},
     )
-
-
-def eval_batch_size(batch_size: int, world: World) -> int:
-    """Return the images per step of an evaluation: on a GPU more than of a training, whose tensors it does not keep.
-
-    A CPU gains nothing by it, and sums of another length end in other last bits.
-    """
-    return batch_size if world.device.type == "cpu" else 5 * batch_size

@@ -6,6 +6,7 @@ import torch
 
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
+from darts_hpc.data.loading.sources import eval_batch_size
 from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
 from darts_hpc.memory.plan import MemoryPlan, memory_to_use
@@ -27,6 +28,12 @@ def plan_training(cfg: TrainConfig | ImageNetConfig, facts: DatasetFacts, world:
         plain = DerivedNetwork(stem, model.init_channels, facts.num_classes, model.layers, model.auxiliary, genotype)
     form, fallback = choose_form(model.network, plain, world.device)
     together = cfg.optim.global_batch_size
+    optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
+    if isinstance(cfg, ImageNetConfig):
+        valid_batch_size, valid_batches, changed = cfg.data.valid_batch_size, 1, 0
+    else:
+        valid_batch_size, valid_batches = None, eval_batch_size(1, world.device)
+        changed = facts.num_train if cfg.data.augment != "none" else 0  # by the policy, beside what it changes
     step = TrainingStep(
         network=form,
         checkpoint_cells=model.checkpoint_cells,
@@ -35,19 +42,21 @@ def plan_training(cfg: TrainConfig | ImageNetConfig, facts: DatasetFacts, world:
         layers=model.layers,
         num_classes=facts.num_classes,
         image_size=facts.image_size,
-        num_images=facts.num_train + facts.num_test if facts.in_memory else 0,
+        num_images=facts.num_train + facts.num_test + changed if facts.in_memory else 0,
         auxiliary=model.auxiliary,
         drop_path=model.drop_path_prob > 0,
         label_smooth=cfg.optim.label_smooth > 0,
         ema=cfg.optim.ema > 0,
         images_per_update=None if together is None else max(1, together // world.size),
-        valid_batch_size=cfg.data.valid_batch_size if isinstance(cfg, ImageNetConfig) else None,
-        optimizer_impl=choose_optimizer_impl(cfg.optim.optimizer_impl, world.device),
+        valid_batch_size=valid_batch_size,
+        valid_batches=valid_batches,
+        optimizer_impl=optimizer_impl,
         data_parallel=world.size > 1,
         sync_bn=cfg.runtime.sync_bn and world.size > 1,
         precision=choose_precision(cfg.runtime.precision, world.device),
         device=world.device.type,
         optim=cfg.optim,
+        cuda_graph=cfg.runtime.cuda_graph and world.device.type == "cuda" and optimizer_impl == "fused",
     )
     forms = ["plain"] if why_not_fast(plain) else ["plain", "fast"]
     return MemoryPlan(

@@ -51,7 +51,8 @@ class TrainingStep:
     images_per_update: int | None = None
     """Images of this process whose gradients make one step; None for one batch, whatever its size."""
     valid_batch_size: int | None = None
-    """Images of a batch of the evaluation; None for as many as in training."""
+    """Images of a batch of the evaluation; None for valid_batches times as many as in training."""
+    valid_batches: int = 1
     optimizer_impl: str = "foreach"
     data_parallel: bool = False
     """Whether several processes average their gradients."""
@@ -88,13 +89,16 @@ class TrainingStep:
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once: network, optimizer, data set, step and temporaries."""
         step = self._peak(_train, batch_size, init_channels, block)
-        if self.valid_batch_size is not None and self.valid_batch_size > batch_size:
+        if self._num_valid(batch_size) > batch_size:
             step = max(step, self.validation_bytes(batch_size, init_channels, block))
         return data_set_bytes(self.num_images, self.image_size) + step
 
     def validation_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once in a batch of the evaluation, the network's among them."""
-        return self._peak(_evaluate, self.valid_batch_size or batch_size, init_channels, block)
+        return self._peak(_evaluate, self._num_valid(batch_size), init_channels, block)
+
+    def _num_valid(self, batch_size: int) -> int:
+        return self.valid_batch_size or self.valid_batches * batch_size
 
     def needed_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the bytes that have to be free: its tensors, and on a CPU CPU_OVERHEAD."""
@@ -121,6 +125,7 @@ class TrainingStep:
             num_images=0,
             images_per_update=accumulate,
             valid_batch_size=None,
+            valid_batches=1,
             cuda_graph=False,
             precision="fp32" if self.precision == "fp32" else "bf16",
         )
