@@ -80,7 +80,7 @@ def dry_run(cfg: CampaignConfig, folder: Path, configs: Mapping[str, Any]) -> st
     try:
         calibration = calibrate([each.job for each in states], configs, cfg.size.device, cfg.size.cpus_per_job)
     except ValueError as error:  # such as a GPU that only the jobs' machines have
-        log.warning("no times of this machine: %s", error)
+        print(f"no times of this machine: {error}", file=sys.stderr)
         calibration = None
     gpus = num_gpus() if cfg.size.device != "cpu" else 0
     at_once = gpus // cfg.size.gpus_per_job if gpus else (os.cpu_count() or 1) // cfg.size.cpus_per_job
