@@ -19,7 +19,7 @@ IMAGES = f"--dataset folder --data {few_digits()} --batch_size 24"
 TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
 SEARCH_FLAGS = f"{IMAGES} --memory_check off --supernet plain --space s2"
 TINY += ("--search_flags", SEARCH_FLAGS)
-TINY += ("--train_flags", f"{IMAGES} --epochs 2")
+TINY += ("--train_flags", f"{IMAGES} --memory_check off --epochs 2")
 """Flags of a campaign on a tenth of the digits, whose cells choose among two operations."""
 
 

@@ -23,7 +23,7 @@ TINY += ["--layers", "3", "--report_freq", "1", "--no-tensorboard", "--device", 
 SEARCH = ("train_search", *TINY, "--image_size", "4", "--space", "s2", "--memory_check", "off", "--epochs", "1")
 SEARCH += ("--batch_size", "8")  # 2 steps with 4 processes
 TRAIN = ("train", *TINY, "--epochs", "4", "--batch_size", "12", "--arch", "DARTS_V1", "--auxiliary")
-TRAIN += ("--checkpoint_freq", "2")  # 5 steps an epoch with 2 processes
+TRAIN += ("--memory_check", "off", "--checkpoint_freq", "2")  # 5 steps an epoch with 2 processes
 
 
 def copy_checkout(folder: Path) -> Path:

@@ -19,7 +19,7 @@ from darts_hpc.distributed.world import World
 ROOT = Path(__file__).parents[2]
 ROWS = re.findall(r"^\| (\d+) \|.*\|([^|]*)\|$", (ROOT / "docs" / "faults.md").read_text(), re.MULTILINE)
 TINY = ("--image_size", "4", "--init_channels", "4", "--layers", "3", "--arch", "DARTS_V1", "--device", "cpu")
-TINY += ("--report_freq", "1", "--no-tensorboard")
+TINY += ("--report_freq", "1", "--no-tensorboard", "--memory_check", "off")
 
 
 def test_the_page_has_the_24_rows_of_the_matrix():

@@ -15,10 +15,10 @@ from ranks import forked
 from darts_hpc.data.loading.batches import BatchSource
 
 TINY = ["--dataset", "digits", "--image_size", "8", "--batch_size", "240", "--init_channels", "4", "--layers", "3"]
-TINY += ["--epochs", "2", "--report_freq", "1", "--device", "cpu", "--no-tensorboard"]
+TINY += ["--epochs", "2", "--report_freq", "1", "--device", "cpu", "--no-tensorboard", "--memory_check", "off"]
 FEW = ["--dataset", "folder", "--data", str(few_digits()), "--batch_size", "24"]
 """After TINY: a tenth of the images, in as many batches."""
-SMALL_SEARCH = [*TINY, *FEW, "--image_size", "4", "--memory_check", "off", "--space", "s2"]
+SMALL_SEARCH = [*TINY, *FEW, "--image_size", "4", "--space", "s2"]
 """Two operations an edge: a quarter of the time of TINY, for what surrounds a search."""
 IMPORTS = {
     "report": ("darts_hpc.commands.report", "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg")

@@ -56,6 +56,9 @@ def images(folder: Path, classes=("a", "b"), parts=("train", "test")) -> Path:
     return folder
 
 
+SMALL_NETWORK = ["--init_channels", "4", "--layers", "3"]
+
+
 @pytest.mark.parametrize(
     ("name", "flags", "message"),
     [
@@ -75,7 +78,7 @@ def images(folder: Path, classes=("a", "b"), parts=("train", "test")) -> Path:
         ("select_cell", ["nowhere"], "nowhere is no run folder"),
         ("train_search", ["--train_portion", "1.0"], "--train_portion 1.0"),
         ("train_search", ["--train_portion", "0.001", "--dataset", "digits"], "leaves a side without class"),
-        ("train", ["--dataset", "digits", "--batch_size", "5000"], "lower --batch_size"),
+        ("train", ["--dataset", "digits", "--batch_size", "1500", *SMALL_NETWORK], "lower --batch_size"),
         ("train", ["--dataset", "folder"], "--image_size"),
         ("train", ["--dataset", "digits", "--device", "cuda:99"], "cuda:99"),
         ("train_search", ["--config", "configs/search/digit.yaml"], "configs/search/digits.yaml"),

@@ -26,7 +26,7 @@ from darts_hpc.space.spaces import SPACES, SearchSpace, uniform_space
 from darts_hpc.training import search_run
 from darts_hpc.training.search_step import search_step
 
-SHORT = [*TINY, *FEW, "--memory_check", "off", "--report_freq", "50"]
+SHORT = [*TINY, *FEW, "--report_freq", "50"]
 SHORT += ["--batch_size", "48", "--image_size", "4"]  # one step an epoch
 FEW = ["--space", "s2"]  # two operations an edge: less than a third of the time
 STEP = {  # preset -> what makes it short
@@ -47,7 +47,7 @@ IN_A_DECISION = 60
 SPACES_OF_NOISE = {"s4": ["--space", "s4", "--search_drop_path", "0.2"], "s1": ["--space", "s1"]}
 
 
-PLAIN = {"cifar10", "cifar10_unrolled", "digits", "tiny"}
+PLAIN = {"cifar10", "cifar10_unrolled", "digits", "tiny", "pc_darts_imagenet"}
 FAMILY = sorted({path.stem for path in Path("configs/search").glob("*.yaml")} - PLAIN)
 """Every preset of the family: a new one is covered."""
 

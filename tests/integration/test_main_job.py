@@ -22,7 +22,7 @@ from darts_hpc.space.spaces import SPACES
 from darts_hpc.training import train_network
 
 pytestmark = pytest.mark.slow
-TENSORBOARD = [flag for flag in TINY if flag != "--no-tensorboard"]
+TENSORBOARD = [*(flag for flag in TINY if flag != "--no-tensorboard"), "--memory_check", "auto"]
 
 
 @pytest.fixture(scope="module")

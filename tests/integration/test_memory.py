@@ -19,7 +19,19 @@ from darts_hpc.training.precision import Precision
 from darts_hpc.units import parse_bytes
 
 # 4 times the area of TINY's images, so that a step needs gigabytes; both supernets start from the same few weights
-LARGE = [*TINY, "--image_size", "32", "--batch_size", "200", "--supernet", "fast", "--init_channels", "16"]
+LARGE = [
+    *TINY,
+    "--memory_check",
+    "auto",
+    "--image_size",
+    "32",
+    "--batch_size",
+    "200",
+    "--supernet",
+    "fast",
+    "--init_channels",
+    "16",
+]
 
 LIMITED = """
 import os, resource, runpy, signal, sys
@@ -122,7 +134,7 @@ def test_a_search_stopped_for_want_of_memory_in_a_step_or_in_validation_ends_as_
     assert (tmp_path / "run" / "weights.pt").read_bytes() == (free / "weights.pt").read_bytes()
 
 
-TRAINING = [*TINY, *FEW, "--arch", "DARTS_V1", "--checkpoint_freq", "0"]
+TRAINING = [*TINY, *FEW, "--memory_check", "auto", "--arch", "DARTS_V1", "--checkpoint_freq", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +190,14 @@ def test_a_training_that_does_not_fit_is_refused_before_any_work_and_recomputes_
 
 
 def test_a_limit_where_only_recomputed_cells_fit_takes_them_and_says_so(tmp_path):
-    done = entry("train_search", *TINY, "--supernet", "fast", "--memory_limit", "120MiB", "--epochs", "1",
-                 "--save", tmp_path / "run")  # fmt: skip
+    flags = [*TINY, "--memory_check", "auto", "--supernet", "fast", "--memory_limit", "120MiB", "--epochs", "1"]
+    done = entry("train_search", *flags, "--save", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "recomputing cells in backward (--checkpoint_cells)" in done.stderr
 
 
 def test_plan_prints_every_gradient_and_runs_nothing(tmp_path):
-    done = entry("plan", *TINY, "--space", "s2", "--unrolled", "--memory_limit", "1MB")
+    done = entry("plan", *TINY, "--memory_check", "auto", "--space", "s2", "--unrolled", "--memory_limit", "1MB")
     assert done.returncode == 0, done.stderr
     said, header, *rows = done.stdout.strip().splitlines()
     assert "a step needs" in said and header.startswith("plan") and len(rows) == 6

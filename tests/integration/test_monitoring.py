@@ -30,8 +30,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "4",
         "--space",
         "s2",
-        "--memory_check",
-        "off",
         "--save",
         f"{folder}/runs/my-search/",
     )

@@ -14,7 +14,7 @@ from darts_hpc.run.reader import read_config
 
 RANDOM = ["--drop_path_prob", "0.3", "--auxiliary", "--cutout", "--cutout_length", "3"]
 RANDOM += ["--ema", "0.7", "--augment", "trivial"]
-STACKED = [*TINY, *FEW, "--image_size", "4", "--memory_check", "off", "--supernet", "fast"]
+STACKED = [*TINY, *FEW, "--image_size", "4", "--supernet", "fast"]
 RUNS = {
     # name: entry, flags. An epoch of the search asks for 2 batches in each of 2 steps, then 3 for validation: 7 calls
     "search": ("train_search", SMALL_SEARCH),

@@ -30,7 +30,11 @@ from darts_hpc.space.genotypes import load_genotype
 DATA = ["--loader", "synthetic", "--synthetic_images", "175", "--synthetic_classes", "6"]
 DATA += ["--image_size", "32", "--device", "cpu"]
 NETWORK = ["--init_channels", "4", "--layers", "3", "--auxiliary"]
-RUN = [*DATA, *NETWORK, *["--epochs", "2", "--report_freq", "1", "--no-tensorboard", "--valid_batch_size", "2"]]
+RUN = [
+    *DATA,
+    *NETWORK,
+    *["--epochs", "2", "--report_freq", "1", "--no-tensorboard", "--memory_check", "off", "--valid_batch_size", "2"],
+]
 
 
 def train(*flags: object, kill_at: int = 0) -> None:
