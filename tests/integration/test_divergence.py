@@ -169,10 +169,10 @@ def test_a_momentum_that_is_not_finite_after_the_last_step_leaves_no_record_of_i
     def poison() -> None:
         judge = train_network.evaluate
 
-        def poisoned(network, source, run, *args):
+        def poisoned(network, source, run, *args, **more):
             optimizer = run._state["optimizer"].optimizer
             next(iter(optimizer.state.values()))["momentum_buffer"][0] = float("inf")
-            return judge(network, source, run, *args)
+            return judge(network, source, run, *args, **more)
 
         train_network.evaluate = poisoned
 

@@ -39,10 +39,10 @@ def test_a_busy_process_is_counted(tmp_path):
 
 def test_an_entry_sets_it_before_torch_is_imported():
     code = (
-        "import os, sys\nfrom darts_hpc.config.cli import run_entry\nfrom darts_hpc.config.pack import PackConfig\n"
+        "import os, sys\nfrom darts_hpc.config import cli\nfrom darts_hpc.config.pack import PackConfig\n"
         "sys.argv = ['pack', 'images', 'shards']\n"
-        "def main(cfg):\n    assert 'torch' not in sys.modules\n    print(os.environ['GOMP_SPINCOUNT'])\n"
-        "run_entry(main, PackConfig)\n"
+        "def importing(name):\n    assert name == 'torch' not in sys.modules\n    print(os.environ['GOMP_SPINCOUNT'])\n"
+        "cli.import_lasting = importing\ncli.run_entry(lambda cfg: None, PackConfig)\n"
     )
     env = {name: value for name, value in os.environ.items() if name not in openmp.USERS_OWN}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
