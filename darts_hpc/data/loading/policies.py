@@ -3,18 +3,17 @@
 Each image's draws come from its own key. Images with the same operation and magnitude are changed together.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
 
 from darts_hpc import counter_rng
 from darts_hpc.data.loading.policy_tables import (
     CIFAR10,
+    NAMES,
     SVHN,
     WIDE,
     Magnitudes,
@@ -28,31 +27,6 @@ CHOICE, CHANCE, BIN, SIGN = range(5, 9)
 MOST_BINS = 31
 MOST_VALUES = 1 << 22
 """Of images that are changed together: an operation takes some 30 times their bytes."""
-
-
-def _affine(x: Tensor, translate: Sequence[float], shear: Sequence[float], center: list[float] | None) -> Tensor:
-    return F.affine(x, angle=0.0, translate=list(translate), scale=1.0, shear=list(shear), center=center)
-
-
-# name -> change(images (N, 3, H, W) uint8, magnitude); what comes into view is black
-OPERATIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "Identity": lambda x, _: x,
-    "ShearX": lambda x, m: _affine(x, (0, 0), (math.degrees(math.atan(m)), 0.0), [0.0, 0.0]),
-    "ShearY": lambda x, m: _affine(x, (0, 0), (0.0, math.degrees(math.atan(m))), [0.0, 0.0]),
-    "TranslateX": lambda x, m: _affine(x, (int(m), 0), (0.0, 0.0), None),
-    "TranslateY": lambda x, m: _affine(x, (0, int(m)), (0.0, 0.0), None),
-    "Rotate": lambda x, m: F.rotate(x, m),
-    "Brightness": lambda x, m: F.adjust_brightness(x, 1 + m),
-    "Color": lambda x, m: F.adjust_saturation(x, 1 + m),
-    "Contrast": lambda x, m: F.adjust_contrast(x, 1 + m),
-    "Sharpness": lambda x, m: F.adjust_sharpness(x, 1 + m),
-    "Posterize": lambda x, m: F.posterize(x, int(m)),
-    "Solarize": lambda x, m: F.solarize(x, 255 * m),
-    "AutoContrast": lambda x, _: F.autocontrast(x),
-    "Equalize": lambda x, _: F.equalize(x),
-    "Invert": lambda x, _: F.invert(x),
-}
-NAMES = list(OPERATIONS)
 
 
 class Group(NamedTuple):
@@ -78,6 +52,8 @@ class Policy:
 
         The numbers of images are read on the host, so this is no part of a step.
         """
+        from darts_hpc.data.loading.policy_operations import OPERATIONS  # imports torchvision: seconds
+
         most = max(1, MOST_VALUES // images[0].numel())
         for slot in range(len(self.choices[0])):
             for operation, magnitude, members in self.draw(keys, slot, images.shape[-1]):

@@ -29,6 +29,9 @@ WIDE = tuple(
 )  # fmt: skip
 """TrivialAugment (Mueller and Hutter, 2021), wide: one of them for each image, at any magnitude."""
 
+NAMES = (*(step.operation for (step,) in WIDE), "Invert")
+"""Every operation; the first leaves an image as it is."""
+
 CIFAR10 = (
     (Step("Invert", 0.1), Step("Contrast", 0.2, 6)),
     (Step("Rotate", 0.7, 2), Step("TranslateX", 0.3, 9)),

@@ -12,8 +12,9 @@ from torchvision.transforms import v2
 from darts_hpc import counter_rng
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import BatchSource
-from darts_hpc.data.loading.policies import OPERATIONS, Policy, policy_of
-from darts_hpc.data.loading.policy_tables import CIFAR10, SVHN, WIDE, auto_magnitudes, wide_magnitudes
+from darts_hpc.data.loading.policies import Policy, policy_of
+from darts_hpc.data.loading.policy_operations import OPERATIONS
+from darts_hpc.data.loading.policy_tables import CIFAR10, NAMES, SVHN, WIDE, auto_magnitudes, wide_magnitudes
 from darts_hpc.data.sets.image_set import DataSet, ImageSet
 
 Outcome = tuple[tuple[str, float], ...]
@@ -65,6 +66,10 @@ def test_choices_are_torchvisions():
 
 
 @pytest.mark.parametrize(("side", "grey"), [(32, False), (9, True)])
+def test_every_operation_has_its_name_and_the_first_changes_nothing():
+    assert set(OPERATIONS) == set(NAMES) and NAMES[0] == "Identity"
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_on_a_group_is_torchvisions_transform_of_each_image_bit_for_bit(operation, side, grey):
     images, has = photographs(6, side, grey), wide_magnitudes(side) | {"Identity": ((0.0,), False)}
