@@ -85,7 +85,11 @@ def run(folder: Path, *flags: str) -> dict[str, Any]:
     newest = CheckpointStore(folder / "checkpoints").load_newest()
     assert newest is not None
     state = newest.load("state")["objects"]
-    found = {**state["network"], **{f"{k}.momentum": v for k, v in state["optimizer"]["momentum_buffer"].items()}}
+    found = {
+        **state["network"],
+        **{f"{k}, averaged": v for k, v in state.get("average", {}).items()},
+        **{f"{k}.momentum": v for k, v in state["optimizer"]["momentum_buffer"].items()},
+    }
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     numbers = {f"{i} {k}": v for i, r in enumerate(records) for k, v in r.items() if isinstance(v, float)}
     return {**found, "numbers": numbers}
@@ -107,16 +111,17 @@ def recorders(monkeypatch) -> list[CpuRecorder]:
 
     build = train_network.build_training_step
 
-    def building(network, optimizer, loader, step_cfg, precision, meter, world, *, as_graph):
+    def building(network, optimizer, loader, step_cfg, precision, meter, world, average, *, as_graph):
         def everything() -> list[Tensor]:
             momentum = [own["momentum_buffer"] for own in optimizer.state.values()]
             weights = [weight.detach() for weight in network.parameters()]
-            return [*weights, *network.buffers(), *momentum, meter.totals, precision.skipped]
+            averages = [] if average is None else average.network.state_dict().values()
+            return [*weights, *network.buffers(), *momentum, *averages, meter.totals, precision.skipped]
 
         parts.append(everything)
         cuda_graph.hold_learning_rate_on(CPU, optimizer)  # of the eager steps as well, which then have the same bits,
         network.set_drop_path(0.4)  # and operations for drop path from the first step on
-        return build(network, optimizer, loader, step_cfg, precision, meter, world, as_graph=as_graph)
+        return build(network, optimizer, loader, step_cfg, precision, meter, world, average, as_graph=as_graph)
 
     monkeypatch.setattr(train_network, "build_training_step", building)
     monkeypatch.setattr(train_network, "can_graph", lambda asked, impl, device: asked)
@@ -154,10 +159,10 @@ def test_a_step_has_no_tensor_on_the_host_and_reads_none_back():
 FLAGS = ["--arch", "DARTS_V2", "--drop_path_prob", "0.4", "--auxiliary", "--cutout", "--cutout_length", "2"]
 
 
-@pytest.mark.parametrize("form", ["plain", "fast"])
+@pytest.mark.parametrize("form", [("plain",), ("fast", "--ema", "0.9")], ids=" ".join)
 def test_replayed_steps_are_the_eager_ones_through_epochs_of_other_rates_and_chances(form, tmp_path, recorders, caplog):
     caplog.set_level("INFO")
-    flags = [*FLAGS, "--network", form, "--batch_size", "120", "--global_batch_size", "240"]
+    flags = [*FLAGS, "--network", *form, "--batch_size", "120", "--global_batch_size", "240"]
     eager = run(tmp_path / "eager", *flags, "--no_cuda_graph")
     assert not recorders
     graphed = run(tmp_path / "graphed", *flags)
