@@ -32,6 +32,7 @@ REFUSALS = (
     "bad_alloc",
     "Cannot allocate memory",
     "could not create a memory",
+    "could not create a primitive",  # for want of memory to compile it into
     "ALLOC_FAILED",
     "ALLOCATION_FAILED",
 )
