@@ -53,6 +53,7 @@ class TrainingStep:
     valid_batch_size: int | None = None
     """Images of a batch of the evaluation; None for valid_batches times as many as in training."""
     valid_batches: int = 1
+    """Batches of the training that make one of the evaluation."""
     optimizer_impl: str = "foreach"
     data_parallel: bool = False
     """Whether several processes average their gradients."""

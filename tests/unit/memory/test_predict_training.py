@@ -134,6 +134,16 @@ def test_the_batch_that_a_refusal_names_fits_and_makes_the_whole_update(images_p
 FACTS = DatasetFacts(1000, 100, 8, 10)
 
 
+def test_a_graph_keeps_its_memory_beside_that_of_an_evaluation_of_larger_batches():
+    graphed = replace(STEP, device="cuda", cuda_graph=True, valid_batches=5)
+    beside = graphed.needed_bytes(8, 4) - replace(graphed, cuda_graph=False).needed_bytes(8, 4)
+    assert (
+        beside
+        == graphed.validation_bytes(8, 4)
+        == replace(STEP, valid_batch_size=40, device="cuda").validation_bytes(8, 4)
+    )
+
+
 def test_the_plan_of_a_training_has_what_its_flags_say():
     world = World(CPU, rank=1, size=1)
     cfg = TrainConfig(
@@ -149,6 +159,8 @@ def test_the_plan_of_a_training_has_what_its_flags_say():
     assert (plan.step, plan.batch_size, plan.init_channels) == (expected, 10, 4)
     assert [step.network for step in plan.variants] == ["plain", "fast"]
     assert plan.step.peak_bytes(10, 4) - replace(plan.step, num_images=0).peak_bytes(10, 4) > 1100 * 3 * 8 * 8
+    changed = plan_training(replace(cfg, data=replace(cfg.data, augment="trivial")), FACTS, world).step
+    assert changed.num_images == 1100 + FACTS.num_train  # a policy changes copies
     imagenet = ImageNetConfig(
         data=ImageNetDataConfig(valid_batch_size=99), model=ImageNetModelConfig(layers=3, init_channels=4)
     )
