@@ -3,7 +3,7 @@
     step(N) = max(images * per_image, host) + sum of exchange(bytes, N) over the step's messages
 
 where per_image is the step of one GPU over its images, and host the time that Python needs to launch the step's
-operations, below which no few images bring it; several processes have no CUDA graph, which would replay them.
+operations, below which no few images bring it: 0 where the processes' steps are CUDA graphs.
 
 An exchange (World.mean) averages S bytes of each of N GPUs, g in a node, m = N / g nodes, over inner and outer links of
 B bytes/s and latency a; each GPU has a network card. Every GPU first adds up its N-th part, which all others send it:
