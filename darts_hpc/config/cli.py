@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar, get_args
 import tyro
 
 from darts_hpc import __version__
+from darts_hpc.allocator import keep_freed_memory
 from darts_hpc.config.explain import LISTED, check_words, explain_stop, explain_tokens, grouped
 from darts_hpc.config.flags import RENAMED_VALUES, Flag, flags_of
 from darts_hpc.config.help import show_help
@@ -85,6 +86,7 @@ def run_entry(
         leave_stopped(signal.SIGINT)
     if imports_torch and "torch" not in sys.modules:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its warnings have the form of tracebacks
+        keep_freed_memory()
         bound_spinning()  # not for a campaign, whose jobs would take it for the user's own
         if is_first:
             print(f"{typed}: starting; importing torch takes some seconds", file=sys.stderr, flush=True)

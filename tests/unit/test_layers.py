@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "darts_hpc"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 BASE = {"durable", "errors", "imports", "locks", "progress", "strict_json", "suggest", "units", "openmp"}
-BASE |= {"terminal", "user_files", "data.sets.table"}
+BASE |= {"allocator", "terminal", "user_files", "data.sets.table"}
 """Small modules without torch that import nothing of the package."""
 ANYONE = {"distributed", "counter_rng", "optimizers"} | BASE
 WITHOUT_TORCH = ("darts_hpc.run.reader", "darts_hpc.run.requeue")
