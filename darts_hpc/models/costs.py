@@ -27,7 +27,8 @@ class Costs(NamedTuple):
 def measure_costs(network: nn.Module, image_size: int) -> Costs:
     """Count parameters, and the multiply-adds of convolutions and linear layers in evaluation (BatchNorm not counted).
 
-    One forward pass of a copy on the meta device: nothing is computed and the network is left alone.
+    One forward pass of no images through weights that take no memory: nothing is computed, on whatever device the
+    network lies, and it is left alone.
     """
     parameters = {name: p.numel() for name, p in network.named_parameters()}
     auxiliary = sum(count for name, count in parameters.items() if name.startswith(AUXILIARY_PREFIX))
@@ -41,15 +42,17 @@ def _multiply_adds(network: nn.Module, image_size: int) -> int:
     def count(module: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
         nonlocal counted
         per_output = module.weight[0].numel()  # pyright: ignore[reportIndexIssue]
-        counted += per_output * output[0].numel()
+        counted += per_output * output.shape[1:].numel()
 
     layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
     training = network.training
-    state = {name: t.to("meta") for name, t in (*network.named_parameters(), *network.named_buffers())}
+    # On the CPU, not on the meta device, whose operations import torch's compiler, which takes 2 s.
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    state = {name: torch.zeros((), dtype=t.dtype, device="cpu").expand(t.shape) for name, t in tensors}
     try:
         network.eval()
-        torch.func.functional_call(network, state, torch.empty(1, 3, image_size, image_size, device="meta"))
+        torch.func.functional_call(network, state, torch.empty(0, 3, image_size, image_size, device="cpu"))
     finally:
         network.train(training)
         for hook in hooks:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_entries import SMALL_SEARCH, TINY, entry, start
+from run_entries import FEW, SMALL_SEARCH, TINY, entry, start
 
 from darts_hpc.commands import train
 from darts_hpc.config.cli import parse_config
@@ -152,15 +152,19 @@ def test_the_report_names_the_final_accuracy_of_both_runs(searched, trained, tmp
     assert f"{final:.2f}" in page and not re.search(r"""(src|href)=["']https?:""", page)
 
 
-def test_a_search_does_not_import_torchs_compiler(tmp_path):
-    flags = [*SMALL_SEARCH, "--epochs", "1", "--save", f"{tmp_path}/run"]
+def test_neither_a_search_nor_a_training_imports_torchs_compiler(tmp_path):
+    search = [*SMALL_SEARCH, "--epochs", "1", "--save", f"{tmp_path}/search"]
+    training = [*TINY, *FEW, "--epochs", "1", "--arch", "DARTS_V1", "--save", f"{tmp_path}/training"]
     code = f"""
 import sys
-sys.modules["torch._dynamo"] = None  # whoever imports it fails
-from darts_hpc import train_search
+for name in ("torch._dynamo", "torch._inductor", "torchvision"):
+    sys.modules[name] = None  # whoever imports it fails
+from darts_hpc import train, train_search
 from darts_hpc.config.cli import parse_config
+from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
-train_search.main(parse_config(SearchConfig, {flags}))
+train_search.main(parse_config(SearchConfig, {search}))
+train.main(parse_config(TrainConfig, {training}))
 """
     done = start(["-c", code])
     assert done.returncode == 0, done.stderr
