@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from darts_hpc.campaigns.plan import Job
-from darts_hpc.campaigns.state import JobState
+from darts_hpc.campaigns.state import JobState, hours_unit
 from darts_hpc.config.shared import DataConfig, TrainModelConfig
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
@@ -83,7 +83,8 @@ def estimate_text(
     calibration: None where it was not possible. slots: how many jobs run at once.
     """
     measured = {} if calibration is None else calibration.seconds
-    pace = "as the finished jobs" if any(each.state == "finished" for each in states) else "at the published pace"
+    finished = [each for each in states if each.state == "finished"]
+    pace = "as the finished jobs" if finished else "at the published pace"
     seconds, words = estimate_seconds([each.job for each in states], configs, states)
     lines = []
     for each in states:
@@ -92,7 +93,7 @@ def estimate_text(
         lines.append(f"# {each.job.name}: {each.state}, about {', '.join(times) or 'an unknown time'}")
         lines.append(each.job.repeat(folder))
     count, total = _total(seconds)
-    lines.append(f"# {count}: about {total / 3600:,.2f} GPU hours, {words}")
+    lines.append(f"# {count}: about {total / 3600:,.2f} {hours_unit(finished) if finished else 'GPU hours'}, {words}")
     if calibration is not None:
         left = {each.job.name: measured.get(each.job.name) for each in states if each.state != "finished"}
         count, total = _total(left)

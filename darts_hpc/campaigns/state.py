@@ -116,3 +116,9 @@ def _is_blocked(job: Job, before: Sequence[str]) -> bool:
     """Whether it can't run any more: a ranking goes on without the cells that failed, anything else does not."""
     lost = [state in ("failed", "blocked") for state in before]
     return bool(lost) and (all(lost) if job.is_open else any(lost))
+
+
+def hours_unit(states: Sequence[JobState]) -> str:
+    """Return what an hour of the jobs that began is an hour of."""
+    on_gpus = any(each.progress.gpus for each in states if each.progress is not None)
+    return "GPU hours" if on_gpus else "CPU job hours"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from darts_hpc.campaigns.plan import STAGES
-from darts_hpc.campaigns.state import JobState, last_lines
+from darts_hpc.campaigns.state import JobState, hours_unit, last_lines
 from darts_hpc.units import readable_duration
 
 HEADER = ("stage", "job", "state", "epoch", "accuracy", "took", "left")
@@ -48,10 +48,9 @@ def summary_line(states: Sequence[JobState]) -> str:
             parts.append(f"{stage} {sum(each.state == 'finished' for each in own)}/{len(own)}")
     begun = [each.progress for each in states if each.progress is not None]
     hours = sum(progress.device_seconds for progress in begun) / 3600
-    unit = "GPU hours" if any(progress.gpus for progress in begun) else "CPU job hours"
     left = work_left_s(states)
     words = f", about {readable_duration(left)} of work left" if left else ""
-    return f"{', '.join(parts)} done; {hours:.2f} {unit} so far{words}"
+    return f"{', '.join(parts)} done; {hours:.2f} {hours_unit(states)} so far{words}"
 
 
 def work_left_s(states: Sequence[JobState]) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from darts_hpc.campaigns.estimate import estimate_seconds
+from darts_hpc.campaigns.estimate import estimate_seconds, estimate_text
 from darts_hpc.campaigns.plan import Job, make_plan
 from darts_hpc.campaigns.state import JobState, Record
 from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
@@ -55,6 +55,8 @@ def test_once_a_search_is_done_the_others_are_estimated_at_its_pace(jobs):
     assert seconds["search-first_order-seed1"] == pytest.approx(1000)
     assert seconds["search-unrolled-seed1"] == pytest.approx(2500, rel=0.1)
     assert seconds["final-DARTS_V2-seed0"] == pytest.approx(1.5 * DAY)  # no training is done yet
+    last = estimate_text(Path("/campaigns/one"), PRESETS, states, None, 1).splitlines()[-1]
+    assert last == "# 1 jobs: about 0.28 CPU job hours, by the 1 finished jobs"
 
 
 def search_seconds(jobs: list[Job], **data: Any) -> float | None:
