@@ -1,5 +1,6 @@
 """From a campaign's folder to what its report says, and to the report's files."""
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,13 +109,14 @@ def _ranking(
         family = families(cfg)[name]
         unranked = [cell for cell in family.cells if cell not in accuracies]
         for cell in [*accuracies, *unranked]:
-            final = runs.get(f"final-{cell}-seed{cfg.train.final_seeds[0]}")
+            trainings = [runs.get(f"final-{cell}-seed{seed}") for seed in cfg.train.final_seeds]
+            finals = [run.accuracy for run in trainings if run is not None and run.finished and run.accuracy is not None]
             ranking.append(
                 Ranked(
                     family=family.title,
                     cell=cell,
                     held_out=accuracies.get(cell),
-                    final=final.accuracy if final is not None and final.finished else None,
+                    final=statistics.mean(finals) if finals else None,
                     chosen=best.get(name) == cell,
                     why_not=of_job[f"select-{cell}"],
                 )

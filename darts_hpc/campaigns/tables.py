@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """A cell in the ranking of its family. held_out, final: accuracy in percent, the latter of one full training."""
+    """A cell in the ranking of its family. held_out, final: accuracy in percent, the latter the mean of its full trainings."""
 
     family: str
     cell: str
@@ -136,7 +136,7 @@ def ranking_table(campaign: Campaign) -> tuple[list[str], list[list[str]]]:
         ]
         for ranked in campaign.ranking
     ]
-    return ["Family", "Cell", "Held-out accuracy", "Final test accuracy (one training)", "Chosen"], rows
+    return ["Family", "Cell", "Held-out accuracy", "Final test accuracy (mean)", "Chosen"], rows
 
 
 def cost_table(campaign: Campaign) -> tuple[list[str], list[list[str]]]:

@@ -65,6 +65,13 @@ def test_a_method_is_known_by_the_mean_of_its_cells_each_the_mean_of_its_trainin
     }
 
 
+def test_the_ranking_is_held_against_the_mean_of_a_cells_trainings(finished, campaign):
+    _, folder = finished
+    ranked = {each.cell: each.final for each in campaign.ranking}
+    for cell in ("s2-beta-seed1", "s4-random-3"):
+        assert ranked[cell] == statistics.fmean(final(folder, f"final-{cell}-seed{seed}") for seed in (0, 1))
+
+
 def test_a_method_is_compared_with_the_random_cells_of_its_own_space(finished, facts):
     _, folder = finished
 
