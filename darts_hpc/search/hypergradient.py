@@ -4,7 +4,7 @@ Weights are only ever replaced functionally: the live weights are not touched, a
 frozen, so that computing a gradient does not change the supernet.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -34,7 +34,7 @@ def first_order_gradient(
     weights = {name: w.detach() for name, w in supernet.named_weights().items()}
     with frozen_running_statistics(supernet):
         loss = _loss(supernet, weights, valid, criterion, mix)
-        return world.mean(torch.autograd.grad(loss, supernet.alphas()))
+        return world.mean(_alpha_gradients(loss, supernet))
 
 
 def finite_difference_gradient(
@@ -56,9 +56,9 @@ def finite_difference_gradient(
         r = torch.where(norm > 0, EPSILON / norm, torch.ones_like(norm))
         with full_float32():
             up, down = (
-                torch.autograd.grad(
+                _alpha_gradients(
                     _loss(supernet, {name: w + step * v[name] for name, w in weights.items()}, train, criterion, mix),
-                    supernet.alphas(),
+                    supernet,
                 )
                 for step in (r, -r)
             )
@@ -88,7 +88,7 @@ def exact_gradient(
         with supernet.differentiable_twice():  # recomputed cells run here once more
             used = [(part, v[name]) for name, part in zip(live, gradient, strict=True) if part.requires_grad]
             parts, vectors = zip(*used, strict=True)  # the gradient of an unused weight is a constant 0
-            products = world.mean(torch.autograd.grad(parts, supernet.alphas(), vectors))
+            products = world.mean(torch.autograd.grad(parts, supernet.alphas(), vectors, materialize_grads=True))
     return _subtract(direct, products, _step_size(optimizer))
 
 
@@ -144,6 +144,14 @@ def _loss(
     images, labels, *keys = batch
     inputs = (images,) if mix is None else (images, mix(held), *keys)
     return criterion(torch.func.functional_call(supernet, {**weights, **(held or {})}, inputs), labels)
+
+
+def _alpha_gradients(loss: Tensor, supernet: RelaxedNetwork) -> Sequence[Tensor]:
+    """Return the alphas' gradients: 0 of those that the loss does not depend on, as where all drawn are 'none'."""
+    alphas = supernet.alphas()
+    if not loss.requires_grad:
+        return [torch.zeros_like(alpha) for alpha in alphas]
+    return torch.autograd.grad(loss, alphas, materialize_grads=True)
 
 
 def _weight_gradient(

@@ -107,7 +107,9 @@ def _with(mixing: Mixing, operations: Sequence[Tensor]) -> Mixing:
 
 def _replaced(cell: CellMixing, operations: Tensor) -> CellMixing:
     if cell.columns is not None:  # an edge that is decided stays as it is
-        undecided = torch.tensor([len(columns) > 1 for columns in cell.columns])[:, None].to(operations.device)
+        undecided = torch.zeros_like(operations, dtype=torch.bool)
+        for edge, columns in enumerate(cell.columns):
+            undecided[edge].fill_(len(columns) > 1)
         operations = torch.where(undecided, operations, cell.operations)
     return replace(cell, operations=operations)
 

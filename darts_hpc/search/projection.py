@@ -28,18 +28,23 @@ class Projection:
         """Return m (E, O) with decided rows replaced; they pass no gradient on."""
         if self.is_empty:
             return m
-        rows = torch.zeros(m.shape, dtype=m.dtype, device="cpu")
+        # filled in where m is: a step would wait for what is copied to the device
+        rows, decided = torch.zeros_like(m), torch.zeros_like(m, dtype=torch.bool)
         for edge, column in enumerate(self.chosen):
+            if self.dropped[edge] or column is not None:
+                decided[edge].fill_(True)
             if column is not None and not self.dropped[edge]:
-                rows[edge, column] = 1.0
-        decided = torch.tensor([self._is_decided(edge) for edge in range(len(self.chosen))])[:, None]
-        return torch.where(decided.to(m.device), rows.to(m.device), m)
+                rows[edge, column].fill_(1.0)
+        return torch.where(decided, rows, m)
 
     def apply_to_edges(self, b: Tensor | None, like: Tensor) -> Tensor | None:
         """Return edge weights (E,) that are 0 for dropped edges; None where all are 1."""
         if not any(self.dropped):
             return b
-        kept = torch.tensor([not dropped for dropped in self.dropped]).to(like)
+        kept = like.new_ones(len(self.dropped))
+        for edge, dropped in enumerate(self.dropped):
+            if dropped:
+                kept[edge].fill_(0.0)
         return kept if b is None else b * kept
 
     def columns(self) -> tuple[tuple[int, ...], ...] | None:
@@ -55,9 +60,6 @@ class Projection:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the decisions."""
         self.chosen, self.dropped = list(state["chosen"]), list(state["dropped"])
-
-    def _is_decided(self, edge: int) -> bool:
-        return self.dropped[edge] or self.chosen[edge] is not None
 
     def _columns(self, edge: int) -> tuple[int, ...]:
         if self.dropped[edge]:
