@@ -109,8 +109,8 @@ def _ranking(
         family = families(cfg)[name]
         unranked = [cell for cell in family.cells if cell not in accuracies]
         for cell in [*accuracies, *unranked]:
-            trainings = [runs.get(f"final-{cell}-seed{seed}") for seed in cfg.train.final_seeds]
-            finals = [run.accuracy for run in trainings if run is not None and run.finished and run.accuracy is not None]
+            own = [runs.get(f"final-{cell}-seed{seed}") for seed in cfg.train.final_seeds]
+            finals = [run.accuracy for run in own if run is not None and run.finished and run.accuracy is not None]
             ranking.append(
                 Ranked(
                     family=family.title,

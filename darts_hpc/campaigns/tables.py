@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """A cell in the ranking of its family. held_out, final: accuracy in percent, the latter the mean of its full trainings."""
+    """A cell in the ranking of its family. held_out, final: accuracy in percent, final over its full trainings."""
 
     family: str
     cell: str
