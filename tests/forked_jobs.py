@@ -9,17 +9,22 @@ import time
 from collections.abc import Sequence
 
 from few_digits import few_digits
+from late_imports import import_for
 from ranks import forked
 
+from darts_hpc.campaigns.estimate import published_rates
 from darts_hpc.campaigns.executors import LocalExecutor, attempt_folder
 from darts_hpc.campaigns.plan import Job
 from darts_hpc.campaigns.state import Attempt, log_path
+from darts_hpc.commands import time_steps
+from darts_hpc.reporting import charts
 
 IMAGES = f"--dataset folder --data {few_digits()} --batch_size 24"
 TINY = ("--config", "configs/campaign/tiny.yaml", "--search_seeds", "0", "1", "--select_epochs", "1")
 SEARCH_FLAGS = f"{IMAGES} --memory_check off --supernet plain --space s2"
 TINY += ("--search_flags", SEARCH_FLAGS)
-TINY += ("--train_flags", f"{IMAGES} --memory_check off --epochs 2")
+TRAIN_FLAGS = f"{IMAGES} --memory_check off --image_size 4"
+TINY += ("--train_flags", f"{TRAIN_FLAGS} --epochs 2")
 """Flags of a campaign on a tenth of the digits, whose cells choose among two operations."""
 
 
@@ -35,10 +40,29 @@ class ForkedJob:
         return self.code
 
 
-def campaign_in_forks(*flags: object) -> subprocess.CompletedProcess[str]:
+def draw_nothing() -> None:
+    """Write reports with empty pictures: to draw them takes as long as all runs of a tiny campaign."""
+    charts.to_svg = lambda figure: '<svg xmlns="http://www.w3.org/2000/svg"/>'
+    charts.to_pdf = lambda figure: b""
+
+
+def prepare_estimates() -> None:
+    """Measure the published runs' networks here, and not in each process that estimates what a campaign takes."""
+    published_rates()
+
+
+def estimate_quickly() -> None:
+    """Time no more than the two steps that are the least."""
+    time_steps.ENOUGH = 0.0
+
+
+def campaign_in_forks(*flags: object, pictures: bool = False) -> subprocess.CompletedProcess[str]:
     """Run python -m darts_hpc.campaign with flags, it and its jobs in forks of this process."""
+    import_for("campaign")
 
     def run() -> None:
+        if not pictures:
+            draw_nothing()
         LocalExecutor.submit = _submit  # pyright: ignore[reportAttributeAccessIssue]
         sys.argv = ["campaign", *map(str, flags)]
         sys.modules.pop("darts_hpc.campaign", None)

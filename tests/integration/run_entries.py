@@ -1,6 +1,5 @@
 """Start entry points as a user does, in a process of their own; kill them where a test wants it."""
 
-import importlib
 import os
 import runpy
 import signal
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from few_digits import few_digits
+from late_imports import import_for
 from ranks import forked
 
 from darts_hpc.data.loading.batches import BatchSource
@@ -20,10 +20,6 @@ FEW = ["--dataset", "folder", "--data", str(few_digits()), "--batch_size", "24"]
 """After TINY: a tenth of the images, in as many batches."""
 SMALL_SEARCH = [*TINY, *FEW, "--image_size", "4", "--space", "s2"]
 """Two operations an edge: a quarter of the time of TINY, for what surrounds a search."""
-IMPORTS = {
-    "report": ("darts_hpc.commands.report", "matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg")
-}
-"""What an entry imports late, and takes a second for: once here instead of in every process."""
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -44,8 +40,7 @@ def entry(
 ) -> subprocess.CompletedProcess:
     """Run python -m darts_hpc.<name> with flags in a process forked from this one, in which before() was called."""
 
-    for module in IMPORTS.get(name, ()):
-        importlib.import_module(module)
+    import_for(name)
 
     def run() -> None:
         before()

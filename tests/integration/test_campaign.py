@@ -1,6 +1,7 @@
 """A campaign from its entry point: its table, killed and gone on with, a job that fails, mistakes, and its report."""
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -13,7 +14,14 @@ import time
 from pathlib import Path
 
 import pytest
-from forked_jobs import TINY, campaign_in_forks
+from forked_jobs import (
+    TINY,
+    TRAIN_FLAGS,
+    campaign_in_forks,
+    draw_nothing,
+    estimate_quickly,
+    prepare_estimates,
+)
 from run_entries import entry
 
 from darts_hpc.run.reader import read_run
@@ -61,7 +69,7 @@ def heed_ctrl_c() -> None:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("campaign") / "undisturbed"
-    done = campaign_in_forks(*TINY, "--save", f"{folder}/", "--jobs", "2")
+    done = campaign_in_forks(*TINY, "--save", f"{folder}/", "--jobs", "2", pictures=True)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "search 2/2, select 2/2, final 2/2 done" in done.stdout
     return folder
@@ -143,11 +151,12 @@ def test_a_campaign_that_is_asked_to_stops_saves_its_jobs_and_leaves_no_process(
         assert any(run.glob("checkpoints/step-*")) and not (run / "result.json").exists()
 
 
-def test_a_finished_campaign_starts_nothing_again(undisturbed):
-    before = {path: path.stat().st_mtime_ns for path in (undisturbed / "runs").glob("*/*")}
-    done = entry("campaign", *TINY, "--save", f"{undisturbed}/")
+def test_a_finished_campaign_starts_nothing_again(undisturbed, tmp_path):
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/*")}
+    done = entry("campaign", *TINY, "--save", f"{tmp_path}/", before=draw_nothing)
     assert done.returncode == 0 and "is running" not in done.stderr
-    assert {path: path.stat().st_mtime_ns for path in (undisturbed / "runs").glob("*/*")} == before
+    assert before and {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/*")} == before
 
 
 def test_a_job_that_keeps_failing_is_shown_with_its_log_while_the_rest_goes_on(undisturbed, tmp_path):
@@ -182,7 +191,7 @@ def test_a_folder_of_another_campaign_version_or_kind_is_refused_with_what_diffe
 def test_a_comparison_of_two_variants_comes_to_its_table(tmp_path):
     folder = tmp_path / "compared"
     flags = [*TINY, "--search_seeds", "0", "--final_seeds", "0", "--spaces", "s2", "--random_cells", "1"]
-    flags += ["--train_flags", "--epochs 1 --image_size 4", "--anytime_shares", "0.5", "--save", f"{folder}/"]
+    flags += ["--train_flags", f"{TRAIN_FLAGS} --epochs 1", "--anytime_shares", "0.5", "--save", f"{folder}/"]
     flags += ["--jobs", "2", "--variants", "plain"]
     done = campaign_in_forks(*flags, "beta: --alpha_regulariser beta")
     assert done.returncode == 0, done.stderr
@@ -227,7 +236,11 @@ def test_a_mistake_is_one_line_and_starts_nothing(flags, said, tmp_path):
 
 
 def test_a_dry_run_prints_every_job_and_starts_nothing(tmp_path):
-    done = entry("campaign", *TINY, "--save", f"{tmp_path}/dry/", "--dry_run")
+    prepare_estimates()
+    dry_run = functools.partial(
+        entry, "campaign", *TINY, "--save", f"{tmp_path}/dry/", "--dry_run", before=estimate_quickly
+    )
+    done = dry_run()
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("python -m darts_hpc.train_search ") == 2
     assert done.stdout.count("python -m darts_hpc.train ") == 4
@@ -237,9 +250,9 @@ def test_a_dry_run_prints_every_job_and_starts_nothing(tmp_path):
     assert "unknown" not in done.stdout
     timed = [line for line in done.stderr.splitlines() if line.startswith("timing")]
     assert timed == ["timing 1 of 2: steps of search-first_order", "timing 2 of 2: steps of train"]
-    again = entry("campaign", *TINY, "--save", f"{tmp_path}/dry/", "--dry_run")
+    again = dry_run()
     assert "timing" not in again.stderr and "# 6 jobs to do: about" in again.stdout
-    gpu = entry("campaign", *TINY, "--save", f"{tmp_path}/dry/", "--dry_run", "--device", "cuda")
+    gpu = dry_run("--device", "cuda")
     assert gpu.returncode == 0 and "no times of this machine: " in gpu.stderr and "GPU hours" in gpu.stdout
 
 

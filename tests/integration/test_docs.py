@@ -1,18 +1,25 @@
 """The README, the pages and the examples: what they tell a reader to run does run, and what they link to is there."""
 
+import dataclasses
 import os
 import re
 import runpy
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from few_digits import few_digits
+from forked_jobs import draw_nothing, estimate_quickly, prepare_estimates
+from late_imports import import_for
 from ranks import forked
 from run_entries import SINGLE_THREAD, entry
+
+from darts_hpc.data.sets import digits
+from darts_hpc.data.sets.image_set import DataSet, ImageSet
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -30,17 +37,41 @@ SMALL = {
 sys.path.insert(0, str(ROOT / "docs" / "scripts"))
 
 
-def run_shell(code: str, cwd: Path) -> str:
-    """Run lines of the form darts COMMAND FLAGS, or python -m darts_hpc.ENTRY FLAGS; return what they printed."""
+def run_shell(code: str, cwd: Path, before: Callable[[], object] = lambda: None) -> str:
+    """Run lines of the form darts COMMAND FLAGS, or python -m darts_hpc.ENTRY FLAGS; return what they printed.
+
+    before: called in the process of each line.
+    """
     printed = ""
+
+    def enter() -> None:
+        os.chdir(cwd)
+        before()
+
     for line in code.replace("\\\n", " ").splitlines():
         python, *words = shlex.split(line, comments=True)
         assert python == "darts" or (python == "python" and words[0] == "-m"), line
+        if python == "darts":
+            import_for(words[0])
         module = "__main__" if python == "darts" else words[1].removeprefix("darts_hpc.")
-        done = entry(module, *(words if python == "darts" else words[2:]), before=lambda: os.chdir(cwd))
+        done = entry(module, *(words if python == "darts" else words[2:]), before=enter)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         printed += done.stdout
     return printed
+
+
+def take_fewer_digits() -> None:
+    """Leave of the digits as many as the batches of the examples need."""
+    load = digits.load
+
+    def few(*args) -> DataSet:
+        data = load(*args)
+        train, test = (
+            ImageSet(part.images[:count], part.labels[:count]) for part, count in ((data.train, 640), (data.test, 64))
+        )
+        return dataclasses.replace(data, train=train, test=test)
+
+    digits.load = few
 
 
 def run_python(file: Path, cwd: Path) -> str:
@@ -48,6 +79,7 @@ def run_python(file: Path, cwd: Path) -> str:
 
     def program() -> None:
         os.chdir(cwd)
+        take_fewer_digits()
         sys.argv = [str(file)]
         runpy.run_path(str(file), run_name="__main__")
 
@@ -97,8 +129,14 @@ def test_getting_started_leaves_the_files_it_speaks_of(reader: Path):
 def test_shell_blocks_run(reader: Path):
     elsewhere = [code for page, code in blocks("bash") if page != "getting_started.md"]
     assert len(elsewhere) >= 2
+    prepare_estimates()
+
+    def quickly() -> None:
+        draw_nothing()
+        estimate_quickly()
+
     for code in elsewhere:
-        assert run_shell(code, reader)
+        assert run_shell(code, reader, quickly)
 
 
 @pytest.mark.slow
