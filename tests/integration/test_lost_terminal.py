@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_entries import SINGLE_THREAD, entry, entry_killed_at_batch
+from run_entries import FEW, SINGLE_THREAD, TINY, entry, entry_killed_at_batch
 
 pytestmark = pytest.mark.slow
-TRAIN = ("--config", "configs/train/tiny.yaml", "--device", "cpu", "--batch_size", "240", "--epochs", "2")
-TRAIN += ("--arch", "DARTS_V1")
+TRAIN = (*TINY, *FEW, "--checkpoint_freq", "1", "--arch", "DARTS_V1")
 LOCAL = Path("launch/local.sh").absolute()
 
 
