@@ -115,7 +115,7 @@ def workers(folder: Path) -> list[int]:
 def mpi_python(folder: Path, mpi: str) -> Path:
     """Make a virtual environment with an MPI and mpi4py of its own, that borrows all else; return its bin folder."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "-q"]
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "-q", "--no-compile"]
     done = subprocess.run(
         [*pip, "--disable-pip-version-check", mpi, "mpi4py"], capture_output=True, text=True, check=False
     )

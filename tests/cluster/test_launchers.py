@@ -1,4 +1,7 @@
-"""Every launcher starts the same run: with as many processes, the same weights, alphas and metrics to the last bit."""
+"""Every launcher starts the same run: with as many processes, the same weights, alphas and metrics to the last bit.
+
+Launches without a scheduler: test_preemption.py.
+"""
 
 import fcntl
 import shutil
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import SEARCH, TRAIN, environment, mpi_python, outcome, run, start, wait_for_steps, wait_until
+from jobs import SEARCH, TRAIN, environment, mpi_python, outcome, run, wait_for_steps, wait_until
 from PIL import Image
 from slurm_cluster import ENDED, Cluster
 
@@ -39,14 +42,6 @@ def test_plain_srun_on_two_nodes_with_two_processes_each(cluster: Cluster, check
         timeout_s=280,
     )  # fmt: skip
     assert outcome(tmp_path / "run") == undisturbed(SEARCH, 4)
-
-
-def test_one_command_on_each_node_without_a_scheduler(checkout: Path, undisturbed, tmp_path: Path):
-    where = {"NODES": "2", "HEAD": "localhost", "PORT": "29417", "PROCESSES": "1"}
-    command = ["launch/multinode.sh", *TRAIN, "--save", tmp_path / "run"]
-    nodes = [start(*command, cwd=checkout, log=tmp_path / f"log{node}", **where) for node in range(2)]
-    assert [node.wait(timeout=240) for node in nodes] == [0, 0], (tmp_path / "log0").read_text()
-    assert outcome(tmp_path / "run") == undisturbed(TRAIN, 2)
 
 
 def test_an_array_trains_a_seed_each_and_one_that_is_cancelled_does_not_come_back(cluster: Cluster, checkout: Path):
@@ -106,7 +101,8 @@ def stage_and_train(cluster: Cluster, checkout: Path, folder: Path) -> str:
     """Submit a training on 24 photos, which two nodes copy to disk/FOLDER's name/imagenet; return the job."""
     save_photos(folder / "imagenet")
     flags = ["--config", "configs/imagenet/smoke.yaml", "--loader", "dali", "--device", "cpu", "--epochs", "1"]
-    flags += ["--batch_size", "4", "--global_batch_size", "8", "--warmup_epochs", "0"]
+    flags += ["--batch_size", "4", "--global_batch_size", "8", "--warmup_epochs", "0", "--memory_check", "off"]
+    flags += ["--image_size", "32", "--resize", "36", "--init_channels", "4", "--layers", "3", "--no-tensorboard"]
     return cluster.sbatch(
         "--nodes=2", "--gpus-per-node=1", f"--output={folder}/log", "slurm/imagenet.sbatch", *flags,
         "--save", f"{folder}/run/", cwd=checkout,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from jobs import TRAIN, environment, outcome, run, run_in_forks, start, wait_for_steps, wait_until, workers
+from jobs import TRAIN, environment, outcome, run_in_forks, start, wait_for_steps, wait_until, workers
 from slurm_cluster import ENDED, Cluster
 
 pytestmark = pytest.mark.slow
@@ -52,8 +52,8 @@ def test_a_job_that_must_end_while_torch_is_imported_is_queued_again(cluster: Cl
     assert "run folder" not in said and "Traceback" not in said and said.count("+ scontrol requeue") == 1, said
 
 
-def test_a_killed_launcher_leaves_no_orphan_and_a_launch_that_stumbles_leaves_its_run_alone(
-    checkout: Path, tmp_path: Path
+def test_a_killed_launcher_leaves_no_orphan_and_one_that_stumbles_on_two_nodes_leaves_its_run_alone(
+    checkout: Path, undisturbed, tmp_path: Path
 ):
     where = {"NODES": "1", "HEAD": "localhost", "PORT": "29418", "PROCESSES": "1"}
     command = [checkout / "launch/multinode.sh", *TRAIN, "--save"]
@@ -71,10 +71,13 @@ def test_a_killed_launcher_leaves_no_orphan_and_a_launch_that_stumbles_leaves_it
         f'#!/bin/sh\n[ "$TORCHELASTIC_RESTART_COUNT" = 0 ] && kill -9 $$\nexec {sys.executable} "$@"\n'
     )
     stumbling.chmod(0o755)
-    where["PYTHON_EXEC"] = str(stumbling)  # the worker's Python, to torchrun
-    assert run(*command, "mine", cwd=tmp_path, log=tmp_path / "log2", **where) == 0, (tmp_path / "log2").read_text()
+    where |= {"NODES": "2", "PYTHON_EXEC": str(stumbling)}  # the worker's Python, to torchrun
+    logs = [tmp_path / f"log{node}" for node in range(2)]  # one command on each, without a scheduler
+    nodes = [start(*command, "mine", cwd=tmp_path, log=log, **where) for log in logs]
+    assert [node.wait(timeout=240) for node in nodes] == [0, 0], logs[0].read_text() + logs[1].read_text()
     (new,) = {path.parent for path in tmp_path.glob("runs/*/result.json")}
     assert new != old and before == {path: path.read_bytes() for path in before}
+    assert outcome(new) == undisturbed(TRAIN, 2)
 
 
 def test_a_killed_rank_is_restarted_and_a_signal_to_torchrun_or_to_one_rank_stops_all_at_one_step(

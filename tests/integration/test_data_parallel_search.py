@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from ranks import on_ranks
-from run_entries import SMALL_SEARCH, entry, records, start
+from run_entries import SMALL_SEARCH, records
 
 from darts_hpc import train_search
 from darts_hpc.config.cli import run_entry
@@ -74,15 +74,18 @@ def test_ranks_equal_one_process_on_the_joined_batch(kind, method, ranks, search
 FLAGS = [*SMALL_SEARCH, "--space", "darts", "--supernet", "fast", "--epochs", "1"]
 
 
+def search_by_entry(*flags: str) -> None:
+    """Run the entry on this rank."""
+    torch.set_num_threads(1)
+    sys.argv = ["train_search", *FLAGS, *flags]
+    run_entry(train_search.main, SearchConfig)
+
+
 @pytest.mark.slow
-def test_torchrun_searches_as_one_process_on_the_joined_batch(tmp_path):
-    flags = [*FLAGS, "--unrolled", "--sync_bn", "--replica_check", "1"]
-    alone = entry("train_search", *flags, "--save", tmp_path / "1")
-    torchrun = ["-m", "darts_hpc.distributed.torchrun", "--standalone", "--nproc_per_node=2"]
-    more = ["--batch_size", "12", "--save", str(tmp_path / "2")]
-    joined = start([*torchrun, "-m", "darts_hpc.train_search", *flags, *more])
-    for done in (alone, joined):
-        assert done.returncode == 0, done.stderr
+def test_two_processes_of_the_entry_search_as_one_on_the_joined_batch(tmp_path):
+    flags = ["--unrolled", "--sync_bn", "--replica_check", "1"]
+    on_ranks(1, search_by_entry, *flags, "--save", f"{tmp_path}/1")
+    on_ranks(2, search_by_entry, *flags, "--batch_size", "12", "--save", f"{tmp_path}/2")
     alone, joined = ([json.loads(line) for line in records(tmp_path / str(n), "metrics").splitlines()] for n in (1, 2))
     assert len(alone) == len(joined) == 3  # two steps, one epoch
     for expected, found in zip(alone, joined, strict=True):
@@ -102,8 +105,7 @@ def drifting_search(*flags: str) -> None:
         return norm
 
     Architect.step = drifting  # pyright: ignore[reportAttributeAccessIssue]
-    sys.argv = ["train_search", *FLAGS, *flags]
-    run_entry(train_search.main, SearchConfig)
+    search_by_entry(*flags)
 
 
 def test_a_rank_whose_alphas_drift_is_caught_with_one_clear_line(tmp_path, capfd):
