@@ -90,8 +90,8 @@ def test_installed_wheel_runs_an_entry_by_both_spellings(elsewhere):
 def test_installed_wheel_searches_and_trains_a_cell_of_the_digits(elsewhere):
     program = """
 import darts_hpc
-short = {"epochs": 1, "device": "cpu", "tensorboard": False}
-found = darts_hpc.search_cell(config="configs/search/tiny.yaml", **short)
+short = {"epochs": 1, "device": "cpu", "tensorboard": False, "memory_check": "off"}
+found = darts_hpc.search_cell(config="configs/search/tiny.yaml", space="s2", supernet="plain", **short)
 print(darts_hpc.train_cell(config="configs/train/tiny.yaml", arch=found.folder, **short).result["status"])
 """
     assert elsewhere("python", "-c", program).splitlines()[-1] == "finished"

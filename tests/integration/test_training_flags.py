@@ -92,7 +92,7 @@ def test_images_and_weights_have_the_layout_that_is_asked_for(name, tmp_path, mo
     call = network.__call__
 
     def spy(self, images, *args):
-        if images.device.type != "meta":
+        if images.device.type != "meta" and len(images):  # its costs are counted without images
             kernels = [weight for weight in self.parameters() if weight.dim() == 4 and min(weight.shape[1:3]) > 1]
             tensors = [images, *kernels]
             seen.add(tuple(t.is_contiguous(memory_format=torch.channels_last) for t in tensors))
