@@ -98,6 +98,7 @@ def timed_or_kept(kinds: Mapping[str, Kind], world: World) -> dict[str, Times | 
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            print(f"no times of {kind.name}: {error}", file=sys.stderr)
             times[key] = None
     if missing:
         write_times(path, {key: own for key, own in times.items() if own is not None})
@@ -117,7 +118,7 @@ def job_seconds(cfg: AnyConfig, facts: DatasetFacts, times: Times) -> float:
         early_stop = EarlyStop(cfg.early_stop, epochs, cfg.optim.weight_decay)
         besides += times.eigenvalue * sum(map(early_stop.is_due, range(epochs)))
         if cfg.selection.selection == "perturbation":
-            space, batches = SPACES[cfg.model.space], ceil(num_valid / times.batch_size)
+            space, batches = SPACES[cfg.model.space], ceil(num_valid / times.eval_batch_size)
             epochs += (len(space.normal) + space.num_nodes - 2) * cfg.selection.pt_epochs_between + 1
             # in both kinds of cells each operation of each edge is left out once, and then one edge after another of
             # those that enter a node, each time the one that is missed least, until two are left
@@ -133,7 +134,7 @@ def job_seconds(cfg: AnyConfig, facts: DatasetFacts, times: Times) -> float:
             for arch in (cfg.model.arch, REFERENCE)
         )
         larger = own / reference
-    epoch = num_train // times.batch_size * times.step + ceil(num_valid / times.batch_size) * times.evaluation
+    epoch = num_train // times.batch_size * times.step + ceil(num_valid / times.eval_batch_size) * times.evaluation
     return besides + epochs * epoch * larger
 
 
@@ -241,8 +242,9 @@ def _with_reference(cfg: AnyConfig) -> AnyConfig:
 
 def _checked(values: Sequence[Any]) -> Times:
     times = Times(*values)
-    if type(times.batch_size) is not int or times.batch_size < 1:
-        raise ValueError(f"{times.batch_size!r} is no batch size")
+    for size in (times.batch_size, times.eval_batch_size):
+        if type(size) is not int or size < 1:
+            raise ValueError(f"{size!r} is no batch size")
     if not all(isinstance(value, int | float) and isfinite(value) and value >= 0 for value in times) or not times.step:
         raise ValueError(f"{values!r} are no times")
     return times

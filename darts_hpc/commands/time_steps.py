@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import repeat
 from typing import Any, NamedTuple, TypeVar
@@ -14,10 +14,11 @@ from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.data.loading.augment import Augmentation
 from darts_hpc.data.loading.batches import Batch, BatchSource
+from darts_hpc.data.loading.sources import eval_batch_size
 from darts_hpc.data.sets.image_set import DataSet, ImageSet
 from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
-from darts_hpc.memory.plan import plan_search
+from darts_hpc.memory.plan import AnyStep, MemoryPlan, plan_search
 from darts_hpc.memory.plan_training import plan_training
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.derived_fast.build import choose_network
@@ -27,11 +28,13 @@ from darts_hpc.search.schedule import epoch_conditions
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.space.spaces import SPACES
 from darts_hpc.training.cuda_graph import WARM_UP_STEPS
-from darts_hpc.training.loops import StepConfig, evaluate, train_step
+from darts_hpc.training.loops import evaluate
 from darts_hpc.training.optim import build_sgd, build_sgd_of, choose_optimizer_impl
 from darts_hpc.training.precision import Precision, choose_precision, memory_format
 from darts_hpc.training.search_run import build_architect, build_search_supernet
 from darts_hpc.training.search_step import build_search_step
+from darts_hpc.training.train_network import step_config
+from darts_hpc.training.training_step import build_forward, build_training_step, can_graph
 from darts_hpc.training.weight_average import WeightAverage
 
 FEW = 8
@@ -48,40 +51,60 @@ class Times(NamedTuple):
     """What was timed of a kind of job, in seconds."""
 
     batch_size: int
+    """Images of a step."""
     step: float
+    eval_batch_size: int
     evaluation: float
-    """Of one batch."""
+    """Of one batch of the evaluation."""
     eigenvalue: float
     """Of one measurement of the curvature; 0 where there is none."""
     start: float
     """Of building the network, and of the memory check."""
 
 
-Setup = Callable[[int, float], tuple[float, float, float]]
-"""(batch size, seconds that are enough) -> seconds of a step, of a batch of the evaluation, of an eigenvalue."""
+Setup = Callable[[int, int, float], tuple[float, float, float]]
+"""(images of a batch, of one of the evaluation, seconds that are enough) -> seconds of a step, of a batch of the
+evaluation, of an eigenvalue."""
 
 
 def time_steps(cfg: SearchConfig | TrainConfig | ImageNetConfig, facts: DatasetFacts, world: World) -> Times:
-    """Return the times of a run on images of these sizes; without --compile, and without ImageNet's loader."""
+    """Return the times of a run on images of these sizes; without --compile, and without ImageNet's loader.
+
+    Raises MemoryError where the run would refuse its step, and ValueError for flags that it would refuse.
+    """
     begin = time.perf_counter()
-    run = _search(cfg, facts, world) if isinstance(cfg, SearchConfig) else _training(cfg, facts, world)
+    batch_size, accumulate = cfg.data.batch_size, 1
+    if isinstance(cfg, SearchConfig):
+        run, valid_size = _search(cfg, facts, world), batch_size
+    else:
+        accumulate = step_config(cfg, world).accumulate
+        run = _training(cfg, facts, world)
+        own = cfg.data.valid_batch_size if isinstance(cfg, ImageNetConfig) else None
+        valid_size = own or eval_batch_size(batch_size, world.device)
     start = time.perf_counter() - begin
-    batch_size = cfg.data.batch_size
     if world.device.type == "cpu" and batch_size > FEW:
-        few = run(FEW, 0.0)
-        if few[0] > LONGEST:  # less may be the overhead of many small operations, which is the same for any batch
-            step, evaluation, eigenvalue = (batch_size / FEW * seconds for seconds in few)
-            return Times(batch_size, step, evaluation, eigenvalue, start)
-    return Times(batch_size, *run(batch_size, ENOUGH), start)
+        step, evaluation, eigenvalue = run(FEW, FEW, 0.0)
+        if step > LONGEST:  # less may be the overhead of many small operations, which is the same for any batch
+            more = batch_size / FEW
+            times = more * step, valid_size, valid_size / FEW * evaluation, more * eigenvalue
+            return Times(accumulate * batch_size, *times, start)
+    step, evaluation, eigenvalue = run(batch_size, valid_size, ENOUGH)
+    return Times(accumulate * batch_size, step, valid_size, evaluation, eigenvalue, start)
+
+
+def _fitting(plan: MemoryPlan[AnyStep], check: str) -> AnyStep:
+    """Return the form of the step that a run takes. Raises MemoryError where it would refuse."""
+    form, line = plan.choose(check)
+    if form is None:
+        raise MemoryError(line)
+    return form
 
 
 def _search(cfg: SearchConfig, facts: DatasetFacts, world: World) -> Setup:
     space, layout = SPACES[cfg.model.space], memory_format(cfg.runtime.channels_last)
-    plan = plan_search(cfg, facts, world)
-    if cfg.memory.memory_check != "off":
-        plan.needed_bytes(plan.step)
+    form = _fitting(plan_search(cfg, facts, world), cfg.memory.memory_check)
     supernet = build_search_supernet(
-        plan.step.supernet, cfg.model, facts.num_classes, space, cfg.model.checkpoint_cells, cfg.stem
+        form.supernet, cfg.model, facts.num_classes, space, form.checkpoint_cells, cfg.stem
     ).to(world.device)
     supernet = supernet.to(memory_format=layout)
     optimizer = build_sgd(supernet.weights(), cfg.optim, fused=True)
@@ -95,8 +118,8 @@ def _search(cfg: SearchConfig, facts: DatasetFacts, world: World) -> Setup:
     parts = 3 if space.has("noise") or cfg.model.search_drop_path else 2
     mixing = architect.architecture.mix_expected(conditions)
 
-    def run(batch_size: int, enough: float) -> tuple[float, float, float]:
-        train, valid = _made_up(cfg, facts, batch_size, world)
+    def run(batch_size: int, valid_size: int, enough: float) -> tuple[float, float, float]:
+        train, valid = _made_up(cfg, facts, batch_size, world), _made_up(cfg, facts, valid_size, world, change=False)
 
         def one_step() -> None:
             supernet.train()
@@ -114,59 +137,66 @@ def _search(cfg: SearchConfig, facts: DatasetFacts, world: World) -> Setup:
         return (
             _seconds(one_step, enough, world),
             _seconds(lambda: evaluate(supernet, valid, memory_format=layout, mixing=mixing), enough, world),
-            _seconds(curvature, 0.0, world) if plan.step.eigenvalue else 0.0,
+            _seconds(curvature, 0.0, world) if form.eigenvalue else 0.0,
         )
 
     return run
 
 
 def _training(cfg: TrainConfig | ImageNetConfig, facts: DatasetFacts, world: World) -> Setup:
-    model, layout = cfg.model, memory_format(cfg.runtime.channels_last)
-    plan = plan_training(cfg, facts, world)
-    if cfg.memory.memory_check != "off":
-        plan.needed_bytes(plan.step)
+    model, step_cfg = cfg.model, step_config(cfg, world)
+    form = _fitting(plan_training(cfg, facts, world), cfg.memory.memory_check)
     plain = DerivedNetwork(
-        plan.step.stem, model.init_channels, facts.num_classes, model.layers, model.auxiliary,
-        load_genotype(model.arch),
-    )  # fmt: skip
-    plain.cells.checkpoint_cells = model.checkpoint_cells
-    network, _, _ = choose_network(model.network, plain.to(world.device), world.device)
-    network = network.to(memory_format=layout)
-    network.set_drop_path(model.drop_path_prob)
-    optimizer = build_sgd_of(
-        choose_optimizer_impl(cfg.optim.optimizer_impl, world.device), network.parameters(), cfg.optim
+        form.stem, model.init_channels, facts.num_classes, model.layers, model.auxiliary, load_genotype(model.arch)
     )
+    plain.cells.checkpoint_cells = form.checkpoint_cells
+    network, _, _ = choose_network(model.network, plain.to(world.device), world.device)
+    network = network.to(memory_format=step_cfg.memory_format)
+    network.set_drop_path(model.drop_path_prob)
+    optimizer_impl = choose_optimizer_impl(cfg.optim.optimizer_impl, world.device)
+    optimizer = build_sgd_of(optimizer_impl, network.parameters(), cfg.optim)
     precision = Precision(choose_precision(cfg.runtime.precision, world.device), world.device)
-    weights, meter = list(network.parameters()), Meter(world.device)
     average = WeightAverage(network, cfg.optim.ema) if cfg.optim.ema else None
+    tested = network if average is None else average.network
+    as_graph = can_graph(cfg.runtime.cuda_graph, optimizer_impl, world.device)
 
-    def run(batch_size: int, enough: float) -> tuple[float, float, float]:
-        train, valid = _made_up(cfg, facts, batch_size, world)
-        batches = (train.batch(0, 0) for _ in repeat(None))
-        if isinstance(cfg, ImageNetConfig):
-            batches = repeat(Batch(*train.batch(0, 0)))
-        step_cfg = StepConfig(
-            batch_size=batch_size, auxiliary_weight=model.auxiliary_weight, label_smooth=cfg.optim.label_smooth,
-            grad_clip=cfg.optim.grad_clip, memory_format=layout,
+    def run(batch_size: int, valid_size: int, enough: float) -> tuple[float, float, float]:
+        train, valid = _made_up(cfg, facts, batch_size, world), _made_up(cfg, facts, valid_size, world, change=False)
+        loader = _Ready(train.batch(0, 0), world) if isinstance(cfg, ImageNetConfig) else train
+        step = build_training_step(
+            network, optimizer, loader, replace(step_cfg, batch_size=batch_size), precision, Meter(world.device), world,
+            average, as_graph=as_graph,
         )  # fmt: skip
+        forward = build_forward(tested, world, as_graph=as_graph)
+        batches = (next(step.batches(0, 0)) for _ in repeat(None))
 
         def one_step() -> None:
             network.train()
-            train_step(network, optimizer, batches, step_cfg, precision, weights, meter, world)
-            if average is not None:
-                average.update()
+            step.take(batches)
 
-        return (
-            _seconds(one_step, enough, world),
-            _seconds(lambda: evaluate(network, valid, None, precision, layout), enough, world),
-            0.0,
-        )
+        def one_evaluation() -> None:
+            evaluate(tested, valid, None, precision, step_cfg.memory_format, forward=forward)
+
+        return _seconds(one_step, enough, world), _seconds(one_evaluation, enough, world), 0.0
 
     return run
 
 
-def _made_up(cfg: Any, facts: DatasetFacts, batch_size: int, world: World) -> tuple[BatchSource, BatchSource]:
-    """Return sources of one batch: augmented as in training, and unchanged."""
+class _Ready:
+    """A loader whose only batch is there."""
+
+    num_samples = steps_per_epoch = 1
+
+    def __init__(self, batch: Batch, world: World):
+        self._batch, self.device = batch, world.device
+
+    def batches(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield the batch."""
+        yield self._batch
+
+
+def _made_up(cfg: Any, facts: DatasetFacts, batch_size: int, world: World, *, change: bool = True) -> BatchSource:
+    """Return a source of one batch, augmented as in training or left as it is."""
     shape = batch_size, 3, facts.image_size, facts.image_size
     part = ImageSet(
         torch.randint(256, shape, dtype=torch.uint8), torch.arange(batch_size) % facts.num_classes
@@ -177,9 +207,10 @@ def _made_up(cfg: Any, facts: DatasetFacts, batch_size: int, world: World) -> tu
         crop_padding=4, flip=True,
     )  # fmt: skip
     cutout = cfg.data.cutout_length if getattr(cfg.data, "cutout", False) else 0
-    common: dict[str, Any] = {"batch_size": batch_size, "seed": 0, "device": world.device}
-    augmented = BatchSource(data, part, augmentation=Augmentation(4, True, cutout), shuffle=True, **common)
-    return augmented, BatchSource(data, part, **common)
+    return BatchSource(
+        data, part, batch_size=batch_size, seed=0, device=world.device, shuffle=change,
+        augmentation=Augmentation(4, True, cutout) if change else None,
+    )  # fmt: skip
 
 
 def _seconds(work: Callable[[], Timed], enough: float, world: World) -> float:

@@ -18,11 +18,16 @@ from darts_hpc.models.derived_fast.network import why_not_fast
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.training.optim import choose_optimizer_impl
 from darts_hpc.training.precision import choose_precision
+from darts_hpc.training.train_network import step_config
 
 
 def plan_training(cfg: TrainConfig | ImageNetConfig, facts: DatasetFacts, world: World) -> MemoryPlan[TrainingStep]:
-    """Return the plan of a training of --arch on images of these sizes. Every rank calls it."""
+    """Return the plan of a training of --arch on images of these sizes. Every rank calls it.
+
+    Raises ValueError where batches can't make the global batch.
+    """
     model, genotype = cfg.model, load_genotype(cfg.model.arch)
+    step_config(cfg, world)
     stem = "imagenet" if isinstance(cfg, ImageNetConfig) else "cifar"
     with torch.device("meta"):
         plain = DerivedNetwork(stem, model.init_channels, facts.num_classes, model.layers, model.auxiliary, genotype)

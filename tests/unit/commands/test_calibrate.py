@@ -1,5 +1,6 @@
 """What a campaign's jobs take here follows from times of single steps, which are measured once and kept."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.config.train_search import SearchConfig, SelectionConfig
 from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.world import World
+from darts_hpc.memory.plan_training import plan_training
 from darts_hpc.models.costs import measure_costs
 from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.supernet.build import build_supernet
@@ -28,7 +30,7 @@ from darts_hpc.space.spaces import SPACES
 
 SMALL = ["--dataset", "digits", "--image_size", "8", "--init_channels", "4", "--layers", "3", "--device", "cpu"]
 FACTS = DatasetFacts(1000, 205, 8, 10)
-TIMES = Times(batch_size=100, step=2.0, evaluation=0.5, eigenvalue=7.0, start=3.0)
+TIMES = Times(batch_size=100, step=2.0, eval_batch_size=100, evaluation=0.5, eigenvalue=7.0, start=3.0)
 
 
 def search(*flags: str) -> SearchConfig:
@@ -77,7 +79,8 @@ def test_a_training_costs_its_steps_and_its_tests_in_proportion_to_its_cells_mul
     assert (other - 3) / (whole - 3) == pytest.approx(adds[1] / adds[0]) and adds[0] != adds[1]
     imagenet = parse_config(ImageNetConfig, ["--loader", "synthetic", "--epochs", "2", "--arch", "DARTS_V2"])
     facts = DatasetFacts(1280, 256, 224, 1000, in_memory=False)
-    assert job_seconds(imagenet, facts, TIMES._replace(batch_size=128)) == 3 + 2 * (10 * 2 + 2 * 0.5)
+    sizes = TIMES._replace(batch_size=128, eval_batch_size=64)
+    assert job_seconds(imagenet, facts, sizes) == 3 + 2 * (10 * 2 + 4 * 0.5)
 
 
 CFG = CampaignConfig(
@@ -93,7 +96,9 @@ def timed(monkeypatch, tmp_path) -> list[Any]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     configs: list[Any] = []
     monkeypatch.setattr(
-        calibrate, "time_steps", lambda cfg, facts, world: configs.append(cfg) or TIMES._replace(batch_size=50)
+        calibrate,
+        "time_steps",
+        lambda cfg, facts, world: configs.append(cfg) or TIMES._replace(batch_size=50, eval_batch_size=50),
     )
     return configs
 
@@ -134,9 +139,12 @@ def test_times_are_kept_as_they_are_and_anything_else_in_their_file_is_passed_ov
     path = tmp_path / "a" / "times.json"
     write_times(path, {"kind": TIMES})
     assert read_times(path) == {"kind": TIMES}
-    for values in ("5", "[1, 2]", "[0, 1, 1, 0, 0]", "[10, -1, 1, 0, 0]", '["10", 1, 1, 0, 0]', "[10, 1e999, 1, 0, 0]"):
-        path.write_text(f'{{"kind": {values}}}')
+    good: list[Any] = [10, 1, 10, 1, 0, 0]
+    for values in (5, good[:2], *([*good[:at], bad, *good[at + 1 :]] for at in range(6) for bad in (-1, "10", None))):
+        path.write_text(json.dumps({"kind": values}))
         assert read_times(path) == {}
+    path.write_text('{"kind": [10, 1e999, 10, 1, 0, 0]}')
+    assert read_times(path) == {}
     for damaged in ("", "[]", "7", "\0"):
         path.write_text(damaged)
         assert read_times(path) == {}
@@ -153,20 +161,43 @@ TINY_IMAGENET += ["--batch_size", "3", "--device", "cpu"]
     [
         search("--perturb", "adversarial", "--space", "s4", "--record_eigenvalue", "--batch_size", "4"),
         train("--network", "fast", "--auxiliary", "--cutout", "--label_smooth", "0.1", "--ema", "0.9"),
-        parse_config(ImageNetConfig, TINY_IMAGENET),
+        parse_config(ImageNetConfig, [*TINY_IMAGENET, "--global_batch_size", "6", "--valid_batch_size", "5"]),
     ],
 )
 def test_every_kind_of_step_can_be_timed(cfg, monkeypatch):
     monkeypatch.setattr(time_steps, "ENOUGH", 0.0)
     times = time_steps.time_steps(cfg, FACTS, World(torch.device("cpu")))
-    assert times.batch_size == cfg.data.batch_size and min(times[1:3]) > 0
-    assert (times.eigenvalue > 0) == (isinstance(cfg, SearchConfig) and cfg.early_stop.record_eigenvalue)
+    is_search = isinstance(cfg, SearchConfig)
+    assert times.batch_size == ((not is_search and cfg.optim.global_batch_size) or cfg.data.batch_size)
+    assert times.eval_batch_size == getattr(cfg.data, "valid_batch_size", cfg.data.batch_size)
+    assert times.step > 0 and times.evaluation > 0
+    assert (times.eigenvalue > 0) == (is_search and cfg.early_stop.record_eigenvalue)
+
+
+def test_a_step_is_timed_in_the_form_that_fits_and_not_at_all_where_none_does(tmp_path, monkeypatch, capsys):
+    built: list[bool] = []
+    choose = time_steps.choose_network
+    monkeypatch.setattr(
+        time_steps, "choose_network", lambda *args: built.append(args[1].cells.checkpoint_cells) or choose(*args)
+    )
+    monkeypatch.setattr(time_steps, "ENOUGH", 0.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    world = World(torch.device("cpu"))
+    step = plan_training(train(), FACTS, world).step
+    least = replace(step, checkpoint_cells=True).needed_bytes(100, 4)
+    assert least < step.needed_bytes(100, 4)
+    time_steps.time_steps(train("--memory_limit", f"{least}B"), FACTS, world)
+    assert built == [True]
+    for cfg in (train("--memory_limit", "1000B"), search("--space", "s2", "--memory_limit", "1000B")):
+        found = calibrate.timed_or_kept({"kind": calibrate.Kind("it", cfg, FACTS)}, world)
+        assert found == {"kind": None} and "no times of it: a step needs" in capsys.readouterr().err
+    assert built == [True]
 
 
 def test_a_step_too_long_to_repeat_is_timed_at_few_images(monkeypatch):
     monkeypatch.setattr(time_steps, "LONGEST", 0.0)
     sizes = []
     made_up = time_steps._made_up
-    monkeypatch.setattr(time_steps, "_made_up", lambda *args: sizes.append(args[2]) or made_up(*args))
+    monkeypatch.setattr(time_steps, "_made_up", lambda *args, **more: sizes.append(args[2]) or made_up(*args, **more))
     times = time_steps.time_steps(train(), FACTS, World(torch.device("cpu")))
-    assert sizes == [time_steps.FEW] and times.batch_size == 100
+    assert sizes == [time_steps.FEW] * 2 and times.batch_size == times.eval_batch_size == 100

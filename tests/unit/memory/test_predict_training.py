@@ -161,6 +161,8 @@ def test_the_plan_of_a_training_has_what_its_flags_say():
     assert plan.step.peak_bytes(10, 4) - replace(plan.step, num_images=0).peak_bytes(10, 4) > 1100 * 3 * 8 * 8
     changed = plan_training(replace(cfg, data=replace(cfg.data, augment="trivial")), FACTS, world).step
     assert changed.num_images == 1100 + FACTS.num_train  # a policy changes copies
+    with pytest.raises(ValueError, match="--global_batch_size 45 is no multiple of --batch_size 10"):
+        plan_training(replace(cfg, optim=replace(cfg.optim, global_batch_size=45)), FACTS, world)
     imagenet = ImageNetConfig(
         data=ImageNetDataConfig(valid_batch_size=99), model=ImageNetModelConfig(layers=3, init_channels=4)
     )
