@@ -175,8 +175,8 @@ def known_facts(cfg: AnyConfig) -> DatasetFacts | None:
 
 
 def step_flags(cfg: AnyConfig) -> dict[str, Any]:
-    """Return the flags that may change how long a step takes."""
-    left_out = ANY_LENGTH | set(affecting(type(cfg), "nothing"))
+    """Return the flags that may change how long a step takes, or whether it is taken."""
+    left_out = ANY_LENGTH | set(affecting(type(cfg), "nothing")) - {"memory_check", "memory_limit"}
     return {name: value for name, value in flat(cfg).items() if name not in left_out}
 
 

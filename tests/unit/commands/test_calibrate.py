@@ -119,6 +119,8 @@ def test_each_kind_of_job_is_timed_once_and_kept_for_the_next_call_and_no_longer
     assert len(timed) == 3 + 1
     calibrate.calibrate(jobs(), PRESETS, "cpu", 2)  # other threads
     assert len(timed) == 4 + 3
+    calibrate.calibrate(jobs(), {**PRESETS, "train.yaml": train("--memory_limit", "1GB")}, "cpu", 1)
+    assert len(timed) == 7 + 1  # its steps may have another form, or be refused
 
 
 def test_a_data_set_that_is_not_there_leaves_its_jobs_unknown_and_a_folder_of_images_is_counted(timed, tmp_path):
