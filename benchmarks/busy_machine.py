@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import torch
-from command import run
+from command import run, whole_number
 from machine import machine
 
 from darts_hpc.openmp import USERS_OWN
@@ -62,7 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--busy", type=int, default=2, help="busy processes beside the search")
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=whole_number, default=3)
     args = parser.parse_args()
     rates: dict[str, dict[str, list[float]]] = {name: {"quiet": [], "busy": []} for name in SETTINGS}
     for _ in range(args.rounds):

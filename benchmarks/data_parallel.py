@@ -13,7 +13,7 @@ import time
 
 import torch
 import torch.multiprocessing as mp
-from command import run
+from command import run, whole_number
 from machine import machine
 
 from darts_hpc import strict_json
@@ -34,8 +34,8 @@ CPU = torch.device("cpu")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=whole_number, default=2)
+    parser.add_argument("--rounds", type=whole_number, default=5)
     args = parser.parse_args()
     results = mp.get_context("spawn").SimpleQueue()
     mp.start_processes(_rank, (args.processes, args.rounds, results), args.processes, start_method="spawn")  # pyright: ignore

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from command import run
+from command import device_here, run, whole_number
 from machine import machine
 from torch import Tensor
 
@@ -111,13 +111,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller network and batch")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=whole_number, default=2)
+    parser.add_argument("--repeats", type=whole_number, default=5)
     parser.add_argument("--forms", nargs="+", choices=["stacked", "plain"], help="stacked; both when quick")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=device_here, default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    device = torch.device(args.device)
+    device: torch.device = args.device
     sizes = (4, 3, 4, 8) if args.quick else (16, 5, 16, 16)
     rows = {}
     for form in args.forms or (["stacked", "plain"] if args.quick else ["stacked"]):

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from command import run
+from command import run, whole_number
 from machine import machine
 from PIL import Image
 
@@ -125,11 +125,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of train/CLASS/* and val/CLASS/*, or of tar shards")
-    parser.add_argument("--threads", type=int, default=2, help="threads of DALI, worker processes of torchvision")
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=2048, help="images per epoch; a smaller set is repeated")
-    parser.add_argument("--train_steps", type=int, default=3)
+    parser.add_argument(
+        "--threads", type=whole_number, default=2, help="threads of DALI, worker processes of torchvision"
+    )
+    parser.add_argument("--batch_size", type=whole_number, default=32)
+    parser.add_argument("--rounds", type=whole_number, default=5)
+    parser.add_argument("--images", type=whole_number, default=2048, help="images per epoch; a smaller set is repeated")
+    parser.add_argument("--train_steps", type=whole_number, default=3)
     parser.add_argument("--quick", action="store_true", help="under a minute, on JPEGs made here")
     args = parser.parse_args()
     if args.quick:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from command import run
+from command import new_file, run, whole_number
 from machine import machine
 from scaling_check import check
 from scaling_model import GOAL, Fabric, Link, Step, fastest_split, last_above
@@ -224,12 +224,10 @@ def main() -> None:
         type=not_negative,
         help="us in which Python launches an operation; left out, as measured; 0: a graph",
     )
-    parser.add_argument("--plot", type=Path, help="SVG file to write")
+    parser.add_argument("--plot", type=new_file, help="SVG file to write")
     parser.add_argument("--check", action="store_true", help="check the model on real processes, over gloo")
-    parser.add_argument("--rounds", type=int, default=15, help="of the check")
+    parser.add_argument("--rounds", type=whole_number, default=15, help="of the check")
     args = parser.parse_args()
-    if args.rounds < 1:
-        raise ValueError(f"--rounds {args.rounds}: expected 1 or more")
     nvlink, infiniband = (Link(1e9 * rate, 1e-6 * hop) for rate, hop in (args.nvlink, args.infiniband))
     fabrics = {
         "NVLink": Fabric(nvlink, nvlink, COUNTS[-1]),
@@ -260,15 +258,17 @@ def main() -> None:
 
 def not_negative(text: str) -> float:
     """Read a number from 0 up."""
-    if not 0 <= (value := float(text)) < float("inf"):
-        raise ValueError
-    return value
+    return positive(text) if text.strip("0.") else 0.0
 
 
 def positive(text: str) -> float:
     """Read a number above 0."""
-    if not 0 < (value := float(text)) < float("inf"):
-        raise ValueError
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
     return value
 
 

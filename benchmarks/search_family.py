@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from command import run
+from command import run, whole_number
 from machine import machine
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -112,11 +112,9 @@ def interleaved(actions: dict[str, Callable[[], None]], repeats: int) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller network and batch, under two minutes")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=whole_number, default=2)
+    parser.add_argument("--repeats", type=whole_number, default=5)
     args = parser.parse_args()
-    if args.repeats < 1 or args.threads < 1:
-        raise ValueError(f"--repeats {args.repeats}, --threads {args.threads}: expected numbers above 0")
     torch.set_num_threads(args.threads)
     repeats, batch_size, layers, side = (1, 32, 3, 32) if args.quick else (args.repeats, 64, 8, 32)
     size = ["--batch_size", str(batch_size), "--layers", str(layers), "--init_channels", "16"]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from command import run
+from command import device_here, run, whole_number
 from count_operations import CountOperations
 from machine import machine
 from original_search import OriginalSearch, OriginalSuperNet
@@ -182,16 +182,16 @@ def interleaved_medians(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a smaller supernet and batch: under a minute")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, help="timed steps of each; 5, or 1 when quick")
+    parser.add_argument("--threads", type=whole_number, default=2)
+    parser.add_argument("--repeats", type=whole_number, help="timed steps of each; 5, or 1 when quick")
     parser.add_argument("--compile", action="store_true", help="time compiled cells too, after minutes of compiling")
     parser.add_argument("--times_only", action="store_true", help="skip counts, which are the same on every machine")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", type=device_here, default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     repeats = args.repeats or (1 if args.quick else 5)
     seed_everything(0, deterministic=False)  # cuDNN tries its algorithms, as in a search and in the original
     torch.set_num_threads(1)  # tiny tensors: waking a second thread costs more than it gives
-    device = torch.device(args.device)
+    device: torch.device = args.device
     sizes, batch_size = ((16, 3), 12) if args.quick else ((16, 8), 64)
     kind, fallback = choose_supernet("auto", device, sizes[0])
     if fallback:

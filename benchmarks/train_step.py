@@ -20,7 +20,7 @@ from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
-from command import run
+from command import device_here, run, whole_number
 from count_operations import CountOperations
 from machine import machine
 from original_training import OriginalNetwork, OriginalTraining
@@ -290,20 +290,23 @@ def main() -> None:
     """Check, time and count both data sets' steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="smaller networks and batches are timed: under a minute")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, help="timed steps of each form; 5, or 2 when quick")
-    parser.add_argument("--batch_size", type=int, help="images of the timed steps; left out, as the machine bears")
+    parser.add_argument("--threads", type=whole_number, default=2)
+    parser.add_argument("--rounds", type=whole_number, help="timed steps of each form; 5, or 2 when quick")
+    parser.add_argument(
+        "--batch_size", type=whole_number, help="images of the timed steps; left out, as the machine bears"
+    )
     parser.add_argument(
         "--compile", action="store_true", help="time a compiled network too, after minutes of compiling"
     )
-    parser.add_argument("--counts_only", action="store_true", help="skip times")
-    parser.add_argument("--times_only", action="store_true", help="skip counts, which are the same on every machine")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument("--counts_only", action="store_true", help="skip times")
+    part.add_argument("--times_only", action="store_true", help="skip counts, which are the same on every machine")
+    parser.add_argument("--device", type=device_here, default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     args.rounds = args.rounds or (2 if args.quick else 5)
     seed_everything(0, deterministic=False)  # cuDNN tries its algorithms, as in a run and in the original
     torch.set_num_threads(1)  # tiny tensors: waking a second thread costs more than it gives
-    device = torch.device(args.device)
+    device: torch.device = args.device
     errors = check_same_gradients()
     print("losses and gradients equal the 2018 loop's; relative errors:", errors)
     torch.set_num_threads(args.threads)

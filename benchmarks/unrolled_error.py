@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from command import run
+from command import new_file, run
 from machine import machine
 from torch import Tensor
 
@@ -108,7 +108,7 @@ def plot(epochs: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer epochs, cells and channels: under a minute")
-    parser.add_argument("--plot", type=Path, help="write the curves to this PNG")
+    parser.add_argument("--plot", type=new_file, help="write the curves to this PNG")
     args = parser.parse_args()
     channels, layers, num_epochs, num_batches = (4, 3, 2, 1) if args.quick else (8, 4, 8, 2)
     torch.set_num_threads(1)
