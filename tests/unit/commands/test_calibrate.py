@@ -185,10 +185,10 @@ def test_a_step_is_timed_in_the_form_that_fits_and_not_at_all_where_none_does(tm
     monkeypatch.setattr(time_steps, "ENOUGH", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     world = World(torch.device("cpu"))
-    step = plan_training(train(), FACTS, world).step
+    step = plan_training(train("--layers", "8"), FACTS, world).step
     least = replace(step, checkpoint_cells=True).needed_bytes(100, 4)
     assert least < step.needed_bytes(100, 4)
-    time_steps.time_steps(train("--memory_limit", f"{least}B"), FACTS, world)
+    time_steps.time_steps(train("--layers", "8", "--memory_limit", f"{least}B"), FACTS, world)
     assert built == [True]
     for cfg in (train("--memory_limit", "1000B"), search("--space", "s2", "--memory_limit", "1000B")):
         found = calibrate.timed_or_kept({"kind": calibrate.Kind("it", cfg, FACTS)}, world)
