@@ -24,7 +24,7 @@ setup: .venv/.installed
 	@touch $@
 
 demo: setup
-	$(DARTS).train_search --config configs/search/digits.yaml --save $(S)/search
+	$(DARTS).train_search --config configs/search/robust.yaml --config configs/search/digits.yaml --save $(S)/search
 	$(DARTS).train --config configs/train/digits.yaml --arch $(S)/search --save $(S)/train
 	$(DARTS).evaluate --model_path $(S)/train
 	$(DARTS).visualize $(S)/search --output $(S)/cells

@@ -43,6 +43,16 @@ def plot_finite_differences() -> None:
     unrolled_error.plot(result["epochs"], PICTURES / "finite_differences.svg")
 
 
+def plot_methods() -> None:
+    """Plot our comparison of methods as its file has it."""
+    import matplotlib
+    import methods
+
+    matplotlib.rcParams["svg.hashsalt"] = "darts_hpc"
+    result = json.loads((ROOT / "benchmarks/results/robustness-amd_epyc.json").read_text(encoding="utf-8"))
+    methods.plot(result, PICTURES / "methods.svg")
+
+
 def photograph(address: str, name: str, size: str, seconds: int = 5) -> None:
     """Save what a browser shows at an address."""
     with tempfile.TemporaryDirectory() as profile:
@@ -85,6 +95,7 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     draw_cell()
     plot_finite_differences()
+    plot_methods()
     if runs:
         show_report(runs)
         show_tensorboard(runs[0].parent)

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import methods
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 PLACE = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -67,6 +69,17 @@ def digits_runs() -> str:
     return markdown(
         ("seed", "test accuracy"), [(seed, f"{value:.2f} %") for seed, value in ours["test_accuracy"].items()]
     )
+
+
+def comparison(name: str) -> str:
+    """Methods against each other and against random cells."""
+    result = read(name)
+    return f"{markdown(methods.HEADER, methods.rows(result))}\n{methods.sentences(result)}"
+
+
+def method_accuracies() -> str:
+    """The main table: accuracy of methods by space."""
+    return markdown(*methods.accuracies(read("robustness-amd_epyc")))
 
 
 def search_step(name: str) -> str:
@@ -357,6 +370,9 @@ def epoch_overhead() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "results": results,
     "digits_runs": digits_runs,
+    "robustness": partial(comparison, "robustness-amd_epyc"),
+    "robustness_accuracies": method_accuracies,
+    "robustness_demo": partial(comparison, "robustness_demo-amd_epyc"),
     "search_step_cpu": lambda: search_step("search_step-amd_epyc"),
     "search_step_gpu": lambda: search_step("search_step-nvidia_h200"),
     "search_operations": search_operations,
