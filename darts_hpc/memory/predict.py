@@ -76,6 +76,19 @@ class Step:
     cuda_graph: bool = False
     """Whether the step keeps its memory as a CUDA graph, so that validation needs memory besides."""
 
+    def build(self, init_channels: int) -> RelaxedNetwork:
+        """Return a new supernet, as a search makes it."""
+        sizes = init_channels, self.layers, self.num_classes
+        plain_only: dict[str, Any] = {}
+        if self.supernet == "plain":
+            plain_only = {"space": self.space, "partial_channels": self.partial_channels}
+            plain_only["auxiliary_skip"] = self.auxiliary_skip
+        common = {"checkpoint_cells": self.checkpoint_cells, "edge_norm": self.edge_norm, "stem": self.stem}
+        supernet = build_supernet(self.supernet, *sizes, **common, **plain_only)
+        if self.sync_bn:
+            synchronise_batch_norm(supernet, World(torch.device(self.device), rank=0, size=2))
+        return supernet.to(self.dtype).to(memory_format=torch.channels_last)
+
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once: model, optimizers, data set, step and temporaries."""
         ahead = self.batches_ahead * batch_size * 3 * self.image_size**2
@@ -146,15 +159,9 @@ class Step:
         return f"{METHODS[self.unrolled_method]}, {self.supernet}{flags}"
 
 
-def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
+def _run(step: Step, supernet: RelaxedNetwork, batch_size: int, device: torch.device) -> None:
     """Run a step whose optimizers hold momentum, as in every step but the first."""
     world = World(device)
-    with device:
-        supernet = _supernet(step, init_channels)
-    if step.sync_bn:
-        synchronise_batch_norm(supernet, World(device, rank=0, size=2))
-    if device.type == "meta":  # fake weights can't be converted, and need not be: a layout changes no sizes
-        supernet = supernet.to(step.dtype).to(memory_format=torch.channels_last)
     optimizer = build_sgd(supernet.weights(), step.optim)
     architecture = _LargestDraw(step, supernet)
     architect = Architect(
@@ -180,10 +187,8 @@ def _run(step: Step, init_channels: int, batch_size: int, device: torch.device) 
         )  # fmt: skip
 
 
-def _measure(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
+def _measure(step: Step, supernet: RelaxedNetwork, batch_size: int, device: torch.device) -> None:
     """Measure the curvature, as between two epochs."""
-    with device:
-        supernet = _supernet(step, init_channels).to(step.dtype)
     architecture = _LargestDraw(step, supernet)
     held = [torch.empty_like(weight) for weight in supernet.weights()]  # the optimizer's momentum
     product = alpha_hessian_product(
@@ -194,12 +199,10 @@ def _measure(step: Step, init_channels: int, batch_size: int, device: torch.devi
     del held
 
 
-def _validate(step: Step, init_channels: int, batch_size: int, device: torch.device) -> None:
-    with device:
-        supernet = _supernet(step, init_channels).eval()
+def _validate(step: Step, supernet: RelaxedNetwork, batch_size: int, device: torch.device) -> None:
     images, *_ = _batch(step, batch_size, device)
     with torch.no_grad():
-        supernet.to(step.dtype)(images, _LargestDraw(step, supernet).mix_expected(_conditions(step, device)))
+        supernet.eval()(images, _LargestDraw(step, supernet).mix_expected(_conditions(step, device)))
 
 
 class _LargestDraw(Architecture):
@@ -223,16 +226,6 @@ def _conditions(step: Step, device: torch.device) -> Conditions | None:
     keys = {name: torch.zeros((), dtype=torch.int64, device=device) for name in ("alpha_key", "weight_key")}
     names = "tau", "epsilon", "auxiliary_share", "regulariser_weight", "drop_path"
     return Conditions(**keys, **{name: torch.ones((), dtype=torch.float64, device=device) for name in names})
-
-
-def _supernet(step: Step, init_channels: int) -> RelaxedNetwork:
-    sizes = init_channels, step.layers, step.num_classes
-    plain_only: dict[str, Any] = {}
-    if step.supernet == "plain":
-        plain_only = {"space": step.space, "partial_channels": step.partial_channels}
-        plain_only["auxiliary_skip"] = step.auxiliary_skip
-    common = {"checkpoint_cells": step.checkpoint_cells, "edge_norm": step.edge_norm, "stem": step.stem}
-    return build_supernet(step.supernet, *sizes, **common, **plain_only)
 
 
 def _batch(step: Step, batch_size: int, device: torch.device) -> LabelledImages:

@@ -89,6 +89,17 @@ class TrainingStep:
         precision = "" if self.precision == "fp32" else f", --precision {self.precision}"
         return f"{self.network} network" + ", --checkpoint_cells" * self.checkpoint_cells + precision
 
+    def build(self, init_channels: int) -> AnyDerivedNetwork:
+        """Return a new network, as a training makes it."""
+        sizes = init_channels, self.num_classes, self.layers
+        plain = DerivedNetwork(self.stem, *sizes, self.auxiliary, self.genotype).to(self.dtype)
+        plain = plain.to(memory_format=torch.channels_last)
+        plain.cells.checkpoint_cells = self.checkpoint_cells
+        network = FastDerivedNetwork(plain) if self.network == "fast" else plain
+        if self.sync_bn:
+            synchronise_batch_norm(network, World(torch.device(self.device), rank=0, size=2))
+        return network
+
     def peak_bytes(self, batch_size: int, init_channels: int, block: int = 1) -> int:
         """Return the most bytes of tensors that live at once: network, optimizer, data set, step and temporaries."""
         step = self._peak(_train, batch_size, init_channels, block)
@@ -135,9 +146,10 @@ class TrainingStep:
         return footprint(traced, work, init_channels).peak(batch_size, init_channels, block)
 
 
-def _train(step: TrainingStep, init_channels: int, batch_size: int, device: torch.device) -> None:
+def _train(step: TrainingStep, network: AnyDerivedNetwork, batch_size: int, device: torch.device) -> None:
     """Run a step whose optimizer holds momentum, as in every step but the first."""
-    network = _network(step, init_channels, device).train()
+    if step.drop_path:
+        network.set_drop_path(0.1)
     weights = list(network.parameters())
     sgd = partial(build_sgd_of, "foreach") if step.optimizer_impl == "foreach" else build_sgd
     optimizer = sgd(weights, step.optim)
@@ -167,33 +179,13 @@ class _OneOfMany(World):
 
 
 @torch.no_grad()
-def _evaluate(step: TrainingStep, init_channels: int, batch_size: int, device: torch.device) -> None:
-    network = _network(step, init_channels, device).eval()
+def _evaluate(step: TrainingStep, network: AnyDerivedNetwork, batch_size: int, device: torch.device) -> None:
+    network.eval()
     held = [torch.empty_like(weight) for weight in network.parameters()]  # the optimizer's momentum
     images, _, keys = _batch(step, batch_size, device)
     with Precision(step.precision, device).autocast():
         network(images, keys)
     del held
-
-
-def _network(step: TrainingStep, init_channels: int, device: torch.device) -> AnyDerivedNetwork:
-    with device:
-        plain = DerivedNetwork(
-            step.stem, init_channels, step.num_classes, step.layers, step.auxiliary, step.genotype
-        )  # fmt: skip
-    plain = plain.to(step.dtype) if device.type == "meta" else plain
-    for weight in plain.parameters():
-        if (
-            weight.dim() == 4
-        ):  # as .to(memory_format=...) does, which refuses tensors without memory that claim a device
-            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-    plain.cells.checkpoint_cells = step.checkpoint_cells
-    network = FastDerivedNetwork(plain) if step.network == "fast" else plain
-    if step.sync_bn:
-        synchronise_batch_norm(network, World(device, rank=0, size=2))
-    if step.drop_path:
-        network.set_drop_path(0.1)
-    return network
 
 
 def _batch(step: TrainingStep, batch_size: int, device: torch.device) -> Batch:

@@ -1,10 +1,12 @@
 """Trace a step on tensors that have shapes and no memory: its live bytes for any batch size and number of channels."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from darts_hpc.memory.live_bytes import BATCH_SIZE, Footprint, MetaLiveBytes
@@ -32,9 +34,13 @@ class Traced(Protocol):
         """Whether one trace serves all numbers of channels."""
         ...
 
+    def build(self, init_channels: int) -> nn.Module:
+        """Return a new network of the step."""
+        ...
 
-Work = Callable[[Any, int, int, torch.device], None]
-"""(step, channels, batch size, device): work to trace."""
+
+Work = Callable[[Any, Any, int, torch.device], None]
+"""(step, its network, batch size, device): work to trace."""
 
 
 @lru_cache
@@ -45,13 +51,17 @@ def footprint(step: Traced, work: Work, init_channels: int) -> Footprint:
 
 
 def trace(step: Traced, work: Work, init_channels: int, batch_size: int) -> MetaLiveBytes:
-    """Run work on tensors without memory; return the trace of live bytes."""
+    """Run work on tensors without memory; return the trace of live bytes, the network's among them."""
     if step.precision == "fp32":
-        with meta_stands_for(step.device), MetaLiveBytes() as live:
-            work(step, init_channels, batch_size, torch.device("meta"))
+        tensors, device = nullcontext(), torch.device("meta")
     else:  # autocast does not support meta tensors; fake ones claim to be on the device, and are slower
-        with FakeTensorMode(), MetaLiveBytes() as live:
-            work(step, init_channels, batch_size, torch.device(step.device))
+        tensors, device = FakeTensorMode(), torch.device(step.device)
+    with meta_stands_for(step.device):
+        with torch.device("meta"):
+            network = step.build(init_channels)  # before the trace, which takes many times longer for as much work
+        with tensors, MetaLiveBytes() as live:
+            network._apply(lambda old: torch.empty_strided(old.shape, old.stride(), dtype=old.dtype, device=device))
+            work(step, network, batch_size, device)
     return live
 
 

@@ -111,7 +111,7 @@ def test_every_member_of_the_family_is_predicted_within_5_percent(name):
     changes, work = FAMILY[name]
     step = replace(STEP, **changes)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        work(step, 4, 8, torch.device("cpu"))
+        work(step, step.build(4), 8, torch.device("cpu"))
     planned = step.eigenvalue_bytes(8, 4) if step.eigenvalue else step.peak_bytes(8, 4)
     assert planned == pytest.approx(most_allocated(recorded), rel=0.05)
 

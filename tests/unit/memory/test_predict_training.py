@@ -38,19 +38,24 @@ STEP = TrainingStep(
     image_size=8,
 )
 RICH: dict[str, Any] = {"auxiliary": True, "drop_path": True, "label_smooth": True}
-CONFIGURATIONS: dict[str, tuple[dict[str, Any], int, int]] = {  # what differs from STEP, channels, batch size
-    "plain": ({}, 4, 16),
+# what differs from STEP, channels, batch size; each step takes more than the auxiliary head that is made and dropped
+CONFIGURATIONS: dict[str, tuple[dict[str, Any], int, int]] = {
+    "plain": ({}, 4, 64),
     "plain, recomputed": ({"checkpoint_cells": True, "layers": 5, **RICH}, 6, 32),
     "plain, two batches an update": ({"images_per_update": 32, "genotype": GENOTYPES["NASNet"]}, 8, 8),
     "plain, few images": ({"auxiliary": True}, 16, 2),
-    "plain, averaged weights": ({"ema": True}, 16, 2),
+    "plain, averaged weights": ({"ema": True, "auxiliary": True}, 16, 2),
     "plain, float64": ({"dtype": torch.float64, "image_size": 9}, 4, 8),
     "plain, bfloat16": ({"precision": "bf16", **RICH}, 4, 16),
     "fast": ({"network": "fast", **RICH}, 4, 16),
     "fast, recomputed": ({"network": "fast", "checkpoint_cells": True, "layers": 5}, 6, 32),
-    "fast, bfloat16, two batches an update": ({"network": "fast", "precision": "bf16", "images_per_update": 32}, 4, 16),
+    "fast, bfloat16, two batches an update": (
+        {"network": "fast", "precision": "bf16", "images_per_update": 32, **RICH},
+        4,
+        16,
+    ),
     "ImageNet": ({"stem": "imagenet", "image_size": 64, "num_classes": 1000, **RICH}, 8, 4),
-    "ImageNet, fast": ({"network": "fast", "stem": "imagenet", "image_size": 64, "num_classes": 100}, 8, 4),
+    "ImageNet, fast": ({"network": "fast", "stem": "imagenet", "image_size": 64, "num_classes": 100, **RICH}, 8, 4),
 }
 
 
