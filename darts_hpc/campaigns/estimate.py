@@ -1,6 +1,7 @@
 """Estimate a job's cost: its multiply-adds, at the rate of the published runs or of jobs already done."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,8 +148,9 @@ def _train(cfg: TrainConfig, flags: Mapping[str, str]) -> float | None:
         genotype = GENOTYPES["DARTS"]
     forward = network_multiply_adds("cifar", cfg.model, facts.num_classes, facts.image_size, genotype)
     held_out = float(flags.get("--held_out", 0)) * facts.num_train
-    images = 3 * (facts.num_train - held_out) + (held_out or facts.num_test)
-    return int(flags.get("--epochs", cfg.run.epochs)) * forward * images
+    run = replace(cfg.run, epochs=int(flags.get("--epochs", cfg.run.epochs)))
+    trained = 3 * run.epochs * (facts.num_train - held_out)
+    return forward * (trained + run.num_evaluations * (held_out or facts.num_test))
 
 
 def _facts(cfg: DataConfig) -> DatasetFacts | None:

@@ -125,6 +125,7 @@ def job_seconds(cfg: AnyConfig, facts: DatasetFacts, times: Times) -> float:
             edges = sum(sum(range(3, number + 1)) for number in range(3, space.num_nodes + 2))
             left_out = 2 * (sum(map(len, space.normal)) + edges)
             besides += left_out * min(batches, cfg.selection.pt_batches or batches) * times.evaluation
+        evaluations = epochs
     else:
         held_out = int(getattr(cfg.data, "held_out", 0) * facts.num_train)
         num_train, num_valid = facts.num_train - held_out, held_out or facts.num_test
@@ -133,9 +134,9 @@ def job_seconds(cfg: AnyConfig, facts: DatasetFacts, times: Times) -> float:
             network_multiply_adds(stem, cfg.model, facts.num_classes, facts.image_size, load_genotype(arch))
             for arch in (cfg.model.arch, REFERENCE)
         )
-        larger = own / reference
-    epoch = num_train // times.batch_size * times.step + ceil(num_valid / times.eval_batch_size) * times.evaluation
-    return besides + epochs * epoch * larger
+        larger, evaluations = own / reference, cfg.run.num_evaluations
+    training = epochs * (num_train // times.batch_size) * times.step
+    return besides + larger * (training + evaluations * ceil(num_valid / times.eval_batch_size) * times.evaluation)
 
 
 def config_of(job: Job, folder: Path, parsed: dict[tuple[str, ...], AnyConfig]) -> AnyConfig:

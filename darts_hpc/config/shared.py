@@ -226,6 +226,27 @@ class RunConfig:
         check_device(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainRunConfig(RunConfig):
+    """The run, its length, its evaluations, its folder and its device."""
+
+    eval_freq: int = flag(1, affects="nothing")
+    """Epochs between two evaluations on the test or validation images; the last epoch is always evaluated."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(self, "eval_freq")
+
+    @property
+    def num_evaluations(self) -> int:
+        """Epochs that are evaluated."""
+        return -(-self.epochs // self.eval_freq)
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Whether the network is evaluated after this epoch, 0-based."""
+        return (epoch + 1) % self.eval_freq == 0 or epoch + 1 == self.epochs
+
+
 def check_images(cfg: Any) -> None:
     """Check the data set, its image size and cutout."""
     check_choice(cfg, "dataset", get_type_hints(type(cfg))["dataset"])

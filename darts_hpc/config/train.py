@@ -8,10 +8,10 @@ from darts_hpc.config.flags import flag
 from darts_hpc.config.shared import (
     DataConfig,
     MemoryConfig,
-    RunConfig,
     RuntimeConfig,
     TrainModelConfig,
     TrainOptimConfig,
+    TrainRunConfig,
 )
 
 Augment = Literal["none", "trivial", "auto"]
@@ -39,9 +39,9 @@ class TrainDataConfig(DataConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Train a found cell from scratch, and test it after every epoch."""
+    """Train a found cell from scratch, and test it after every epoch, or every --eval_freq epochs."""
 
-    run: RunConfig = field(default_factory=lambda: RunConfig(epochs=600, seed=0))
+    run: TrainRunConfig = field(default_factory=lambda: TrainRunConfig(epochs=600, seed=0))
     data: TrainDataConfig = field(default_factory=TrainDataConfig)
     model: TrainModelConfig = field(default_factory=TrainModelConfig)
     optim: TrainOptimConfig = field(default_factory=TrainOptimConfig)

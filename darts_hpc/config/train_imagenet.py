@@ -9,10 +9,10 @@ from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.config.shared import (
     MemoryConfig,
     PrecisionName,
-    RunConfig,
     RuntimeConfig,
     TrainModelConfig,
     TrainOptimConfig,
+    TrainRunConfig,
 )
 
 LearningRateSchedule = Literal["step", "linear", "cosine"]
@@ -70,9 +70,9 @@ class ImageNetRuntimeConfig(RuntimeConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetConfig:
-    """Train a found cell on ImageNet, and validate it after every epoch."""
+    """Train a found cell on ImageNet, and validate it after every epoch, or every --eval_freq epochs."""
 
-    run: RunConfig = field(default_factory=lambda: RunConfig(epochs=250, seed=0, report_freq=100))
+    run: TrainRunConfig = field(default_factory=lambda: TrainRunConfig(epochs=250, seed=0, report_freq=100))
     data: ImageNetDataConfig = field(default_factory=ImageNetDataConfig)
     model: ImageNetModelConfig = field(default_factory=ImageNetModelConfig)
     optim: ImageNetOptimConfig = field(default_factory=ImageNetOptimConfig)

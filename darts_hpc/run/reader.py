@@ -121,13 +121,17 @@ class RecordedRun:
 
     @property
     def accuracy_name(self) -> str | None:
-        """Which of ACCURACIES it has; None before its first epoch's end."""
-        return accuracy_name(self.last_epoch)
+        """Which of ACCURACIES it has; None before its first evaluation."""
+        return accuracy_name(self._last_evaluated)
 
     @property
     def accuracy(self) -> float | None:
-        """Accuracy in percent at the final epoch; while it runs, at the last one."""
-        return accuracy_of(self.last_epoch)
+        """Accuracy in percent at the final epoch; while it runs, at the last one that was evaluated."""
+        return accuracy_of(self._last_evaluated)
+
+    @property
+    def _last_evaluated(self) -> Mapping[str, Any]:
+        return self.last_epoch if self.finished else last_evaluated(self.epochs)
 
     @property
     def best(self) -> float | None:
@@ -139,7 +143,7 @@ class RecordedRun:
 class Progress:
     """How far a run has come.
 
-    epoch: epochs done. accuracy: in percent, of the last of them. gpus: how many it runs on.
+    epoch: epochs done. accuracy: in percent, of the last of them that was evaluated. gpus: how many it runs on.
     """
 
     finished: bool
@@ -170,6 +174,11 @@ def accuracy_of(numbers: Mapping[str, Any]) -> float | None:
     """Return the accuracy, in percent, of a run with these numbers; None without one that is finite."""
     value = numbers.get(accuracy_name(numbers) or "", math.nan)
     return value if _is_number(value) and math.isfinite(value) else None
+
+
+def last_evaluated(epochs: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the last of some epochs' records that has an accuracy, finite or not; an empty one without."""
+    return next((record for record in reversed(epochs) if accuracy_name(record) is not None), {})
 
 
 def read_run(folder: Path) -> RecordedRun:
@@ -271,7 +280,7 @@ def read_progress(folder: Path) -> Progress | None:
         finished=False,
         epoch=epochs[-1]["epoch"] + 1 if epochs else records[-1]["epoch"] if records else 0,
         epochs=num_epochs,
-        accuracy=accuracy_of(epochs[-1]) if epochs else None,
+        accuracy=accuracy_of(last_evaluated(epochs)),
         seconds=seconds[-1] if seconds else 0.0,
         steps=records[-1]["step"] if records else 0,
         gpus=_gpus(folder),

@@ -149,15 +149,13 @@ def train_network(
                 )  # fmt: skip
                 for own in dict.fromkeys((network, tested)):  # in this order on every rank
                     average_running_statistics_(own, world)
-                evaluated = evaluate(tested, data.eval, run, precision, step_cfg.memory_format, forward=forward)
+                numbers = prefixed("train", train.compute(world))
+                if cfg.run.is_evaluated(epoch):
+                    evaluated = evaluate(tested, data.eval, run, precision, step_cfg.memory_format, forward=forward)
+                    numbers |= prefixed(data.eval_name, evaluated.compute(world))
                 if data.quarantine is not None:
                     data.quarantine.join(world)
-                numbers = {
-                    **prefixed("train", train.compute(world)),
-                    **prefixed(data.eval_name, evaluated.compute(world)),
-                    "learning_rate": rate,
-                }
-                run.finish_epoch(numbers)
+                run.finish_epoch({**numbers, "learning_rate": rate})
             preprocessing = {
                 "image_size": data.image_size,
                 "classes": list(data.classes),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from few_digits import few_digits
 from ranks import on_ranks
-from run_entries import SMALL_SEARCH, TINY
+from run_entries import FEW, SMALL_SEARCH, TINY
 from torch import nn
 
 from darts_hpc.commands import evaluate as evaluate_entry
@@ -115,6 +115,24 @@ def test_train_takes_a_global_batch_a_number_format_and_smooth_labels(tmp_path):
         plain["train/loss"], rel=0.05
     )
     assert run("train", tmp_path / "smooth", "--label_smooth", 0.3)["test/loss"] != plain["test/loss"]
+
+
+def epochs_and_weights(folder: Path) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [r for r in records if r["event"] == "epoch"], torch.load(folder / "weights.pt", weights_only=True)
+
+
+def test_a_training_that_is_evaluated_less_often_is_the_same_training(tmp_path):
+    flags = [*FEW, "--epochs", 3]
+    finals = [run("train", tmp_path / str(n), *flags, "--eval_freq", n) for n in (1, 2)]
+    (every, weights), (some, same) = (epochs_and_weights(tmp_path / str(n)) for n in (1, 2))
+    assert finals[0] == finals[1] and weights.keys() == same.keys()
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    untested = {name: value for name, value in every[0].items() if not name.startswith("test/")}
+    assert some == [untested, *every[1:]] and "test/accuracy" in every[0]
+    best = [json.loads((tmp_path / str(n) / "result.json").read_text())["best"] for n in (1, 2)]
+    assert best[1] == max(({"test/accuracy": e["test/accuracy"], "epoch": e["epoch"]} for e in every[1:]),
+                          key=lambda found: found["test/accuracy"])  # fmt: skip
 
 
 def test_a_search_resolves_auto_to_what_the_device_computes_in(monkeypatch):

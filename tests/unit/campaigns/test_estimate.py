@@ -45,6 +45,10 @@ def test_a_short_training_on_part_of_the_images_costs_its_share(jobs):
     kept = 1 - CFG.train.held_out
     assert short is not None and whole is not None
     assert short / whole == pytest.approx(60 / 600 * (3 * kept + (1 - kept)) / 3.2)
+    preset: TrainConfig = PRESETS["train.yaml"]
+    seldom = replace(preset, run=replace(preset.run, eval_freq=7))
+    fewer = estimate_seconds(jobs, {**PRESETS, "train.yaml": seldom}, [])[0]["final-best_of_first_order-seed0"]
+    assert fewer is not None and fewer / whole == pytest.approx((600 * 3 + 86 * 0.2) / (600 * 3.2))
 
 
 def test_once_a_search_is_done_the_others_are_estimated_at_its_pace(jobs):

@@ -71,6 +71,7 @@ def test_a_training_costs_its_steps_and_its_tests_in_proportion_to_its_cells_mul
     whole = job_seconds(train(), FACTS, TIMES)
     assert whole == 3 + 10 * (10 * 2 + 3 * 0.5)
     assert job_seconds(train("--held_out", "0.2"), FACTS, TIMES) == 3 + 10 * (8 * 2 + 2 * 0.5)
+    assert job_seconds(train("--eval_freq", "4"), FACTS, TIMES) == 3 + 10 * 10 * 2 + 3 * 3 * 0.5
     adds = [
         measure_costs(DerivedNetwork("cifar", 4, 10, 3, False, GENOTYPES[name]), 8).multiply_adds
         for name in ("DARTS_V2", "NASNet")

@@ -16,7 +16,7 @@ from darts_hpc.config.flags import flat
 from darts_hpc.config.imagenet_reading import ImageNetDataConfig
 from darts_hpc.config.pack import PackConfig
 from darts_hpc.config.report import ReportConfig
-from darts_hpc.config.shared import MemoryConfig, RunConfig, RuntimeConfig, TrainModelConfig
+from darts_hpc.config.shared import MemoryConfig, RunConfig, RuntimeConfig, TrainModelConfig, TrainRunConfig
 from darts_hpc.config.stage import StageConfig
 from darts_hpc.config.train import TrainConfig, TrainDataConfig, TrainOptimConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig, ImageNetOptimConfig, ImageNetRuntimeConfig
@@ -218,6 +218,7 @@ OURS = {
         "resume": "none",
         "device": "auto",
         "checkpoint_freq": 0,
+        "eval_freq": 1,
         "tensorboard": True,
         "deterministic": False,
     },
@@ -242,6 +243,7 @@ OURS = {
         "resume": "none",
         "device": "auto",
         "checkpoint_freq": 0,
+        "eval_freq": 1,
         "tensorboard": True,
         "deterministic": False,
     },
@@ -313,6 +315,7 @@ REFUSED = [
     (RunConfig, {"epochs": 0}, "--epochs 0"),
     (RunConfig, {"report_freq": 0}, "--report_freq 0"),
     (RunConfig, {"checkpoint_freq": -1}, "--checkpoint_freq -1"),
+    (TrainRunConfig, {"eval_freq": 0}, "--eval_freq 0"),
     (RunConfig, {"seed": -1}, "--seed -1"),
     (RunConfig, {"device": "gpu"}, "--device 'gpu'"),
     (RunConfig, {"gpu": -1}, "--gpu -1"),

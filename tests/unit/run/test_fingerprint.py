@@ -18,7 +18,7 @@ FLAGS = [(entry, name) for entry, cls in RUNS.items() for name in flags_of(cls)]
 NOT_COMPARED = {
     *("data", "save", "resume", "device", "gpu", "tensorboard", "model_path", "report_freq", "checkpoint_freq"),
     *("num_threads", "prefetch", "manifest", "valid_batch_size", "parallel", "replica_check", "max_bad_images"),
-    *("memory_check", "memory_limit", "record_eigenvalue"),
+    *("memory_check", "memory_limit", "record_eigenvalue", "eval_freq"),
 }
 WARNS = {"network", "supernet", "checkpoint_cells", "tf32", "cuda_graph", "compile", "channels_last", "deterministic"}
 WARNS |= {"optimizer_impl"}

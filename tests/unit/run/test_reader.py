@@ -27,6 +27,17 @@ def test_a_run_that_has_only_started_can_be_read(tmp_path: Path):
     )  # fmt: skip
 
 
+def test_the_accuracy_of_a_run_under_way_is_that_of_its_last_evaluation(tmp_path: Path):
+    folder = write_train_run(tmp_path / "train-a", epochs=3, finished=False)
+    metrics = folder / "metrics.jsonl"
+    *before, last = metrics.read_text().splitlines()
+    without = {name: value for name, value in json.loads(last).items() if not name.startswith("test/")}
+    metrics.write_text("\n".join([*before, json.dumps(without), ""]))
+    run, progress, expected = read_run(folder), read_progress(folder), json.loads(before[-1])["test/accuracy"]
+    assert (run.accuracy_name, run.accuracy) == ("test/accuracy", expected) and progress is not None
+    assert (progress.epoch, progress.accuracy) == (3, expected)
+
+
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path):
     folder = write_search_run(tmp_path / "train_search-a", finished=False)
     with (folder / "metrics.jsonl").open("a") as metrics:
