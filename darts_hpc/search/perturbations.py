@@ -55,16 +55,17 @@ def adversarial(
 ) -> PerturbedMixing:
     """Move m to where the training loss is larger, by at most epsilon (SDARTS-ADV, equation 6).
 
-    Projected gradient ascent by signs, NUM_ASCENTS steps from a random start, with BatchNorm's running statistics.
-    Where the loss at its end is smaller than that at m, m stays.
+    Projected gradient ascent by signs, NUM_ASCENTS steps from a random start, with BatchNorm's running statistics and
+    no edge dropped. Where the loss at its end is smaller than that at m, m stays.
     """
     images, labels, *keys = train
+    whole = replace(mixing, drop_path=None)
     held = {name: tensor.detach() for name, tensor in supernet.named_parameters()}
     epsilon, start = conditions.epsilon, _operations(mixing)
 
     def loss_at(moved: Sequence[Tensor]) -> Tensor:
         return F.cross_entropy(
-            torch.func.functional_call(supernet, held, (images, _with(mixing, moved), *keys)), labels
+            torch.func.functional_call(supernet, held, (images, _with(whole, moved), *keys)), labels
         )  # fmt: skip
 
     with _evaluating(supernet):
@@ -102,7 +103,7 @@ def _operations(mixing: Mixing) -> list[Tensor]:
 
 def _with(mixing: Mixing, operations: Sequence[Tensor]) -> Mixing:
     normal, reduce = (_replaced(*pair) for pair in zip((mixing.normal, mixing.reduce), operations, strict=True))
-    return Mixing(normal=normal, reduce=reduce)
+    return replace(mixing, normal=normal, reduce=reduce)
 
 
 def _replaced(cell: CellMixing, operations: Tensor) -> CellMixing:

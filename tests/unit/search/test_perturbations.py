@@ -1,5 +1,7 @@
 """Perturbed weights of operations against a second implementation, on a problem whose gradient is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,17 @@ def test_the_adversary_takes_seven_sign_steps_within_the_ball(problem):
         ours = (found.normal, found.reduce)[kind].operations
         torch.testing.assert_close(ours, torch.from_numpy(at), rtol=1e-12, atol=1e-14)
     assert before is not None and after is not None and after > before and network.training
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_the_perturbed_weight_step_drops_edges_as_the_plain_one_does(problem, name):
+    network, mixing = problem
+    dropping = replace(mixing, drop_path=torch.tensor(0.25))
+    seen, forward = [], network.forward
+    network.forward = lambda images, mixing: seen.append(mixing.drop_path) or forward(images, mixing)
+    found = PERTURBATIONS[name](network, dropping, BATCH, conditions(epsilon=0.1), WORLD).mixing
+    assert found.drop_path is dropping.drop_path
+    assert seen == [None] * len(seen)  # the adversary looks at the network as in evaluation
 
 
 def test_what_is_decided_about_an_edge_is_not_perturbed(problem):
