@@ -56,7 +56,7 @@ def check_combination(cfg: Any) -> None:
 
 def check_space(cfg: Any, space: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig does not go with a SearchSpace."""
-    if cfg.early_stop.early_stop == "skips" and not space.has("skip_connect"):
+    if cfg.early_stop.early_stop == "skips" and not any("skip_connect" in edge for edge in space.normal):
         raise ValueError(NO_SKIPS.format(f"the space {space.name}"))
 
 
@@ -114,6 +114,8 @@ def _check_early_stop(cfg: Any) -> None:
     rule = cfg.early_stop.early_stop
     if rule == "skips" and cfg.model.space == "s4":
         raise ValueError(NO_SKIPS.format("--space s4"))
+    if rule == "adaptive":
+        _check_decay(cfg.optim.weight_decay, cfg.early_stop)
     if rule in ("eigenvalue", "adaptive"):
         flag, instead = f"--early_stop {rule}", "; try --early_stop skips"
     elif cfg.early_stop.record_eigenvalue:
@@ -128,6 +130,22 @@ def _check_early_stop(cfg: Any) -> None:
     if cfg.runtime.compile:
         raise ValueError(
             f"--compile with {flag}: expected one of them, because compiled cells can't be differentiated twice"
+        )
+
+
+def _check_decay(weight_decay: float, early_stop: Any) -> None:
+    """Raise ValueError where the rule adaptive would never raise the weight decay, or go back again and again."""
+    if weight_decay == 0:
+        raise ValueError(
+            "--early_stop adaptive with --weight_decay 0.0: expected a number above 0, because the rule multiplies it "
+            "where it goes back; try --weight_decay 3e-4"
+        )
+    if not early_stop.can_raise(weight_decay):
+        factor, limit = early_stop.adaptive_factor, early_stop.adaptive_max_decay
+        raise ValueError(
+            f"--early_stop adaptive with --weight_decay {weight_decay:g}: expected at most {limit / factor:.3g}, as "
+            f"{factor:g} times it is above --adaptive_max_decay {limit:g}, and the rule would never act; or give "
+            f"--adaptive_max_decay {weight_decay * factor:.3g}"
         )
 
 

@@ -233,6 +233,10 @@ class EarlyStopConfig:
     adaptive_max_decay: float = 0.03
     """Weight decay that --early_stop adaptive does not go beyond; the search then goes on to its end."""
 
+    def can_raise(self, weight_decay: float) -> bool:
+        """Whether adaptive may still raise this weight decay."""
+        return weight_decay * self.adaptive_factor <= self.adaptive_max_decay * (1 + 1e-9)
+
     def __post_init__(self) -> None:
         check_choice(self, "early_stop", EarlyStop)
         check_not_negative(self, "max_skips", "early_stop_from")

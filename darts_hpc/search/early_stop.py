@@ -37,8 +37,15 @@ class EarlyStop:
 
     @property
     def epochs_to_keep(self) -> int:
-        """Number of latest epochs that adaptive may roll back to; 0 for other rules."""
-        return self.cfg.eigenvalue_every * (WINDOW // 2 + DELTA) + 1 if self.cfg.early_stop == "adaptive" else 0
+        """Number of latest epochs that adaptive may yet roll back to; 0 for other rules.
+
+        It goes back by WINDOW // 2 + DELTA evaluations, and may do so again one evaluation later.
+        """
+        decay, evaluations = self.weight_decay, 0
+        while self.cfg.early_stop == "adaptive" and evaluations < self.epochs and self.cfg.can_raise(decay):
+            decay *= self.cfg.adaptive_factor
+            evaluations += WINDOW // 2 + DELTA - (evaluations > 0)
+        return evaluations * self.cfg.eigenvalue_every + 1 if evaluations else 0
 
     def is_due(self, epoch: int) -> bool:
         """Whether the eigenvalue is computed after an epoch."""
@@ -62,11 +69,6 @@ class EarlyStop:
         if len(averages) > DELTA and averages[-1 - DELTA] > 0:
             numbers["eigenvalue_rise"] = averages[-1] / averages[-1 - DELTA]
         return numbers
-
-    @property
-    def can_raise_decay(self) -> bool:
-        """Whether adaptive may still raise the weights' decay."""
-        return self.weight_decay * self.cfg.adaptive_factor <= self.cfg.adaptive_max_decay * (1 + 1e-9)
 
     def roll_back(self) -> int:
         """Forget what came after the epoch that the stop names, raise the weight decay, and return that epoch."""
@@ -108,7 +110,7 @@ def _by_eigenvalue(history: EarlyStop, measured: bool) -> Stop | None:
 
 
 def _adaptively(history: EarlyStop, measured: bool) -> Stop | None:
-    return _by_eigenvalue(history, measured) if history.can_raise_decay else None
+    return _by_eigenvalue(history, measured) if history.cfg.can_raise(history.weight_decay) else None
 
 
 # name of --early_stop -> (history, whether the epoch's eigenvalue was measured) -> decision

@@ -5,7 +5,7 @@ import pytest
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.combinations import check_space
 from darts_hpc.config.train_search import SearchConfig
-from darts_hpc.space.spaces import uniform_space
+from darts_hpc.space.spaces import SPACES, SearchSpace, uniform_space
 
 REFUSED = {
     "--partial_channels 0": "--partial_channels 0",
@@ -40,6 +40,11 @@ REFUSED = {
     "--record_eigenvalue --eigenvalue_every 3": None,
     "--record_eigenvalue --relaxation gumbel": "--record_eigenvalue with --relaxation gumbel: expected softmax",
     "--record_eigenvalue --compile": "--compile with --record_eigenvalue",
+    "--early_stop adaptive": None,
+    "--early_stop adaptive --weight_decay 0": "expected a number above 0.*try --weight_decay 3e-4",  # it would loop
+    "--early_stop adaptive --weight_decay 0.01": "expected at most 0.003.*or give --adaptive_max_decay 0.1",
+    "--early_stop adaptive --weight_decay 0.01 --adaptive_max_decay 0.1": None,
+    "--early_stop eigenvalue --weight_decay 0": None,
     "--early_stop skips --space s4": "--early_stop skips with --space s4",
     "--auxiliary_skip linear --relaxation gumbel": None,
     "--auxiliary_skip linear --space s4": None,
@@ -92,3 +97,6 @@ def test_a_space_of_ones_own_is_checked_like_the_named_ones():
     ):
         check_space(parse_config(SearchConfig, ["--early_stop", "skips"]), no_skip)
     check_space(parse_config(SearchConfig, ["--early_stop", "eigenvalue"]), no_skip)
+    with pytest.raises(ValueError, match="expected a space with skip_connect"):  # the rule counts the normal cell's
+        skips_in_reduction = SearchSpace(no_skip.normal, SPACES["s2"].reduce)
+        check_space(parse_config(SearchConfig, ["--early_stop", "skips"]), skips_in_reduction)
