@@ -27,7 +27,7 @@ from darts_hpc.run.checkpoint import Checkpoint
 from darts_hpc.run.choose_folder import check_run_folder
 from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.run import Run
-from darts_hpc.search.collapse import collapse_line
+from darts_hpc.search.collapse import collapse_line, presets_to_try
 from darts_hpc.search.early_stop import EarlyStop
 from darts_hpc.search.relaxations import Relaxation
 from darts_hpc.space.spaces import SPACES, SearchSpace
@@ -175,13 +175,10 @@ def main(
                 search.run_epoch(epoch, state)
             genotype, parameters = search.result()
             log.info("genotype = %s", genotype)
-            log.info("%s", collapse_line(genotype))
-            facts = {
-                "genotype": genotype.to_dict(),
-                "genotype_text": str(genotype),
-                "collapse": collapse_line(genotype),
-            }
+            collapse = collapse_line(genotype, space, presets_to_try(cfg))
+            log.info("%s", collapse)
+            facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype), "collapse": collapse}
             if early_stop.stop is not None:
-                facts["early_stop"] = f"{early_stop.stop.why}: the cell is that of epoch {early_stop.stop.epoch + 1}"
+                facts["early_stop"] = search.why_it_stopped(early_stop.stop)
             run.finish(facts, {"weights.pt": export_original(supernet), "alphas.pt": parameters})
     return run.folder

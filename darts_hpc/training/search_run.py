@@ -28,6 +28,7 @@ from darts_hpc.search.early_stop import EarlyStop
 from darts_hpc.search.relaxations import Relaxation
 from darts_hpc.search.schedule import epoch_conditions, schedules
 from darts_hpc.search.selection import PerturbationSelection, random_orders
+from darts_hpc.search.stop_rules import Stop
 from darts_hpc.space.genotypes import Genotype
 from darts_hpc.space.spaces import SearchSpace
 from darts_hpc.training.loops import evaluate, score_batches, search_epoch
@@ -204,6 +205,12 @@ class Search:
             self.run.record_genotype("selected", self.genotype())
         return self.genotype(), parameters
 
+    def why_it_stopped(self, stop: Stop) -> str:
+        """Return in words why the search stopped, and where its cell is from."""
+        if self.selection is None:
+            return f"{stop.why}: the cell is that of epoch {stop.epoch + 1}"
+        return f"{stop.why}: the cell is selected by perturbation from the supernet of then"
+
     @property
     def _layout(self) -> torch.memory_format:
         return memory_format(self.cfg.runtime.channels_last)
@@ -256,7 +263,7 @@ class Search:
             drop_snapshots(self.run.folder, epoch - keep, self.world.rank)
         stop = self.early_stop.stop
         if stop is not None and self.cfg.early_stop.early_stop != "adaptive":
-            log.info("%s: the search ends with the cell of epoch %d", stop.why, stop.epoch + 1)
+            log.info("the search ends: %s", self.why_it_stopped(stop))
             self.run.num_epochs = epoch + 1
         if epoch + 1 == self.run.num_epochs and self.selection is not None:
             self.selection.first_epoch = epoch + 1
@@ -301,6 +308,8 @@ class Search:
         """Yield the validation batches that a decision is scored on."""
         source, asked = self.data.valid, self.cfg.selection.pt_batches
         steps = source.steps_per_epoch
+        if steps > 1 and source.num_samples % self.cfg.data.batch_size == 1:  # BatchNorm may get a single number of it
+            steps -= 1
         if self.world.size > 1:  # a rank may have none of the last batch, and all have to take part in BatchNorm
             steps = max(1, source.num_samples // (self.cfg.data.batch_size * self.world.size))
         for batch in islice(source.batches(0), min(asked or steps, steps)):

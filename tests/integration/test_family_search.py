@@ -43,7 +43,8 @@ STEP = {  # preset -> what makes it short
 BY_CURVATURE = ["--epochs", "9", "--early_stop_from", "1", "--eigenvalue_every", "1", "--no-unrolled", "--space", "s2"]
 RULES = {"darts_es": BY_CURVATURE, "darts_ada": BY_CURVATURE}
 PT = ["--epochs", "1", "--pt_epochs_between", "1", "--pt_batches", "1", "--space", "s2"]
-SELECTIONS = {"darts_pt": PT, "darts_pt_fixed": PT}
+STOPPED = ["--epochs", "2", "--early_stop", "skips", "--max_skips", "0", "--early_stop_from", "0"]
+SELECTIONS = {"darts_pt": PT, "darts_pt_fixed": [*PT, *STOPPED]}
 IN_A_DECISION = 14 * 8 + 4 + 8
 """Batches: 8 in each of 14 tunings and decisions of edges' operations, 4 in another tuning, and some of a decision."""
 SPACES_OF_NOISE = {"s4": ["--space", "s4", "--search_drop_path", "0.2"], "s1": ["--space", "s1"]}
@@ -197,6 +198,8 @@ def test_perturbation_selects_a_whole_cell_and_goes_on_from_a_kill_in_a_decision
     if name == "darts_pt_fixed":
         alphas = torch.load(tmp_path / "whole" / "alphas.pt", weights_only=True)
         assert alphas["alphas_normal"].abs().max() < 1e-2  # as they were drawn
+        why = json.loads((tmp_path / "whole" / "result.json").read_text())["early_stop"]
+        assert "than 0, as every epoch before: the cell is selected by perturbation from the supernet" in why
     else:
         assert calls > IN_A_DECISION + 3 * 14  # the last three decisions, between edges, take 14 or 15 batches
         assert_same(tmp_path / "killed", tmp_path / "whole")
