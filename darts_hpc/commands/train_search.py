@@ -158,6 +158,11 @@ def main(
         if relaxation is not None:
             own["relaxation"] = relaxation.__qualname__
         agreed = fingerprint(cfg, opened.digest, precision=precision, **own)
+        if begin_at is not None and begin_at.fingerprint.get("data_digest") != opened.digest:
+            raise ValueError(
+                f"{begin_at.path.parent.parent}: its supernet was trained on other images than are there now; bring "
+                "them back, or search anew"
+            )
         with Run.open("train_search", cfg.run, config_yaml, agreed, world, space.to_dict()) as run:
             log.info("%s", why)
             step = build_search_step(

@@ -50,3 +50,27 @@ def test_a_folder_without_a_finished_search_is_refused(searched, tmp_path):
     with pytest.raises(ValueError, match="holds no finished search"):
         select(copy, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("selection: perturbation", "selected by perturbation already.*; give the search that it came from"),
+        ("relaxation: gumbel", "was searched with --relaxation gumbel: expected softmax or dirichlet"),
+        ("data: ", "was trained on other images than are there now"),
+    ],
+)
+def test_a_search_from_which_no_cell_can_be_selected_is_refused(searched, tmp_path, flag, message):
+    copy, name = tmp_path / "copy", flag.partition(":")[0]
+    shutil.copytree(searched, copy)
+    lines = (copy / "config.yaml").read_text().splitlines()
+    if name == "data":
+        (data,) = (Path(line.partition(": ")[2]) for line in lines if line.startswith("data: "))
+        shutil.copytree(data, tmp_path / "data")
+        next((tmp_path / "data" / "train").glob("*/*.png")).unlink()
+        flag += str(tmp_path / "data")
+    written = [flag if line.startswith(f"{name}:") else line for line in lines]
+    (copy / "config.yaml").write_text("\n".join(written))
+    with pytest.raises(ValueError, match=message) as caught:
+        select(copy, tmp_path / "new")
+    assert written != lines and "\n" not in str(caught.value) and not (tmp_path / "new").exists()
