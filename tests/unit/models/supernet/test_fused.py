@@ -1,5 +1,6 @@
 """The Triton kernels of the fused supernet: by Triton's interpreter they equal torch in float64, and they compile."""
 
+import functools
 import importlib.util
 import json
 import os
@@ -50,8 +51,13 @@ def interpreted() -> Iterator[Callable[..., Any]]:
 
 def serve() -> str:
     """Answer requests for a function's value line by line, each from a fork of this process."""
+    from triton.runtime import interpreter
+
     from darts_hpc.models.supernet.fast.kernels import batch_norms, pools, separable  # noqa: F401
 
+    # Triton's language is patched once per function, and stays so: anew for each call it takes a quarter of the time
+    interpreter._patch_lang = functools.cache(interpreter._patch_lang)  # pyright: ignore[reportPrivateUsage]
+    interpreter._LangPatchScope.restore = lambda self: None  # pyright: ignore[reportPrivateUsage]
     for request in sys.stdin:
         if os.fork():
             os.wait()
@@ -348,8 +354,10 @@ def compiled_for_a_gpu(capability: int, autocast: bool) -> list[str]:
     for caller in callers:
         caller.launch = record
     torch.backends.cuda.matmul.allow_tf32 = True
-    with FakeTensorMode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+    with torch.device("meta"):
         net = build_supernet("fused", 16, 3, 10)
+    with FakeTensorMode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        net._apply(lambda old: torch.empty_strided(old.shape, old.stride(), dtype=old.dtype, device="cpu"))
         torch.autograd.grad(net(torch.empty(64, 3, 32, 32)).sum(), [*net.weights(), *net.alphas()])
     choose = min if autocast else max
     chosen = [choose(group, key=lambda variant: variant[2].get("C", 0)) for group in variants.values()]
