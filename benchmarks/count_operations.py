@@ -69,6 +69,8 @@ def estimate(name: str, args: Any, kwargs: Any, result: Any) -> tuple[int, int]:
         of_input, of_weight, _ = args[-1]
         # beside a weight's gradient, cuDNN clears memory or adds up its parts
         return of_input + 2 * of_weight, (gradient + x + weight) * (of_input + of_weight)
+    if name == "native_batch_norm" and not args[5]:  # by running statistics, in evaluation
+        return 1, 2 * num_bytes(inputs[0])
     if "batch_norm" in name:
         # statistics, then normalise: x twice, and the result; in backward x and its gradient twice, and the result
         return 2, (5 if "backward" in name else 3) * num_bytes(inputs[0])

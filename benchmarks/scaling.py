@@ -244,7 +244,7 @@ def main() -> None:
     predictions = {}
     for name, messages in MESSAGES.items():
         if name not in steps:
-            print(f"{name}: not measured on a GPU yet; give its step by --step {name}=IMAGES:SECONDS")
+            print(f"{name}: not measured on a GPU yet: make gpu PART=entries, or --step {name}=IMAGES:SECONDS")
             continue
         images, seconds, source = steps[name]
         step = Step(seconds, images, messages(), host_seconds(name, args.host_us))

@@ -6,7 +6,8 @@ Ours is the step of train and train_imagenet with --network fast, with the batch
 images that are on the device, on ImageNet a batch that a loader has made. First losses and gradients are compared in
 float64. Forms are timed in turns; seconds are medians, ratios medians of the rounds' ratios. Operations are counted at
 full size, on tensors without memory that go the way of a GPU; kernels and traffic are estimates (count_operations.py).
-The last line is one JSON object.
+The share of an evaluation is that of an epoch's steps, by time and by traffic, for the data set's numbers of images.
+On a GPU the step is timed as a CUDA graph too, as a run takes it. The last line is one JSON object.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 from unittest.mock import patch
 
@@ -25,69 +26,26 @@ from count_operations import CountOperations
 from machine import machine
 from original_training import OriginalNetwork, OriginalTraining
 from torch import Tensor
+from training_settings import FULL, IMAGES, ON_CPU, QUICK, OneBatch, Setting, build_loader, endless
 
 from darts_hpc import strict_json
 from darts_hpc.config.shared import SgdConfig
-from darts_hpc.data.loading.augment import Augmentation
-from darts_hpc.data.loading.batches import Batch, BatchSource
-from darts_hpc.data.sets.image_set import DataSet, ImageSet
+from darts_hpc.data.loading.batches import Batch
+from darts_hpc.data.loading.sources import eval_batch_size
 from darts_hpc.distributed.world import World
-from darts_hpc.models.derived import DerivedNetwork
 from darts_hpc.models.derived_fast.build import AnyDerivedNetwork, choose_network
 from darts_hpc.run.metrics import Meter
-from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.space.phases import meta_stands_for
 from darts_hpc.training.compile import compile_modules
-from darts_hpc.training.loops import StepConfig, train_step
-from darts_hpc.training.optim import build_sgd_of
+from darts_hpc.training.cuda_graph import WARM_UP_STEPS
+from darts_hpc.training.loops import evaluate, train_step
+from darts_hpc.training.optim import build_sgd_of, choose_optimizer_impl
 from darts_hpc.training.precision import Precision
 from darts_hpc.training.seeding import seed_everything
+from darts_hpc.training.training_step import build_forward, build_training_step
 
-STEPS_PER_EPOCH = 4
-ALONE = World(torch.device("cpu"))
+ALONE, META = World(torch.device("cpu")), torch.device("meta")
 LAYOUTS = {"2018_nchw": torch.contiguous_format, "2018_channels_last": torch.channels_last}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """A training of the paper, or a smaller one."""
-
-    stem: str
-    init_channels: int
-    layers: int
-    classes: int
-    batch_size: int
-    image_size: int
-    drop_path_prob: float
-    label_smooth: float
-    weight_decay: float
-
-    def network(self, kind: type[DerivedNetwork] = DerivedNetwork) -> DerivedNetwork:
-        """Return the network of DARTS' cell, the same for each kind."""
-        torch.manual_seed(0)
-        return kind(self.stem, self.init_channels, self.classes, self.layers, True, load_genotype("DARTS"))
-
-    @property
-    def step_cfg(self) -> StepConfig:
-        return StepConfig(batch_size=self.batch_size, label_smooth=self.label_smooth)
-
-
-FULL = {
-    "cifar": Setting(
-        stem="cifar", init_channels=36, layers=20, classes=10, batch_size=96, image_size=32, drop_path_prob=0.1,
-        label_smooth=0.0, weight_decay=3e-4,
-    ),
-    "imagenet": Setting(
-        stem="imagenet", init_channels=48, layers=14, classes=1000, batch_size=128, image_size=224, drop_path_prob=0.0,
-        label_smooth=0.1, weight_decay=3e-5,
-    ),
-}  # fmt: skip
-ON_CPU = {"cifar": {"batch_size": 16}, "imagenet": {"batch_size": 8}}
-QUICK = {
-    "cifar": {"init_channels": 16, "layers": 6, "batch_size": 16},
-    "imagenet": {"init_channels": 16, "layers": 4, "batch_size": 4, "image_size": 128},
-}
-"""What of FULL is smaller where steps are timed."""
 
 
 class Training:
@@ -102,45 +60,57 @@ class Training:
         self.network.set_drop_path(setting.drop_path_prob)
         self.weights = list(self.network.parameters())
         cfg = SgdConfig(weight_decay=setting.weight_decay)
-        self.optimizer = build_sgd_of("foreach", self.weights, cfg)
+        self.optimizer = build_sgd_of(choose_optimizer_impl("auto", device), self.weights, cfg)
         self.precision = Precision(precision, torch.device("cpu") if device.type == "meta" else device)
         self.precision.skipped = self.precision.skipped.to(device)  # autocast knows no meta tensors
         self.meter = Meter(device)
-        self.step_cfg, self.next_batch = setting.step_cfg, batches(setting, device)
+        self.step_cfg, self.loader = setting.step_cfg, build_loader(setting, device)
+        self.batches = endless(self.loader.batches)
 
     def step(self) -> tuple[Tensor, Tensor]:
-        batch = iter(self.next_batch, None)
         return train_step(
-            self.network, self.optimizer, batch, self.step_cfg, self.precision, self.weights, self.meter, ALONE
+            self.network, self.optimizer, self.batches, self.step_cfg, self.precision, self.weights, self.meter, ALONE
         )  # fmt: skip
 
+    def graphed_step(self) -> Callable[[], object]:
+        """Return the step as a run takes it on a GPU, captured: on CIFAR with the batch in it."""
+        own = build_training_step(
+            self.network, self.optimizer, self.loader, self.step_cfg, self.precision, self.meter,
+            World(self.meter.totals.device), as_graph=True,
+        )  # fmt: skip
+        inputs = endless(own.batches)
+        for _ in range(WARM_UP_STEPS + 1):
+            own.take(inputs)
+        return lambda: own.take(inputs)
 
-def batches(setting: Setting, device: torch.device) -> Callable[[], Batch]:
-    """Return what gives the next batch: on CIFAR from a data set on the device, on ImageNet one that is there."""
-    size = setting.image_size
-    if setting.stem == "imagenet":
-        images = torch.randn(setting.batch_size, 3, size, size, device=device)
-        labels = torch.randint(setting.classes, (setting.batch_size,), device=device)
-        batch = Batch(images.to(memory_format=torch.channels_last), labels, labels)
-        return lambda: batch
-    count = STEPS_PER_EPOCH * setting.batch_size
-    images = torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, device=device)
-    part = ImageSet(images, torch.randint(setting.classes, (count,), device=device))
-    classes = tuple(map(str, range(setting.classes)))
-    thirds = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
-    data = DataSet(name="noise", classes=classes, train=part, test=part, crop_padding=4, flip=True, **thirds)
-    source = BatchSource(
-        data, part, batch_size=setting.batch_size, seed=0, device=device, augmentation=Augmentation(4, True, 16),
-        shuffle=True, drop_last=True, sample_ids=torch.arange(count, device=device),
-    )  # fmt: skip
-    step = -1
 
-    def next_batch() -> Batch:
-        nonlocal step
-        step += 1
-        return source.batch(*divmod(step, STEPS_PER_EPOCH))
+def evaluated_at_once(setting: Setting, device: torch.device) -> int:
+    """Return the images of a batch of the evaluation, as train and train_imagenet take them."""
+    return eval_batch_size(setting.batch_size, device) if setting.stem == "cifar" else setting.batch_size
 
-    return next_batch
+
+def evaluation_step(setting: Setting, device: torch.device) -> Callable[[], object]:
+    """Return what evaluates a batch by the fast network, on a GPU as a CUDA graph."""
+    size, images = setting.image_size, evaluated_at_once(setting, device)
+    with device:
+        network = choose_network("fast", setting.network(), device)[0]
+        labels = torch.zeros(images, dtype=torch.int64)
+        batch = Batch(torch.randn(images, 3, size, size).to(memory_format=torch.channels_last), labels, labels)
+    network.to(memory_format=torch.channels_last)
+    forward = build_forward(network, World(device), as_graph=device.type == "cuda")
+
+    def step() -> None:
+        evaluate(network, OneBatch(batch, device), None, Precision("fp32", device), forward=forward)
+
+    for _ in range(WARM_UP_STEPS + 1 if device.type == "cuda" else 0):
+        step()
+    return step
+
+
+def share_of_epoch(setting: Setting, evaluation: float, step: float, device: torch.device) -> float:
+    """Return what an evaluation costs as a share of an epoch's steps, from the costs of a batch of each."""
+    trained, evaluated = IMAGES[setting.stem]
+    return evaluated / evaluated_at_once(setting, device) * evaluation / (trained / setting.batch_size * step)
 
 
 def original_step(setting: Setting, layout: str, device: torch.device) -> Callable[[], list[float]]:
@@ -151,7 +121,7 @@ def original_step(setting: Setting, layout: str, device: torch.device) -> Callab
     assert isinstance(network, OriginalNetwork)
     network.to(memory_format=LAYOUTS[layout])
     training = OriginalTraining(network, setting.label_smooth, setting.weight_decay, LAYOUTS[layout])
-    images, labels, _ = batches(setting, device)()
+    images, labels, _ = next(endless(build_loader(setting, device).batches))
 
     def step() -> list[float]:
         numbers = training.step(images, labels)
@@ -195,13 +165,12 @@ def check_same_gradients() -> dict[str, float]:
 
 def count(setting: Setting, form: str) -> CountOperations:
     """Count the second step of a form, whose optimizer has its state, at full size and without memory."""
-    device = torch.device("meta")
     # of meta tensors torch would clip one after the other, which it does not on a GPU
     with meta_stands_for("cuda"), patch.object(torch.nn.utils.clip_grad, "_has_foreach_support", lambda *_: True):
         if form == "2018":
-            step, counted = original_step(setting, "2018_nchw", device), CountOperations()
+            step, counted = original_step(setting, "2018_nchw", META), CountOperations()
         else:
-            training, counted = Training(setting, form, "fp32", device), CountOperations()
+            training, counted = Training(setting, form, "fp32", META), CountOperations()
             name_parts(training, counted)
             step = training.step
         step()
@@ -209,6 +178,16 @@ def count(setting: Setting, form: str) -> CountOperations:
             counted.part = "step" if form == "2018" else "batch"
             step()
     return counted
+
+
+def evaluation_bytes(setting: Setting) -> int:
+    """Count the bytes that a batch of the evaluation moves, as `count` does those of a step."""
+    images = torch.empty(evaluated_at_once(setting, META), 3, setting.image_size, setting.image_size, device=META)
+    with meta_stands_for("cuda"), META:
+        network = choose_network("fast", setting.network(), META)[0].eval()
+        with torch.no_grad(), CountOperations() as counted:
+            network(images)
+    return counted.total("bytes")
 
 
 def name_parts(training: Training, counted: CountOperations) -> None:
@@ -240,6 +219,10 @@ def counts(name: str) -> dict[str, Any]:
                 f"{name:<9}{form:<6}{part:<18}{own['operations']:>7} operations{own['kernels']:>7} kernels"
                 f"{own['bytes'] / 1e9:>8.2f} GB"
             )
+        if form == "fast":
+            share = share_of_epoch(FULL[name], evaluation_bytes(FULL[name]), counted.total("bytes"), META)
+            numbers["evaluation_traffic_share"] = round(share, 4)
+            print(f"{name:<9}{form:<6}an evaluation moves {share:.1%} of what an epoch's steps do")
     return numbers
 
 
@@ -267,12 +250,22 @@ def times(setting: Setting, args: argparse.Namespace, device: torch.device) -> d
     steps: dict[str, Callable[[], object]] = {
         name: Training(setting, *of, device).step for name, of in variants.items()
     }
+    if device.type == "cuda":
+        steps |= {
+            f"{name}_graph": Training(setting, *variants[name], device).graphed_step() for name in (ours, "fast_bf16")
+        }
+    steps["evaluation"] = evaluation_step(setting, device)
     if args.compile:
         training = Training(setting, ours, "fp32", device)
         if compile_modules(training.network.cells, device):
             steps[f"{ours}_compiled"] = training.step
     steps |= {layout: original_step(setting, layout, device) for layout in LAYOUTS}
     seconds = interleaved(steps, args.rounds, device)
+    evaluations = seconds.pop("evaluation")
+    trained = seconds["fast_graph" if device.type == "cuda" else ours]
+    share = statistics.median(
+        share_of_epoch(setting, own, step, device) for own, step in zip(evaluations, trained, strict=True)
+    )
     numbers: dict[str, Any] = {}
     for name, own in seconds.items():
         ratio = statistics.median(theirs / mine for theirs, mine in zip(own, seconds[ours], strict=True))
@@ -280,8 +273,14 @@ def times(setting: Setting, args: argparse.Namespace, device: torch.device) -> d
         print(f"{setting.stem:<9}{name:<20}{median:>9.4f} s{setting.batch_size / median:>10.1f} images/s{ratio:>8.2f}")
         if name != ours:
             numbers[f"vs_{name}"] = round(ratio, 3)
+    images, median = evaluated_at_once(setting, device), statistics.median(evaluations)
+    print(
+        f"{setting.stem:<9}{'evaluation':<20}{median:>9.4f} s{images / median:>10.1f} images/s"
+        f"   {share:.1%} of an epoch's steps"
+    )
     return {
         **numbers,
+        "evaluation": {"seconds": round(median, 4), "batch_size": images, "share_of_epoch": round(share, 4)},
         "seconds": {name: round(statistics.median(own), 4) for name, own in seconds.items()},
     }
 

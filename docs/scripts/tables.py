@@ -266,6 +266,24 @@ def train_step() -> str:
     )
 
 
+def train_evaluation() -> str:
+    """What the evaluation of an epoch costs beside its steps."""
+    timed, counted = read("train_evaluation-amd_epyc"), read("train_operations")
+    rows = [
+        (
+            text,
+            f"{100 * counted[name]['evaluation_traffic_share']:.1f} %",
+            f"{100 * timed[name]['evaluation']['share_of_epoch']:.1f} %",
+        )
+        for name, text in (
+            ("cifar", "CIFAR: 10,000 images after 50,000"),
+            ("imagenet", "ImageNet: 50,000 after 1,281,167"),
+        )
+    ]
+    header = ("one evaluation, as a share of an epoch's steps", "traffic", f"time ({on(timed)})")
+    return markdown(header, rows)
+
+
 def train_operations() -> str:
     """Operations, kernels and traffic of a training step."""
     result = read("train_operations")
@@ -386,6 +404,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory_prediction_training": partial(memory_prediction, "memory_prediction_training"),
     "loader": loader,
     "train_step": train_step,
+    "train_evaluation": train_evaluation,
     "train_operations": train_operations,
     "epoch_overhead": epoch_overhead,
     "published_cells": published_cells,
