@@ -19,7 +19,7 @@ def collapse_line(genotype: Genotype, space: SearchSpace, presets: Collection[st
     as_many_free = _chance_of_at_least(free, space.normal, PARAMETER_FREE)
     found = (
         f"{skips} of the normal cell's {num_edges} edges are skip connections, {free} are without weights; of random "
-        f"cells {100 * as_many_skips:.2g} % have as many skip connections, {100 * as_many_free:.2g} % as many without"
+        f"cells {100 * as_many_skips:.3g} % have as many skip connections, {100 * as_many_free:.3g} % as many without"
     )
     if min(as_many_skips, as_many_free) > RARE:
         return f"the cell does not look collapsed: {found}"

@@ -33,6 +33,7 @@ def test_a_cell_looks_collapsed_from_what_random_cells_of_its_space_almost_never
     lines = [collapse_line(cell_of(operation, count), SPACES[space], ["darts_pt"]) for count in range(9)]
     assert [line.startswith("the cell looks collapsed") for line in lines] == [count >= fewest for count in range(9)]
     assert lines[8].endswith("; try --config configs/search/darts_pt.yaml")
+    assert "of random cells 100 % have as many skip connections, 100 % as many without" in lines[0]
 
 
 @pytest.mark.parametrize("space", ["darts", "s1"])
