@@ -305,15 +305,16 @@ class Search:
             )  # fmt: skip
 
     def _scored_batches(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the validation batches that a decision is scored on."""
-        source, asked = self.data.valid, self.cfg.selection.pt_batches
-        steps = source.steps_per_epoch
-        if steps > 1 and source.num_samples % self.cfg.data.batch_size == 1:  # BatchNorm may get a single number of it
-            steps -= 1
-        if self.world.size > 1:  # a rank may have none of the last batch, and all have to take part in BatchNorm
-            steps = max(1, source.num_samples // (self.cfg.data.batch_size * self.world.size))
-        for batch in islice(source.batches(0), min(asked or steps, steps)):
-            yield batch
+        """Yield the validation batches that a decision is scored on.
+
+        All ranks leave out a last batch of which one of them has fewer than two images: BatchNorm can't do with one
+        number of each channel, and where it joins the ranks' batches each has to have some.
+        """
+        source, size, others = self.data.valid, self.cfg.data.batch_size, self.world.size - 1
+        for number, batch in enumerate(islice(source.batches(0), self.cfg.selection.pt_batches)):
+            num_of_last_rank = source.num_samples - (number * self.world.size + others) * size
+            if number == 0 or num_of_last_rank > 1:
+                yield batch
             self.run.stop_if_asked()
 
 
