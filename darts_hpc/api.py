@@ -1,5 +1,6 @@
 """What the entry points do, from Python, and cells as models: darts_hpc.search_cell, train_cell, create_model."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -54,8 +55,8 @@ class FinishedRun:
 
 
 def search_cell(
-    *,
     space: str | SearchSpace | None = None,
+    *,
     relaxation: str | Relaxation | None = None,
     data: str | Path | Arrays | DataSet | None = None,
     **flags: Any,
@@ -75,6 +76,7 @@ def search_cell(
             flags[name] = value
         else:
             own[name] = value
+    _check_members(own)
     own["data"], flags = _own_data(data, None, flags)
     return _finished(partial(train_search.main, **own), parse_config(SearchConfig, _tokens(flags)))
 
@@ -93,6 +95,21 @@ def train_cell(
     """
     own, flags = _own_data(data, test_data, flags)
     return _finished(partial(train.main, data=own), parse_config(TrainConfig, _tokens(flags)))
+
+
+def _check_members(own: dict[str, Any]) -> None:
+    """Raise ValueError where a space or a relaxation of a user's own can't be one."""
+    space, relaxation = own.get("space"), own.get("relaxation")
+    if space is not None and not isinstance(space, SearchSpace):
+        raise ValueError(f"space {space!r}: expected a name, such as 's2', or a darts_hpc.SearchSpace")
+    if relaxation is None:
+        return
+    try:
+        inspect.signature(relaxation).bind(None, None, None)
+    except TypeError:
+        raise ValueError(
+            f"relaxation {relaxation!r}: expected a name, such as 'gumbel', or a function of (alphas, draw, tau)"
+        ) from None
 
 
 def _own_data(

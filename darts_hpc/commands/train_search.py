@@ -156,7 +156,7 @@ def main(
         config_yaml = to_yaml(cfg, "python -m darts_hpc.train_search")
         own: dict[str, object] = {"space": f"{space.name}, {space.digest()}"} if own_space else {}
         if relaxation is not None:
-            own["relaxation"] = relaxation.__qualname__
+            own["relaxation"] = getattr(relaxation, "__qualname__", type(relaxation).__name__)
         agreed = fingerprint(cfg, opened.digest, precision=precision, **own)
         if begin_at is not None and begin_at.fingerprint.get("data_digest") != opened.digest:
             raise ValueError(

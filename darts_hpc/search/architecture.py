@@ -19,7 +19,7 @@ class Architecture:
 
     Args:
         supernet: which holds the parameters.
-        relaxation: a key of RELAXATIONS, or a user's own function.
+        relaxation: a key of RELAXATIONS, or a user's own function, which ValueError names where it gives no (E, O).
         auxiliary_skip: whether the supernet has auxiliary skips, whose share Conditions give.
         drop_path: whether edges are dropped in training, by the chance that Conditions give.
     """
@@ -37,6 +37,8 @@ class Architecture:
         self._relax = RELAXATIONS[relaxation] if isinstance(relaxation, str) else relaxation
         self._named = supernet.named_alphas()
         self.edge_norm = "betas_normal" in self._named
+        if self.relaxation == "own":
+            _check_shapes(self._relax, self.alphas())
         self.projections = {kind: Projection(*self._named[f"alphas_{kind}"].shape) for kind in KINDS}
 
     def named(self) -> dict[str, nn.Parameter]:
@@ -114,3 +116,11 @@ class Architecture:
             )
         drop_path = conditions.drop_path if self.drop_path and conditions is not None and key is not None else None
         return Mixing(**cells, drop_path=drop_path)
+
+
+def _check_shapes(relaxation: Relaxation, alphas: list[nn.Parameter]) -> None:
+    for parameter in alphas:
+        m = relaxation(parameter.detach(), None, 1.0)
+        if not isinstance(m, Tensor) or m.shape != parameter.shape:
+            found = tuple(m.shape) if isinstance(m, Tensor) else type(m).__name__
+            raise ValueError(f"the relaxation returns {found} for alphas {tuple(parameter.shape)}: expected that shape")

@@ -30,7 +30,7 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         for kind in ("normal", "reduce"):
-            object.__setattr__(self, kind, _edge_lists(getattr(self, kind)))
+            object.__setattr__(self, kind, _edge_lists(f"{kind} cell of {self.name}", getattr(self, kind)))
             _check(f"{kind} cell of {self.name}", getattr(self, kind))
         if (len(self.normal), len(self.normal[0])) != (len(self.reduce), len(self.reduce[0])):
             raise ValueError(
@@ -75,10 +75,19 @@ def uniform_space(primitives: tuple[str, ...], num_nodes: int = 4, name: str = "
     return SearchSpace(edges, edges, name)
 
 
-def _edge_lists(edges: EdgeLists | tuple[str, ...]) -> EdgeLists:
-    if all(isinstance(edge, str) for edge in edges):
+def _edge_lists(where: str, edges: EdgeLists | tuple[str, ...]) -> EdgeLists:
+    if _are_names(edges):
         return (tuple(edges),) * 14  # pyright: ignore[reportReturnType]
+    if not isinstance(edges, list | tuple) or not all(map(_are_names, edges)):
+        raise ValueError(
+            f"the {where} is {edges!r}: expected operations, such as ('skip_connect', 'sep_conv_3x3'), or such a tuple "
+            "for each edge"
+        )
     return tuple(tuple(edge) for edge in edges)
+
+
+def _are_names(operations: object) -> bool:
+    return isinstance(operations, list | tuple) and all(isinstance(name, str) for name in operations)
 
 
 def _num_nodes(num_edges: int) -> int:

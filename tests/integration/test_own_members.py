@@ -55,6 +55,31 @@ def test_a_search_takes_an_operation_a_space_and_a_relaxation_of_ones_own(tmp_pa
     assert logits.shape == (1, 10)
 
 
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"space": ["skip_connect"]}, r"space \['skip_connect'\]: expected a name, such as 's2', or a darts_hpc.Sear"),
+        ({"relaxation": 5}, r"relaxation 5: expected a name, such as 'gumbel', or a function of \(alphas, draw, tau\)"),
+        ({"relaxation": lambda alphas: alphas}, "expected a name, such as 'gumbel', or a function of"),
+        ({"relaxation": lambda alphas, draw, tau: alphas[:, :1]}, r"returns \(14, 1\) for alphas \(14, 2\)"),
+        ({"relaxation": lambda alphas, draw, tau: None}, r"returns NoneType for alphas \(14, 2\): expected that shape"),
+    ],
+)
+def test_what_is_no_member_is_refused_before_any_work(tmp_path, members, message):
+    with pytest.raises(ValueError, match=message):
+        darts_hpc.search_cell(**{"space": "s2", **members}, save=f"{tmp_path}/run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_callable_without_a_name_is_a_relaxation(tmp_path):
+    class Sharp:
+        def __call__(self, alphas, draw, tau):
+            return (3 * alphas).softmax(-1)
+
+    run = darts_hpc.search_cell("s2", relaxation=Sharp(), save=f"{tmp_path}/run", **SMALL)
+    assert len(run.genotype.normal) == 8
+
+
 def test_another_space_does_not_go_on_from_the_checkpoint(tmp_path):
     first, second = (("skip_connect", "sep_conv_3x3"),) * 2, (("skip_connect", "dil_conv_3x3"),) * 2
     darts_hpc.search_cell(space=darts_hpc.SearchSpace(*first), save=f"{tmp_path}/run", **SMALL)  # pyright: ignore
