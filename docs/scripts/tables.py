@@ -391,6 +391,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "robustness": partial(comparison, "robustness-amd_epyc"),
     "robustness_accuracies": method_accuracies,
     "robustness_demo": partial(comparison, "robustness_demo-amd_epyc"),
+    "robustness_orders": partial(comparison, "robustness_orders-amd_epyc"),
     "search_step_cpu": lambda: search_step("search_step-amd_epyc"),
     "search_step_gpu": lambda: search_step("search_step-nvidia_h200"),
     "search_operations": search_operations,
