@@ -19,11 +19,11 @@ are for trainings."""
 FORMS = {"search": "every gradient (first order, finite differences, exact)"}
 
 
-def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> None:
-    """Print the table."""
+def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> bool:
+    """Print the table, and return whether the run would start."""
     from darts_hpc.commands import plan
 
-    plan.main(cfg)
+    return plan.main(cfg)
 
 
 def planned(argv: list[str]) -> str:
@@ -52,5 +52,5 @@ if __name__ == "__main__":
         PLANNED[word],
         action=word if word != "search" else "",
         about=ABOUT.format(what=word, forms=FORMS.get(word, "both forms of the network")),
-        next_command=lambda cfg, _: f"{word} {shlex.join(sys.argv[1:])}",
+        next_command=lambda cfg, starts: f"{word} {shlex.join(sys.argv[1:])}" if starts == "True" else "",
     )

@@ -15,12 +15,16 @@ from darts_hpc.memory.plan import MemoryPlan, plan_search
 from darts_hpc.memory.plan_training import plan_training
 
 
-def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> None:
-    """Print a table: of a search every gradient, of a training both forms of the network; all with recomputed cells."""
+def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> bool:
+    """Print a table: of a search every gradient, of a training both forms of the network; all with recomputed cells.
+
+    Returns whether the run would start.
+    """
     with World.open(cfg.run.device, cfg.run.gpu) as world:
         plan = plan_of(cfg, world)
+        starts = plan.fits_at_all() or cfg.memory.memory_check != "auto"
         if not world.is_main:
-            return
+            return starts
         print(plan.choose("auto")[1], flush=True)
         numbers, total = count(1), 2 * len(plan.variants)
 
@@ -28,6 +32,7 @@ def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> None:
             print(f"tracing {next(numbers)} of {total}: {form.title}", file=sys.stderr, flush=True)  # pyright: ignore
 
         print(table(plan, plan.variants, report))
+        return starts
 
 
 def plan_of(cfg: SearchConfig | TrainConfig | ImageNetConfig, world: World) -> MemoryPlan:

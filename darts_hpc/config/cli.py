@@ -60,8 +60,8 @@ def run_entry(
         about: what it does, for --help; the class's docstring by default.
         check: raises ValueError for a value that can be refused without torch.
         imports_torch: whether it takes seconds until the first line, which is announced.
-        next_command: from the config and the run folder that main returns, what to type next, such as "train --arch
-            runs/x"; empty for nothing.
+        next_command: from the config and the text of what main returns, such as the run folder, what to type next, such
+            as "train --arch runs/x"; empty for nothing.
     """
     is_first = is_first_process()
     typed = " ".join(filter(None, (program(), action)))
