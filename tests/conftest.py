@@ -21,9 +21,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the p
 # two tests are left of the one before, as many as the first has: it gets the fourth. Then what computes for longest.
 FIRST = (
     *("cluster/test_campaign_on_slurm", "integration/test_golden_family", "integration/test_campaign"),
-    *("cluster/test_preemption", "integration/test_family_search", "unit/models/supernet/test_fused"),
-    *("cluster/test_launchers", "unit/memory/test_predict", "integration/test_memory", "integration/test_resume"),
-    *("integration/test_train_imagenet", "integration/test_docs", "integration/test_data_parallel_search"),
+    *("cluster/test_preemption", "integration/test_family_search", "unit/memory/test_predict"),
+    *("integration/test_memory", "integration/test_resume", "cluster/test_launchers"),
+    *("unit/models/supernet/test_fused", "integration/test_docs", "faults/test_table"),
+    *("integration/test_train_imagenet", "integration/test_main_job", "integration/test_data_parallel_search"),
+    *("integration/test_api", "integration/test_search_on_imagenet", "unit/models/test_costs"),
+    *("integration/test_lost_terminal", "integration/test_disk_faults", "integration/test_shared_memory"),
 )
 
 

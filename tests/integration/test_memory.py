@@ -192,7 +192,7 @@ def test_a_training_that_does_not_fit_is_refused_before_any_work_and_recomputes_
 
 
 def test_a_limit_where_only_recomputed_cells_fit_takes_them_and_says_so(tmp_path):
-    flags = [*TINY, "--memory_check", "auto", "--supernet", "fast", "--memory_limit", "120MiB", "--epochs", "1"]
+    flags = [*TINY, *FEW, "--memory_check", "auto", "--supernet", "fast", "--memory_limit", "18MiB", "--epochs", "1"]
     done = entry("train_search", *flags, "--save", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "recomputing cells in backward (--checkpoint_cells)" in done.stderr
