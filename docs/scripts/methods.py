@@ -47,7 +47,7 @@ def rows(result: dict[str, Any]) -> list[Row]:
     ]  # fmt: skip
 
 
-def accuracies(result: dict[str, Any]) -> tuple[Row, list[Row]]:
+def accuracies(result: dict[str, Any]) -> tuple[list[str], list[Row]]:
     """Return the header and the lines of method x space: mean ± standard deviation over cells."""
     outcomes = result["comparison"]["outcomes"]
     spaces = list(dict.fromkeys(found["space"] for found in outcomes))
@@ -58,7 +58,7 @@ def accuracies(result: dict[str, Any]) -> tuple[Row, list[Row]]:
         lines.append(
             (NAMES[method], *(f"{c['mean_accuracy']:.2f} ± {c['std_accuracy']:.2f} %" if c else "-" for c in cells))
         )
-    return ("method", *spaces), lines
+    return ["method", *spaces], lines
 
 
 def sentences(result: dict[str, Any]) -> str:
