@@ -188,9 +188,12 @@ class Search:
         assert self.selection is not None
         with searched.restoring():
             saved = searched.load("state", self.world.device)
-            for name in ("supernet", "optimizer", "architect"):
-                state[name].load_state_dict(saved["objects"][name])
-        self.run.epoch = self.selection.first_epoch = self.cfg.run.epochs
+            for name in ("supernet", "optimizer", "architect", "early_stop"):  # the last has the weight decay
+                if name in state:
+                    state[name].load_state_dict(saved["objects"][name])
+            at = saved["position"]
+            self.run.epoch = self.selection.first_epoch = int(at["epoch"])
+            self.run.steps_taken_back = int(at.get("steps_taken_back", 0))
         self.run.num_epochs = self.run.epoch + self.selection.num_epochs
 
     def result(self) -> tuple[Genotype, dict[str, Tensor]]:

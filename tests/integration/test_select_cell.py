@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from run_entries import SMALL_SEARCH
 
 from darts_hpc.commands import select_cell, train_search
@@ -17,15 +18,22 @@ PT = ["--pt_epochs_between", "1", "--pt_batches", "1"]
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory) -> Path:
-    flags = [*SMALL_SEARCH, "--batch_size", "48", "--epochs", "1"]
-    return train_search.main(parse_config(SearchConfig, [*flags, "--save", f"{tmp_path_factory.mktemp('s')}/run"]))
+    return search(tmp_path_factory.mktemp("searched") / "run")
+
+
+def search(save: Path, *flags: str) -> Path:
+    """Run a search that stops after its first epoch, of three."""
+    stops = ["--epochs", "3", "--early_stop", "skips", "--max_skips", "0", "--early_stop_from", "0"]
+    return train_search.main(
+        parse_config(SearchConfig, [*SMALL_SEARCH, "--batch_size", "48", *stops, *flags, "--save", str(save)])
+    )
 
 
 def select(search: Path, save: Path) -> Path:
     return select_cell.main(parse_config(SelectCellConfig, [str(search), "--save", str(save), *PT]))
 
 
-def test_it_goes_on_where_the_search_ended(searched, tmp_path):
+def test_it_goes_on_where_the_search_ended_as_the_same_command_would_have(searched, tmp_path):
     before = {path: path.read_bytes() for path in searched.glob("*") if path.is_file()}
     selected = select(searched, tmp_path / "selected")
     lines = [json.loads(line) for line in (selected / "metrics.jsonl").read_text().splitlines()]
@@ -36,6 +44,11 @@ def test_it_goes_on_where_the_search_ended(searched, tmp_path):
     searches_own = [json.loads(line) for line in (searched / "metrics.jsonl").read_text().splitlines()][-1]
     assert epochs[0]["train/loss"] < searches_own["train/loss"]  # its weights are the search's, a good deal better
     assert {path: path.read_bytes() for path in before} == before
+    whole = search(tmp_path / "whole", "--selection", "perturbation", *PT)
+    for file in ("weights.pt", "alphas.pt"):
+        expected = torch.load(whole / file, weights_only=True)
+        found = torch.load(selected / file, weights_only=True)
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 def test_a_folder_without_a_finished_search_is_refused(searched, tmp_path):
