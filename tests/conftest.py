@@ -1,5 +1,6 @@
 """Test processes side by side have a thread each; the tests of a file stay in one process, the slowest files first."""
 
+import gc
 import os
 import shutil
 import sys
@@ -16,6 +17,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of some hundred pro
 sys.dont_write_bytecode = False
 few_digits()  # before test processes are started: one folder for all
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; the processes that tests start inherit it
+
+gc.set_threshold(100_000, 50, 100)  # torch's graphs and modules are looked through for garbage for a fifth of the time
 
 # Slurm's wait half of the time: they go to one of three processes, while two compute. A process gets its next file when
 # two tests are left of the one before, as many as the first has: it gets the fourth. Then what computes for longest.
