@@ -30,7 +30,7 @@ def collapse_line(genotype: Genotype, space: SearchSpace, presets: Collection[st
 def presets_to_try(cfg: SearchConfig) -> list[str]:
     """Return two presets against collapse that a search has not used, the best first."""
     used = {
-        "darts_minus": cfg.model.auxiliary_skip != "none",
+        "robust": cfg.model.auxiliary_skip != "none",
         "darts_pt": cfg.selection.selection == "perturbation",
         "pc_darts": cfg.model.partial_channels > 1,
         "sdarts_rs": cfg.optim.perturb != "none",

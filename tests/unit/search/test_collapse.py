@@ -50,6 +50,6 @@ def test_the_shares_are_those_of_cells_drawn_at_random(space):
 
 
 def test_a_preset_that_the_search_has_used_is_not_the_one_to_try():
-    assert presets_to_try(parse_config(SearchConfig, [])) == ["darts_minus", "darts_pt"]
+    assert presets_to_try(parse_config(SearchConfig, [])) == ["robust", "darts_pt"]
     flags = ["--auxiliary_skip", "linear", "--selection", "perturbation", "--partial_channels", "4"]
     assert presets_to_try(parse_config(SearchConfig, flags)) == ["sdarts_rs", "beta_darts"]
