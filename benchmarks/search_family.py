@@ -38,7 +38,7 @@ WORLD = World(torch.device("cpu"))
 FOLDER = Path(__file__).parent.parent / "configs" / "search"
 PRESETS = sorted(
     {path.stem for path in FOLDER.glob("*.yaml")}
-    - {"cifar10", "cifar10_unrolled", "digits", "tiny", "pc_darts_imagenet"}
+    - {"cifar10", "cifar10_unrolled", "digits", "tiny", "pc_darts_imagenet", "robust"}  # robust is darts_minus
 )
 VARIANTS = {
     "darts": [],
