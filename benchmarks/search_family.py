@@ -83,6 +83,7 @@ class Search:
             mixing = self.architect.architecture.mix_for_weights(self.conditions)
             F.cross_entropy(self.supernet(images, mixing, keys), labels)
         weights = {weight.untyped_storage().data_ptr() for weight in self.supernet.parameters()}
+        kept.clear()  # the graph holds the hook that holds them
         return sum(size for address, size in held.items() if address not in weights)
 
     def peak_bytes(self, image_size: int) -> int:
