@@ -74,8 +74,8 @@ class Search:
 
         def keep(tensor: Tensor) -> Tensor:
             held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            kept.append(tensor)  # no storage is freed, and its address taken by another
-            return tensor
+            kept.append(tensor.detach())  # no storage is freed, and its address taken by another
+            return kept[-1]  # without its graph, which would hold itself
 
         kept: list[Tensor] = []
         images, labels, keys = train
@@ -83,7 +83,6 @@ class Search:
             mixing = self.architect.architecture.mix_for_weights(self.conditions)
             F.cross_entropy(self.supernet(images, mixing, keys), labels)
         weights = {weight.untyped_storage().data_ptr() for weight in self.supernet.parameters()}
-        kept.clear()  # the graph holds the hook that holds them
         return sum(size for address, size in held.items() if address not in weights)
 
     def peak_bytes(self, image_size: int) -> int:
