@@ -6,7 +6,6 @@ Always the published cell and the study of finite differences. With run folders,
 report's page and TensorBoard too, as a browser shows them (chromium, or what CHROMIUM names).
 """
 
-import json
 import os
 import socket
 import subprocess
@@ -16,7 +15,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from measured import ROOT, read
+
 PICTURES = ROOT / "docs" / "pictures"
 CHROMIUM = os.environ.get("CHROMIUM", "chromium")
 # nothing but pages of this machine is opened; the time is virtual, and lets scripts draw
@@ -39,8 +39,7 @@ def plot_finite_differences() -> None:
     import unrolled_error
 
     matplotlib.rcParams["svg.hashsalt"] = "darts_hpc"  # else each drawing has other ids
-    result = json.loads((ROOT / "benchmarks/results/unrolled_error-amd_epyc.json").read_text(encoding="utf-8"))
-    unrolled_error.plot(result["epochs"], PICTURES / "finite_differences.svg")
+    unrolled_error.plot(read("unrolled_error-amd_epyc")["epochs"], PICTURES / "finite_differences.svg")
 
 
 def plot_methods() -> None:
@@ -49,8 +48,7 @@ def plot_methods() -> None:
     import methods
 
     matplotlib.rcParams["svg.hashsalt"] = "darts_hpc"
-    result = json.loads((ROOT / "benchmarks/results/robustness-amd_epyc.json").read_text(encoding="utf-8"))
-    methods.plot(result, PICTURES / "methods.svg")
+    methods.plot(read("robustness-amd_epyc"), PICTURES / "methods.svg")
 
 
 def photograph(address: str, name: str, size: str, seconds: int = 5) -> None:
