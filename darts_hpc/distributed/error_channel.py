@@ -85,8 +85,8 @@ class ErrorChannel:
             self.store.set(f"failed/{self.info.rank}", "")
             while (missing := self._missing("failed")) and time.monotonic() < deadline:
                 time.sleep(POLL_S / 5)
-        except (dist.DistError, RuntimeError):  # the store is gone
-            return "0"
+        except (dist.DistError, RuntimeError):  # the store is gone: rank 0 left, maybe after it waited here as well
+            return missing or "0"
         return missing
 
     def exchange(self, key: str, value: str) -> list[str]:
