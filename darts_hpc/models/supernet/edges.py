@@ -1,6 +1,6 @@
 """What one edge of a cell computes: every candidate operation, mixed by weights (paper, equation 2)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import torch
@@ -75,14 +75,14 @@ class State:
 
     def pooled(self, pool: nn.MaxPool2d | nn.AvgPool2d) -> Tensor:
         """The pooled state, shared by all edges of a stride."""
-        key = _kind_of(pool)
+        key = kind_of_pool(pool)
         if key not in self._pools:
             self._pools[key] = pool(self.x)
         return self._pools[key]
 
     def normalised(self, pool: nn.MaxPool2d | nn.AvgPool2d, norm: NarrowBatchNorm2d) -> Tensor:
         """The pooled state normalised by its batch, once for all edges of a stride, each of which has a norm."""
-        key = _kind_of(pool)
+        key = kind_of_pool(pool)
         if key not in self._normalised:
             self._normalised[key] = normalise(self.pooled(pool), norm.eps)
         return norm.count(self._normalised[key])
@@ -140,7 +140,8 @@ def _total(terms: list[Tensor]) -> Tensor:
     return total
 
 
-def _kind_of(pool: nn.MaxPool2d | nn.AvgPool2d) -> tuple[str, int]:
+def kind_of_pool(pool: nn.MaxPool2d | nn.AvgPool2d) -> tuple[str, int]:
+    """Return what pools have to have in common to be computed once per state."""
     return type(pool).__name__, int(pool.stride)  # pyright: ignore[reportArgumentType]
 
 
@@ -178,9 +179,14 @@ class MixedOp(nn.Module):
         `columns`: the candidates that run; None for all.
         """
         mixing_weights = weights.unbind()
+        for column, candidate in self.contributing(columns):
+            add_scaled(node, candidate, state.computed, mixing_weights[column], self._shares_pixels)
+
+    def contributing(self, columns: Iterable[int] | None = None) -> Iterator[tuple[int, nn.Module]]:
+        """Yield (column, candidate) of those candidates, of all or of some columns, that add something."""
         for column in self._contributing if columns is None else columns:
             if column in self._contributing:
-                _add_scaled(node, self._ops[column], state.computed, mixing_weights[column], self._shares_pixels)
+                yield column, self._ops[column]
 
     def add_beside(self, state: State, edge_weight: Tensor | None, share: Tensor | None, node: NodeSum) -> None:
         """Add what is no candidate: the bypassed channels, and `share` (0-d) of the auxiliary skip.
@@ -193,13 +199,16 @@ class MixedOp(nn.Module):
         if self.auxiliary_op is not None and share is not None:
             auxiliary, share = NodeSum(), share.to(state.x.dtype)
             weight = share if edge_weight is None else edge_weight * share
-            _add_scaled(auxiliary, self.auxiliary_op, state, weight, shares_pixels=True)
+            add_scaled(auxiliary, self.auxiliary_op, state, weight, shares_pixels=True)
             node.add_whole(auxiliary.total())
 
 
-def _add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tensor, shares_pixels: bool) -> None:
-    """Add weight * candidate(state). The weight is the scale of the candidate's last BatchNorm, where it has one: this
-    saves a pass over memory, and BatchNorm's backward yields the weight's gradient."""
+def add_scaled(node: NodeSum, candidate: nn.Module, state: State, weight: Tensor, shares_pixels: bool) -> None:
+    """Add weight * candidate(state) to a node.
+
+    The weight is the scale of the candidate's last BatchNorm, where it has one: this saves a pass over memory, and
+    BatchNorm's backward yields the weight's gradient.
+    """
     match candidate:
         case nn.Sequential() if isinstance(pool := candidate[0], nn.MaxPool2d | nn.AvgPool2d):
             norm = candidate[1]

@@ -4,9 +4,11 @@ Channels last, torch normalises pixel by pixel, and its work for a pixel of 4 ch
 of pixels is one long vector. It differentiates twice.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from darts_hpc.models.norm import torch_batch_norm
@@ -99,6 +101,21 @@ class NarrowBatchNorm2d(nn.BatchNorm2d):
             self.running_mean.lerp_(normalised.mean, self.momentum)
             self.running_var.lerp_(normalised.variance, self.momentum)
         return normalised.x
+
+
+def normalise_apart(norms: Sequence[NarrowBatchNorm2d], x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Normalise x (B, C, H, W) by its batch, times scale (C,); each norm counts its own channels of it."""
+    eps = norms[0].eps
+    if x.shape[1] < FEW_CHANNELS:
+        normalised = normalise(x, eps, scale)
+    else:
+        mean, variance = x.new_zeros(2, x.shape[1]).unbind()
+        out = F.batch_norm(x, mean, variance, scale, None, True, 1.0, eps)  # a momentum of 1 leaves the batch's own
+        normalised = Normalised(out, mean, variance)
+    means, variances = (statistic.chunk(len(norms)) for statistic in normalised[1:])
+    for norm, mean, variance in zip(norms, means, variances, strict=True):
+        norm.count(Normalised(normalised.x, mean, variance))
+    return normalised.x
 
 
 def narrow_batch_norms(module: nn.Module) -> None:

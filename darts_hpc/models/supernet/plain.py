@@ -10,6 +10,7 @@ from darts_hpc.models.stems import STEMS
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.edges import MixedOp, NodeSum, State
 from darts_hpc.models.supernet.mixing import CellMixing, Mixing
+from darts_hpc.models.supernet.out_edges import can_run_together, run_out_edges
 from darts_hpc.space.genotypes import PRIMITIVES
 from darts_hpc.space.operations import FactorizedReduce, ReLUConvBN, place_noise
 from darts_hpc.space.spaces import EdgeLists, SearchSpace, uniform_space
@@ -65,13 +66,26 @@ class Cell(nn.Module):
         rows = operations.unbind()
         edge_weights = [None] * num_edges if mixing.edges is None else mixing.edges.unbind()
         columns = [None] * num_edges if mixing.columns is None else mixing.columns
-        states = [self._state(self.preprocess0(s0), keys), self._state(self.preprocess1(s1), keys)]
+        nodes = [NodeSum(self.partial_channels) for _ in range(self.num_nodes)]
+        states: list[State] = []
+        done: set[int] = set()
+
+        def enter(x: Tensor) -> None:
+            states.append(state := State(x, keys, self.partial_channels))
+            out_edges = self._out_edges(len(states) - 1)
+            ops = [self._edge(edge) for edge in out_edges]
+            if keep is None and mixing.columns is None and can_run_together(state, ops):
+                run_out_edges(state, ops, [rows[edge] for edge in out_edges], nodes[-len(ops) :])
+                done.update(out_edges)
+
+        enter(self.preprocess0(s0))
+        enter(self.preprocess1(s1))
         edge = 0
-        for _ in range(self.num_nodes):
-            node = NodeSum(self.partial_channels)
-            for state in states:
+        for node in nodes:
+            for state in list(states):
                 op, target = self._edge(edge), node if keep is None else NodeSum(self.partial_channels)
-                op(state, rows[edge], target, columns[edge])
+                if edge not in done:
+                    op(state, rows[edge], target, columns[edge])
                 op.add_beside(state, edge_weights[edge], mixing.auxiliary, target)
                 if keep is not None:
                     target.complete(op, state)
@@ -79,7 +93,7 @@ class Cell(nn.Module):
                 edge += 1
             if keep is None:
                 node.complete(self._edge(edge - 1), states[-1])
-            states.append(self._state(node.total(), keys))
+            enter(node.total())
         return torch.cat([state.x for state in states[2:]], dim=1)
 
     def _edge(self, edge: int) -> MixedOp:
@@ -87,8 +101,10 @@ class Cell(nn.Module):
         assert isinstance(op, MixedOp)
         return op
 
-    def _state(self, x: Tensor, keys: Tensor | None) -> State:
-        return State(x, keys, self.partial_channels)
+    def _out_edges(self, state: int) -> list[int]:
+        """Return the edges from a state, to the last of the nodes in their order."""
+        first = max(0, state - 1)
+        return [node * (node + 3) // 2 + state for node in range(first, self.num_nodes)]
 
 
 class SuperNet(RelaxedNetwork):
