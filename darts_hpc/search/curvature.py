@@ -1,5 +1,6 @@
 """The validation loss's largest eigenvalue in alpha, which rises before a search collapses (Zela et al., 2020)."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -20,6 +21,8 @@ NUM_PRODUCTS = 15
 
 def largest_eigenvalue(product: Callable[[Tensor], Tensor], start: Tensor, num_products: int = NUM_PRODUCTS) -> Tensor:
     """Return the largest signed eigenvalue (0-d) of a symmetric matrix, given as its product with a vector (N,).
+
+    NaN where the products are not finite, as after a search has diverged.
 
     Lanczos with full reorthogonalisation: its value grows towards the largest eigenvalue from below, never towards a
     negative one that is larger in size, as in power iteration.
@@ -48,6 +51,8 @@ def largest_eigenvalue(product: Callable[[Tensor], Tensor], start: Tensor, num_p
     if size > 1:
         off = torch.stack(off_diagonal[: size - 1])
         matrix = matrix + torch.diag(off, 1) + torch.diag(off, -1)
+    if not matrix.isfinite().all():  # which eigvalsh fails on
+        return matrix.new_tensor(math.nan)
     return torch.linalg.eigvalsh(matrix)[-1]
 
 

@@ -164,9 +164,9 @@ class Search:
         if self.data.quarantine is not None:
             self.data.quarantine.join(self.world)
         validated = prefixed("valid", valid.compute(self.world))
-        if cfg.early_stop.early_stop != "none":  # a stop rule must not decide by NaN
-            run.check_finite(validated)
         eigenvalue = self._eigenvalue(epoch, conditions)
+        if cfg.early_stop.early_stop != "none":  # a stop rule must not decide by NaN
+            run.check_finite(validated | ({} if eigenvalue is None else {"eigenvalue": eigenvalue}))
         genotype = self.genotype()
         numbers = {
             **prefixed("train", train.compute(self.world)),

@@ -110,6 +110,14 @@ def test_a_rate_that_is_far_too_high_ends_the_run_before_it_saves(name, processe
     check_folder(tmp_path / "run")
 
 
+@pytest.mark.parametrize("rule", ["none", "eigenvalue"])
+def test_curvature_that_is_not_finite_ends_a_search_like_any_other_number(rule, capfd, tmp_path):
+    curvature = ["--early_stop", rule, "--record_eigenvalue", "--eigenvalue_every", 1]
+    said = diverge(capfd, "train_search", "--learning_rate", 1e12, *curvature, "--save", f"{tmp_path}/run")
+    assert "is not finite after step 2 of epoch 1" in said
+    check_folder(tmp_path / "run")
+
+
 def test_a_step_is_named_at_the_next_report_and_the_checkpoint_before_it_stands(capfd, tmp_path):
     flags = ["--report_freq", 2, "--checkpoint_freq", 1, "--save", f"{tmp_path}/run"]
     poison = lambda: poison_batches(train=True, at=(1, 2))  # noqa: E731

@@ -23,6 +23,7 @@ def test_the_largest_signed_eigenvalue_is_found_not_the_largest_in_size():
     assert largest_eigenvalue(lambda vector: -matrix @ vector, start).item() == pytest.approx(5.0, rel=1e-10)
     assert largest_eigenvalue(lambda vector: 0.5 * vector, start).item() == pytest.approx(0.5)
     assert largest_eigenvalue(lambda vector: 0 * vector, start).item() == 0
+    assert largest_eigenvalue(lambda vector: float("inf") * vector, start).isnan()
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5])
