@@ -22,11 +22,13 @@ from torch.distributed.elastic.rendezvous.utils import parse_rendezvous_endpoint
 from torch.distributed.run import main
 
 from darts_hpc.distributed.addresses import LOOPBACK, is_own, listen_on_loopback, own_address
+from darts_hpc.distributed.agent_stops import heed_every_stop, ignore_stops
 from darts_hpc.distributed.launcher import MISTAKE, STOPS
 from darts_hpc.distributed.meeting import join_store
 
 ONE_NODE, NODES = "one_node", "nodes"
 """Our backends of a rendezvous: for --standalone, and for --rdzv-backend=c10d."""
+HANDLED = [*STOPS, signal.SIGQUIT, MISTAKE]
 DEFAULT_PORT = 29400
 SECONDS_TO_REACH_THE_HEAD = 60.0
 
@@ -51,9 +53,13 @@ def launch(arguments: Sequence[str]) -> NoReturn:
     socket.getfqdn = lambda name="": name or socket.gethostname()  # for torch's event log alone; minutes without DNS
     rendezvous_handler_registry.register(ONE_NODE, rendezvous_on_one_node)
     rendezvous_handler_registry.register(NODES, rendezvous_of_nodes)
+    heed_every_stop()
     code = 0
     try:
-        main(with_defaults(arguments))
+        try:
+            main(with_defaults(arguments))
+        finally:  # from here on there is nothing to stop
+            ignore_stops(HANDLED)
     except (ChildFailedError, SignalException) as error:
         code = exit_code(error)
         if code == 1:
@@ -64,8 +70,6 @@ def launch(arguments: Sequence[str]) -> NoReturn:
     except RendezvousError as error:
         code = 1
         print(f"error: the nodes did not meet ({type(error).__name__}: {error}); start again", file=sys.stderr)
-    for number in STOPS:  # from here on there is nothing to stop
-        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
 
 
@@ -86,10 +90,8 @@ def exit_code(error: ChildFailedError | SignalException) -> int:
 
 def with_defaults(arguments: Sequence[str]) -> list[str]:
     """Return torchrun's arguments after a run's defaults, which the user's own override."""
-    handled = [*STOPS, signal.SIGQUIT, MISTAKE]
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        handled.remove(signal.SIGHUP)
-    names = ",".join(number.name for number in handled)
+    ignores_hang_up = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    names = ",".join(number.name for number in HANDLED if not (ignores_hang_up and number == signal.SIGHUP))
     ours = {"--standalone": f"--rdzv-backend={ONE_NODE}", "--rdzv-backend=c10d": f"--rdzv-backend={NODES}"}
     arguments = [ours.get(argument, argument) for argument in arguments]
     return [f"--signals-to-handle={names}", "--shutdown-timeout=300", *arguments]

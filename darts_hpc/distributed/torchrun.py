@@ -29,6 +29,8 @@ def handle_stops() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    for each in STOPS:  # schedulers send several, and a second one amid the line below would be an error of Python's
+        signal.signal(each, signal.SIG_IGN)
     print(f"stopped by {signal.Signals(number).name} before the processes were started", file=sys.stderr, flush=True)
     os._exit(128 + number)
 
