@@ -5,6 +5,7 @@ import json
 import os
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -83,20 +84,17 @@ def steps_done(folder: Path) -> int:
     return metrics.read_text().count('"event": "step"') if metrics.exists() else 0
 
 
-def wait_for_steps(folder: Path, steps: int, log: Path) -> None:
-    """Wait until a run has recorded so many steps; fail with its log if it does not come to that."""
-    deadline = time.monotonic() + 240
-    while steps_done(folder) < steps:  # from files: to ask Slurm costs more than the run itself
-        assert time.monotonic() < deadline, f"waited for step {steps}: {log.read_text() if log.exists() else 'no log'}"
-        time.sleep(0.05)
-
-
 def wait_until(reached: Callable[[], object], seconds: float, what: str) -> None:
     """Wait for something to hold."""
     deadline = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s for {what}"
         time.sleep(0.05)
+
+
+def wait_for_stop(number: signal.Signals, log: Path) -> None:
+    """Wait until a run has got a signal."""
+    wait_until(lambda: f"{number.name}: finishing this step" in log.read_text(), 240, number.name)
 
 
 def workers(folder: Path) -> list[int]:

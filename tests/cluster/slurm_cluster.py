@@ -71,7 +71,7 @@ class Cluster:
         *command: object,
         cwd: Path | str = "/",
         check: bool = True,
-        timeout_s: float = 120,
+        timeout_s: float = 240,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as on a login node, where sbatch, srun and scontrol find this cluster."""
@@ -96,7 +96,7 @@ class Cluster:
         fields = self.run("scontrol", "-o", "show", "job", job).stdout.splitlines()[0]
         return dict(re.findall(r"(\S+?)=(\S*)", fields))
 
-    def wait(self, job: str, *states: str, timeout_s: float = 120) -> dict[str, str]:
+    def wait(self, job: str, *states: str, timeout_s: float = 280) -> dict[str, str]:
         """Wait until a job is in one of the states, or has ended where none is named; return its fields."""
         # sbatch --wait polls ever more slowly: an 8 s job took 42 s.
         self.wait_for(lambda: self.job(job)["JobState"] in (states or ENDED), f"job {job} {states}", timeout_s)
@@ -111,7 +111,7 @@ class Cluster:
         self.run(HERE / "node.sh", "on", self.folder, node.removeprefix("node"))
         self.wait_for_node(node)
 
-    def wait_for_node(self, node: str, *states: str, timeout_s: float = 60) -> None:
+    def wait_for_node(self, node: str, *states: str, timeout_s: float = 240) -> None:
         """Wait until a node is in one of the states, such as idle or down; fit for work where none is named."""
         states = states or ("idle", "mix", "alloc", "comp")
 
@@ -132,7 +132,7 @@ class Cluster:
     def _enter(self) -> list[str]:
         return ["nsenter", f"--target={self._first_process}", *NAMESPACES]
 
-    def wait_for(self, reached, what: str, timeout_s: float = 60):
+    def wait_for(self, reached, what: str, timeout_s: float = 240):
         """Return the first true value of reached()."""
         deadline = time.monotonic() + timeout_s
         while not (value := reached()):

@@ -1,17 +1,18 @@
 """A whole campaign whose jobs are Slurm's: one is told to leave, a node is lost, and the table is the local run's."""
 
 import json
-from collections.abc import Callable
+import signal
 from pathlib import Path
 
 import pytest
 from forked_jobs import SEARCH_FLAGS, TINY, campaign_in_forks
-from jobs import environment, steps_done
-from slurm_cluster import Cluster
+from holding import Hold
+from jobs import environment, steps_done, wait_for_stop
+from slurm_cluster import ENDED, Cluster
 
 pytestmark = pytest.mark.slow
 FLAGS = (*TINY, "--final_seeds", "0", "--poll_seconds", "1")  # to ask Slurm costs CPU
-FLAGS += ("--search_flags", f"{SEARCH_FLAGS} --epochs 8")  # long enough to be met in its run
+FLAGS += ("--search_flags", f"{SEARCH_FLAGS} --epochs 3")
 
 
 def table(folder: Path) -> list[tuple]:
@@ -35,31 +36,29 @@ def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_tabl
     cluster: Cluster, checkout: Path, tmp_path: Path
 ):
     local, folder, log = tmp_path / "local", tmp_path / "slurm", tmp_path / "log"
+    hold = Hold(tmp_path / "hold")
+    hold.at_step(1, 0)  # the searches' second epoch of three, and no other job's
     campaign = cluster.sbatch(
         "--nodelist=node1", f"--output={log}", "slurm/campaign.sbatch", *FLAGS, "--save", f"{folder}/",
-        cwd=checkout, env=environment(),
+        cwd=checkout, env=environment(**hold.environment),
     )  # fmt: skip
-
-    def disturb(strike: Callable[[str], object], mend: Callable[[], object] = lambda: None) -> str:
-        """Strike jobs in the middle of their runs until one is sent back to the queue; return its name."""
-        while True:
-            job, name = cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run", 240)[0]
-            strike(job)
-            state = cluster.wait(job, "PENDING", "COMPLETED")["JobState"]
-            mend()
-            if state == "PENDING":
-                return name
-
     cluster.wait(campaign, "RUNNING")
     cluster.run("scontrol", "update", "nodename=node1", "state=drain", "reason=all jobs of the campaign go to node2")
     try:
-        # USR2 is what Slurm sends before the time limit.
-        preempted = disturb(lambda job: cluster.run("scancel", "--signal=USR2", job, check=False))
-        disturb(lambda job: cluster.crash("node2"), mend=lambda: cluster.power_on("node2"))
+        job, preempted = cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run")[0]
+        cluster.run("scancel", "--signal=USR2", job)  # what Slurm sends before the time limit
+        wait_for_stop(signal.SIGTERM, folder / "jobs" / f"{preempted}.log")
+        hold.at_step(2, 0)
+        cluster.wait(job, "PENDING", *ENDED)
+        job, _ = cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run")[0]
+        cluster.crash("node2")
+        cluster.wait(job, "PENDING", *ENDED)
+        hold.release()
+        cluster.power_on("node2")
     finally:
         cluster.run("scontrol", "update", "nodename=node1", "state=resume")
 
-    ended = cluster.wait(campaign, timeout_s=280)
+    ended = cluster.wait(campaign)
     assert ended["JobState"] == "COMPLETED", log.read_text()
     said = (folder / "jobs" / f"{preempted}.log").read_text()
     assert "stopped by SIGTERM" in said and "going on in epoch" in said
@@ -70,9 +69,9 @@ def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_tabl
 
 def test_a_cancelled_campaign_leaves_no_job_and_goes_on(cluster: Cluster, checkout: Path, tmp_path: Path):
     folder, log = tmp_path / "slurm", tmp_path / "log"
-    flags = [*FLAGS, "--save", f"{folder}/"]
+    flags = [*FLAGS, "--search_flags", f"{SEARCH_FLAGS} --epochs 1000", "--save", f"{folder}/"]
     campaign = cluster.sbatch(f"--output={log}", "slurm/campaign.sbatch", *flags, cwd=checkout, env=environment())
-    cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run", 240)
+    cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run")
     cluster.run("scancel", campaign)
     cluster.wait(campaign)
     done = cluster.run(

@@ -4,14 +4,17 @@ Launches without a scheduler: test_preemption.py.
 """
 
 import fcntl
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import SEARCH, TRAIN, environment, mpi_python, outcome, run, wait_for_steps, wait_until
+from holding import Hold
+from jobs import SEARCH, TRAIN, environment, mpi_python, outcome, run, wait_until
 from PIL import Image
 from slurm_cluster import ENDED, Cluster
 
@@ -44,19 +47,23 @@ def test_plain_srun_on_two_nodes_with_two_processes_each(cluster: Cluster, check
     assert outcome(tmp_path / "run") == undisturbed(SEARCH, 4)
 
 
-def test_an_array_trains_a_seed_each_and_one_that_is_cancelled_does_not_come_back(cluster: Cluster, checkout: Path):
+def test_an_array_trains_a_seed_each_and_one_that_is_cancelled_does_not_come_back(
+    cluster: Cluster, checkout: Path, tmp_path: Path
+):
+    hold = Hold(tmp_path / "hold")
+    hold.at_step(0, 2)
     job = cluster.sbatch(
-        "--array=0-1", "slurm/train.sbatch", *TRAIN[1:], "--save", "seeds", cwd=checkout, env=environment()
-    )
+        "--array=0-1", "slurm/train.sbatch", *TRAIN[1:], "--save", "seeds",
+        cwd=checkout, env=environment(**hold.environment),
+    )  # fmt: skip
     logs = [checkout / "slurm" / "logs" / f"train-{job}_{seed}.out" for seed in (0, 1)]
-    runs = [f"runs/train-seeds-*-{job}_{seed}" for seed in (0, 1)]
-    wait_until(lambda: any(checkout.glob(runs[0])), 120, "the first run's folder")
-    wait_for_steps(next(checkout.glob(runs[0])), 2, logs[0])
+    hold.wait(2, logs[0])
     cluster.run("scancel", f"{job}_0")
+    hold.release()
     ended = [cluster.wait(f"{job}_{seed}")["JobState"] for seed in (0, 1)]
     said = [log.read_text() for log in logs]
     assert ended == ["CANCELLED", "COMPLETED"] and "+ scontrol requeue" not in said[0], said
-    (folder,) = checkout.glob(runs[1])
+    (folder,) = checkout.glob(f"runs/train-seeds-*-{job}_1")
     assert "seed: 1\n" in (folder / "config.yaml").read_text()
     assert (folder / "result.json").exists() and "+ srun" in said[1] and "--seed 1" in said[1]
 
@@ -116,13 +123,20 @@ def staged_photos(cluster: Cluster, node: str, folder: Path) -> dict[str, int]:
 
 
 @contextmanager
-def hold_staging(cluster: Cluster, node: str, folder: Path) -> Iterator[None]:
-    """Let a node's copy wait for one that never ends."""
+def hold_staging(cluster: Cluster, node: str, folder: Path) -> Iterator[Callable[[], bool]]:
+    """Let a node's copy wait for one that never ends; yields whether it has come to that."""
     lock = cluster.folder / f"disk-{node}" / folder.name / "imagenet" / ".staging.lock"
     lock.parent.mkdir(parents=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield partial(is_waited_for, os.fstat(file.fileno()))
+
+
+def is_waited_for(lock: os.stat_result) -> bool:
+    """Whether a process waits for a lock, proc(5): 1: -> FLOCK ADVISORY WRITE 4711 fe:00:1234 0 EOF."""
+    inode = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
+    waiting = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return any(inode in words for words in waiting)
 
 
 def test_imagenet_is_copied_to_each_nodes_disk_and_trained_from_there_also_by_a_job_that_must_end_amid_the_copying(
@@ -130,11 +144,11 @@ def test_imagenet_is_copied_to_each_nodes_disk_and_trained_from_there_also_by_a_
 ):
     with hold_staging(cluster, "node1", tmp_path):
         job = stage_and_train(cluster, checkout, tmp_path)
-        cluster.wait_for(lambda: len(staged_photos(cluster, "node2", tmp_path)) == 24, "node2's copy")
+        wait_until(lambda: len(staged_photos(cluster, "node2", tmp_path)) == 24, 240, "node2's copy")
         cluster.run("scancel", "--batch", "--signal=USR1", job)  # what Slurm sends 300 s before the time limit
         cluster.wait(job, "PENDING", *ENDED)
     copied = staged_photos(cluster, "node2", tmp_path)
-    ended, log = cluster.wait(job, timeout_s=250), (tmp_path / "log").read_text()
+    ended, log = cluster.wait(job), (tmp_path / "log").read_text()
     assert ended["JobState"] == "COMPLETED" and ended["Restarts"] == "1" and "+ scontrol requeue" in log, log
     assert staged_photos(cluster, "node2", tmp_path) == copied and len(copied) == 24  # none is copied again
     assert sorted(staged_photos(cluster, "node1", tmp_path)) == sorted(copied)
@@ -144,10 +158,9 @@ def test_imagenet_is_copied_to_each_nodes_disk_and_trained_from_there_also_by_a_
 def test_a_job_that_must_end_before_it_copied_anything_does_not_come_back(
     cluster: Cluster, checkout: Path, tmp_path: Path
 ):
-    with hold_staging(cluster, "node1", tmp_path), hold_staging(cluster, "node2", tmp_path):
+    with hold_staging(cluster, "node1", tmp_path) as first, hold_staging(cluster, "node2", tmp_path) as second:
         job = stage_and_train(cluster, checkout, tmp_path)
-        for node in cluster.nodes:
-            cluster.wait_for(lambda node=node: "darts_hpc.stage" in " ".join(cluster.processes(node)), "the copying")
+        cluster.wait_for(lambda: first() and second(), "both nodes' copies")
         cluster.run("scancel", "--batch", "--signal=USR1", job)
         ended = cluster.wait(job, "PENDING", *ENDED)
     assert ended["JobState"] == "FAILED" and ended["ExitCode"] == "1:0", (tmp_path / "log").read_text()
@@ -161,7 +174,7 @@ def test_a_job_submitted_from_elsewhere_says_where_to_submit_it(cluster: Cluster
 
 def test_a_second_job_on_a_run_folder_is_refused_in_one_line(cluster: Cluster, checkout: Path, tmp_path: Path):
     lock = "import sys, time; from pathlib import Path; from darts_hpc.locks import lock_run_folder\n"
-    lock += "with lock_run_folder(Path(sys.argv[1])): print('locked', flush=True); time.sleep(100)"
+    lock += "with lock_run_folder(Path(sys.argv[1])): print('locked', flush=True); time.sleep(1000)"
     python = environment()["PYTHON"]
     first = cluster.sbatch(
         "--nodelist=node1", f"--output={tmp_path}/first", "--export=ALL", "--wrap",

@@ -31,7 +31,7 @@ def test_what_is_typed_into_a_shell_of_srun_is_one_process_and_a_program_in_its_
     script.write_text(f"{python} > {tmp_path}/place$SLURM_PROCID\n")
     terminal = f"script -qec 'srun -n2 --pty bash --norc' {tmp_path}/shell < {commands}"
     terminal += f"; script -qec 'srun -n2 --pty bash {script}' /dev/null < /dev/null"
-    cluster.run("bash", "-c", terminal, cwd=tmp_path, timeout_s=60, env={"PYTHONPATH": str(ROOT)})
+    cluster.run("bash", "-c", terminal, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
     shell = [line.strip() for line in (tmp_path / "shell").read_text().splitlines()]
     assert [line for line in shell if line.startswith("place")] == ["place 0 1"] * 2, shell
     assert sorted((tmp_path / "inner").read_text().split("\n")[:2]) == ["place 0 2", "place 1 2"]

@@ -22,6 +22,7 @@ from forked_jobs import (
     estimate_quickly,
     prepare_estimates,
 )
+from holding import Hold
 from run_entries import entry
 
 from darts_hpc.run.reader import read_run
@@ -99,15 +100,14 @@ def test_killed_alone_it_takes_its_jobs_over_and_killed_with_them_it_comes_to_th
         record.unlink()
     kept = {path: path.read_bytes() for path in (folder / "runs").glob("search-*/result.json")}
     command = [sys.executable, "-m", "darts_hpc.campaign", *TINY, "--save", f"{folder}/", "--jobs", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    hold = Hold(tmp_path / "hold")
+    hold.at_step(1, 0)
+    environment = {**os.environ, **hold.environment, "OMP_NUM_THREADS": "1"}
     search = folder / "runs" / "search-first_order-seed1"
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as campaign:
-        while not any(search.glob("checkpoints/step-*")):
-            assert campaign.poll() is None
-            time.sleep(0.05)
+        hold.wait()
         campaign.kill()
     jobs = processes_of(folder)
-    send(jobs, signal.SIGSTOP)  # else they may be done before the next campaign has begun
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as campaign:
         assert campaign.stderr is not None
         assert any("search-first_order-seed1 is running" in line for line in campaign.stderr)
