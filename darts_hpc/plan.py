@@ -4,10 +4,12 @@ import shlex
 import sys
 
 from darts_hpc.config.cli import refuse, run_entry, value_of
+from darts_hpc.config.combinations import check_space
 from darts_hpc.config.program import MODULES
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_imagenet import ImageNetConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.space.spaces import SPACES
 from darts_hpc.suggest import did_you_mean
 
 PLANNED = {"search": SearchConfig, "train": TrainConfig, "train_imagenet": ImageNetConfig}
@@ -24,6 +26,12 @@ def main(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> bool:
     from darts_hpc.commands import plan
 
     return plan.main(cfg)
+
+
+def check(cfg: SearchConfig | TrainConfig | ImageNetConfig) -> None:
+    """Raise ValueError where the run itself would be refused."""
+    if isinstance(cfg, SearchConfig):
+        check_space(cfg, SPACES[cfg.model.space])
 
 
 def planned(argv: list[str]) -> str:
@@ -51,6 +59,7 @@ if __name__ == "__main__":
         main,
         PLANNED[word],
         action=word if word != "search" else "",
+        check=check,
         about=ABOUT.format(what=word, forms=FORMS.get(word, "both forms of the network")),
         next_command=lambda cfg, starts: f"{word} {shlex.join(sys.argv[1:])}" if starts == "True" else "",
     )

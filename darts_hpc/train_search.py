@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from darts_hpc.config.cli import run_entry
+from darts_hpc.config.combinations import check_space
 from darts_hpc.config.next_command import train_the_cell
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.space.spaces import SPACES
 
 
 def main(cfg: SearchConfig) -> Path:
@@ -15,4 +17,9 @@ def main(cfg: SearchConfig) -> Path:
 
 
 if __name__ == "__main__":
-    run_entry(main, SearchConfig, next_command=train_the_cell)
+    run_entry(
+        main,
+        SearchConfig,
+        check=lambda cfg: check_space(cfg, SPACES[cfg.model.space]),
+        next_command=train_the_cell,
+    )

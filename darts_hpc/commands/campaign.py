@@ -19,11 +19,13 @@ from darts_hpc.campaigns.report import write_report
 from darts_hpc.campaigns.status import summary_line, watch
 from darts_hpc.config.campaign import CampaignConfig, CampaignFolderConfig
 from darts_hpc.config.cli import parse_config
+from darts_hpc.config.combinations import check_space
 from darts_hpc.config.presets import ENTRIES
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.locks import lock_run_folder
 from darts_hpc.space.genotypes import GENOTYPES
+from darts_hpc.space.spaces import SPACES
 from darts_hpc.suggest import did_you_mean
 from darts_hpc.terminal import outlive_terminal
 from darts_hpc.user_files import exists, is_folder, list_folder, shown
@@ -118,10 +120,10 @@ def presets(cfg: CampaignConfig) -> dict[str, Any]:
     for family in families(cfg).values():
         if family.space and not family.is_random:
             with naming(f"{family.title}: "):
-                found[family.preset] = parse_config(ENTRIES["train_search"], [*search, *family.flags])
+                found[family.preset] = searched([*search, *family.flags])
     if not cfg.search.spaces:
         with naming("--search_config and --search_flags: "):
-            found[PRESETS["train_search"]] = parse_config(ENTRIES["train_search"], search)
+            found[PRESETS["train_search"]] = searched(search)
     train = ["--config", cfg.train.train_config, *words("train", cfg.train.train_flags), *data]
     with naming("--train_config and --train_flags: "):
         found[PRESETS["train"]] = parse_config(ENTRIES["train"], train)
@@ -131,6 +133,13 @@ def presets(cfg: CampaignConfig) -> dict[str, Any]:
             found[PRESETS["train_imagenet"]] = parse_config(ENTRIES["train_imagenet"], imagenet)
     check_jobs(cfg, {PRESETS["train_search"]: search, PRESETS["train"]: train})
     return found
+
+
+def searched(flags: Sequence[str]) -> SearchConfig:
+    """Return the configuration of a search. Raises ValueError, one line, where its entry would refuse it."""
+    cfg = parse_config(SearchConfig, flags)
+    check_space(cfg, SPACES[cfg.model.space])
+    return cfg
 
 
 def words(stem: str, flags: str) -> list[str]:

@@ -146,7 +146,9 @@ def main(
         world.broadcast_([weight.detach() for weight in supernet.weights()])
         optimizer = build_sgd(supernet.weights(), cfg.optim, fused=True)
         architect = build_architect(cfg, supernet, world, relaxation)
-        early_stop = EarlyStop(cfg.early_stop, cfg.run.epochs, cfg.optim.weight_decay)
+        early_stop = EarlyStop(
+            cfg.early_stop, cfg.run.epochs, cfg.optim.weight_decay, cfg.arch_optim.alpha_warmup_epochs
+        )
         selection = build_selection(cfg, architect.architecture, space)
         state = {"supernet": supernet, "optimizer": MomentumByName(optimizer, supernet), "architect": architect}
         if selection is not None:

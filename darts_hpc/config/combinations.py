@@ -1,36 +1,13 @@
 """Which of the family's members do not go together, why, and what to do instead."""
 
-from dataclasses import fields
 from typing import Any
 
 from darts_hpc.config.flags import flags_of, flat
-from darts_hpc.config.imagenet_reading import ImageNetReadingConfig
 from darts_hpc.data.sets.table import DATASETS
 
 NO_SKIPS = (
     "--early_stop skips with {}: expected a space with skip_connect, which the rule counts; try --early_stop eigenvalue"
 )
-
-
-READ_BY = {
-    "tau_max": ("relaxation", ("gumbel",)),
-    "tau_min": ("relaxation", ("gumbel",)),
-    "perturb_epsilon": ("perturb", ("random", "adversarial")),
-    "max_skips": ("early_stop", ("skips",)),
-    "early_stop_from": ("early_stop", ("skips", "eigenvalue", "adaptive")),
-    "eigenvalue_every": ("early_stop", ("eigenvalue", "adaptive")),
-    "eigenvalue_factor": ("early_stop", ("eigenvalue", "adaptive")),
-    "adaptive_factor": ("early_stop", ("adaptive",)),
-    "adaptive_max_decay": ("early_stop", ("adaptive",)),
-    "pt_epochs_between": ("selection", ("perturbation",)),
-    "pt_criterion": ("selection", ("perturbation",)),
-    "pt_batches": ("selection", ("perturbation",)),
-    "alpha_regulariser_weight": ("alpha_regulariser", ("beta", "kl", "zero_one")),
-    **{flag.name: ("dataset", ("imagenet",)) for flag in fields(ImageNetReadingConfig)},
-    "weight_share": ("dataset", ("imagenet",)),
-    "alpha_share": ("dataset", ("imagenet",)),
-}
-"""flag -> the flag, and its values, that read it: with others it would be taken without a word, and change nothing."""
 
 
 NOT_ON_IMAGENET = {
@@ -46,28 +23,24 @@ SMALLEST_SIDE = 32
 
 def check_combination(cfg: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig combines members that contradict each other."""
-    _check_unread(cfg)
     _check_relaxation(cfg)
     _check_regulariser(cfg.arch_optim)
     _check_early_stop(cfg)
-    _check_warm_up(cfg)
     _check_images(cfg)
 
 
 def check_space(cfg: Any, space: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig does not go with a SearchSpace."""
-    if cfg.early_stop.early_stop == "skips" and not any("skip_connect" in edge for edge in space.normal):
+    if cfg.early_stop.early_stop != "skips":
+        return
+    most, allowed = space.most_skip_connects, cfg.early_stop.max_skips
+    if not most:
         raise ValueError(NO_SKIPS.format(f"the space {space.name}"))
-
-
-def _check_unread(cfg: Any) -> None:
-    values, defaults = flat(cfg), {name: flag.default for name, flag in flags_of(type(cfg)).items()}
-    for name, (reader, reading) in READ_BY.items():
-        if name == "eigenvalue_every" and cfg.early_stop.record_eigenvalue:
-            continue
-        if values[name] != defaults[name] and values[reader] not in reading:
-            ways = " or ".join(reading)
-            raise ValueError(f"--{name} {values[name]}: expected --{reader} {ways} beside it, which alone reads it")
+    if allowed >= most:
+        raise ValueError(
+            f"--max_skips {allowed} with the space {space.name}: expected at most {most - 1}, because a normal cell "
+            f"there has at most {most} skip connections, and --early_stop skips would never act"
+        )
 
 
 def _check_relaxation(cfg: Any) -> None:
@@ -114,8 +87,6 @@ def _check_early_stop(cfg: Any) -> None:
     rule = cfg.early_stop.early_stop
     if rule == "skips" and cfg.model.space == "s4":
         raise ValueError(NO_SKIPS.format("--space s4"))
-    if rule == "adaptive":
-        _check_decay(cfg.optim.weight_decay, cfg.early_stop)
     if rule in ("eigenvalue", "adaptive"):
         flag, instead = f"--early_stop {rule}", "; try --early_stop skips"
     elif cfg.early_stop.record_eigenvalue:
@@ -130,31 +101,6 @@ def _check_early_stop(cfg: Any) -> None:
     if cfg.runtime.compile:
         raise ValueError(
             f"--compile with {flag}: expected one of them, because compiled cells can't be differentiated twice"
-        )
-
-
-def _check_decay(weight_decay: float, early_stop: Any) -> None:
-    """Raise ValueError where the rule adaptive would never raise the weight decay, or go back again and again."""
-    if weight_decay == 0:
-        raise ValueError(
-            "--early_stop adaptive with --weight_decay 0.0: expected a number above 0, because the rule multiplies it "
-            "where it goes back; try --weight_decay 3e-4"
-        )
-    if not early_stop.can_raise(weight_decay):
-        factor, limit = early_stop.adaptive_factor, early_stop.adaptive_max_decay
-        raise ValueError(
-            f"--early_stop adaptive with --weight_decay {weight_decay:g}: expected at most {limit / factor:.3g}, as "
-            f"{factor:g} times it is above --adaptive_max_decay {limit:g}, and the rule would never act; or give "
-            f"--adaptive_max_decay {weight_decay * factor:.3g}"
-        )
-
-
-def _check_warm_up(cfg: Any) -> None:
-    warm_up, epochs = cfg.arch_optim.alpha_warmup_epochs, cfg.run.epochs
-    if warm_up >= epochs and warm_up > 0:
-        raise ValueError(
-            f"--alpha_warmup_epochs {warm_up} with --epochs {epochs}: expected fewer than the epochs, or the alphas "
-            "never move; for that, give --arch_learning_rate 0 with --selection perturbation"
         )
 
 

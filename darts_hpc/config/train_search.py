@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from darts_hpc.config.checks import check_choice, check_network, check_not_negative, check_positive
 from darts_hpc.config.combinations import check_combination
 from darts_hpc.config.flags import flag
+from darts_hpc.config.idle_flags import check_idle_flags
 from darts_hpc.config.imagenet_reading import ImageNetDataConfig, ImageNetReadingConfig
 from darts_hpc.config.shared import DataConfig, MemoryConfig, RunConfig, RuntimeConfig, SgdConfig
 from darts_hpc.data.sets.table import DATASETS
@@ -315,6 +316,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         check_combination(self)
+        check_idle_flags(self)
         if self.data.dataset == "imagenet":
             self.imagenet()
         if self.arch_optim.alpha_regulariser == "kl" and self.arch_optim.arch_weight_decay is DEFAULT_ARCH_WEIGHT_DECAY:

@@ -17,14 +17,15 @@ class EarlyStop:
         cfg: the rule and its numbers.
         epochs: of the whole search.
         weight_decay: of the weights, which the rule adaptive raises.
+        first_trained: the first epoch in which the alphas move.
 
     Attributes:
         stop: the decision that ended the search, if one has.
         parameters: the architecture's, by name, after each epoch.
     """
 
-    def __init__(self, cfg: EarlyStopConfig, epochs: int, weight_decay: float):
-        self.cfg, self.epochs, self.weight_decay = cfg, epochs, weight_decay
+    def __init__(self, cfg: EarlyStopConfig, epochs: int, weight_decay: float, first_trained: int = 0):
+        self.cfg, self.epochs, self.weight_decay, self.first_trained = cfg, epochs, weight_decay, first_trained
         self.skips: list[int] = []
         self.eigenvalues: list[float] = []
         self.parameters: list[dict[str, Tensor]] = []
@@ -99,7 +100,8 @@ class EarlyStop:
 
 
 def _by_skips(history: EarlyStop, measured: bool) -> Stop | None:
-    return too_many_skips(history.skips, history.cfg.max_skips, history.cfg.early_stop_from)
+    cfg = history.cfg
+    return too_many_skips(history.skips, cfg.max_skips, cfg.early_stop_from, history.first_trained)
 
 
 def _by_eigenvalue(history: EarlyStop, measured: bool) -> Stop | None:

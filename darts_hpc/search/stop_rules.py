@@ -17,17 +17,18 @@ class Stop(NamedTuple):
     why: str
 
 
-def too_many_skips(skips: Sequence[int], max_skips: int, first_epoch: int) -> Stop | None:
+def too_many_skips(skips: Sequence[int], max_skips: int, first_epoch: int, first_trained: int = 0) -> Stop | None:
     """Stop at the first epoch, of those from first_epoch on, whose normal cell has more than max_skips skip
     connections, with the cell of the last epoch that had fewer (DARTS+, section 3.3, first criterion).
 
     Args:
         skips: skip connections in the normal cell after each epoch.
+        first_trained: the first epoch in which the alphas move; the cells of before are random, and never the result.
     """
     over = next((epoch for epoch, count in enumerate(skips) if epoch >= first_epoch and count > max_skips), None)
     if over is None:
         return None
-    good = [epoch for epoch in range(over) if skips[epoch] <= max_skips]
+    good = [epoch for epoch in range(first_trained, over) if skips[epoch] <= max_skips]
     why = f"the normal cell of epoch {over + 1} has {skips[over]} skip connections, more than {max_skips}"
     return Stop(good[-1], why) if good else Stop(over, f"{why}, as every epoch before")
 

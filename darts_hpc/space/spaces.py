@@ -53,6 +53,15 @@ class SearchSpace:
         """Whether some edge has this candidate."""
         return any(operation in edge for edge in (*self.normal, *self.reduce))
 
+    @property
+    def most_skip_connects(self) -> int:
+        """Most skip connections that a derived normal cell can have: two of each node's incoming edges are kept."""
+        most, left = 0, list(self.normal)
+        for node in range(self.num_nodes):
+            incoming, left = left[: node + 2], left[node + 2 :]
+            most += min(2, sum("skip_connect" in edge for edge in incoming))
+        return most
+
     def digest(self) -> str:
         """Return a short digest of the candidates, different for every space."""
         return hashlib.sha256(repr((self.normal, self.reduce)).encode()).hexdigest()[:12]

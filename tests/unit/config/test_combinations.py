@@ -4,9 +4,13 @@ import pytest
 
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.combinations import check_space
-from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.config.train_search import EarlyStopConfig, SearchConfig
+from darts_hpc.search.early_stop import EarlyStop
+from darts_hpc.space.genotypes import Genotype
 from darts_hpc.space.spaces import SPACES, SearchSpace, uniform_space
 
+SKIPS = (("skip_connect", 0), ("skip_connect", 1)) * 4
+ALL_SKIPS = Genotype(normal=SKIPS, normal_concat=(2, 3, 4, 5), reduce=SKIPS, reduce_concat=(2, 3, 4, 5))
 REFUSED = {
     "--partial_channels 0": "--partial_channels 0",
     "--partial_channels 3": "expected a divisor of the channels.*try 2",
@@ -50,7 +54,6 @@ REFUSED = {
     "--auxiliary_skip linear --space s4": None,
     "--unrolled --relaxation dirichlet": None,
     "--unrolled --perturb adversarial": None,
-    "--arch_learning_rate 0 --selection perturbation": None,
     "--alpha_warmup_epochs 50": "--alpha_warmup_epochs 50 with --epochs 50",
     "--relaxation gumbel --tau_min 20": "--tau_min 20.0: expected at most --tau_max 10.0",
     "--search_drop_path 1": "--search_drop_path 1.0",
@@ -58,6 +61,18 @@ REFUSED = {
     "--space s5": "--space",
     "--selection perturbation --pt_batches 0": "--pt_batches 0",
     "--perturb random --perturb_epsilon 0": "--perturb_epsilon 0",
+    "--early_stop skips --epochs 11": "--early_stop_from 10 with --epochs 11: expected at least 12 epochs",
+    "--early_stop skips --early_stop_from 200": "--early_stop_from 200 with --epochs 50.*give --epochs 202",
+    "--early_stop skips --epochs 12": None,
+    "--early_stop eigenvalue --epochs 23": "expected at least 24.*or --eigenvalue_every 2, or give --early_stop none",
+    "--early_stop eigenvalue --epochs 24": None,
+    "--early_stop adaptive --early_stop_from 1 --eigenvalue_every 3 --epochs 22": "expected at least 23 epochs",
+    "--early_stop skips --early_stop_from 4 --alpha_warmup_epochs 5": "--early_stop_from 4 with --alpha_warmup_epochs",
+    "--early_stop eigenvalue --early_stop_from 5 --alpha_warmup_epochs 5": None,
+    "--alpha_regulariser beta --alpha_regulariser_weight 0": "--alpha_regulariser_weight 0.0 with --alpha_regulariser",
+    "--alpha_regulariser beta --epochs 1": "--alpha_regulariser beta with --epochs 1: expected at least 2 epochs",
+    "--search_drop_path 0.2 --epochs 1": "--search_drop_path 0.2 with --epochs 1",
+    "--record_eigenvalue --eigenvalue_every 50": None,  # the first and the last epoch's are recorded
     "--dataset imagenet --unrolled --record_eigenvalue": None,
     "--dataset imagenet --image_size 24": "--image_size 24: expected at least 32",
     "--dataset imagenet --image_size 288": "--resize 256: expected at least --image_size 288",
@@ -88,6 +103,50 @@ def test_kl_takes_the_place_of_the_alphas_decay_unless_the_user_gave_one():
         cfg = parse_config(SearchConfig, [*kl, "--arch_weight_decay", decay])
         assert cfg.arch_optim.arch_weight_decay == float(decay)
     assert parse_config(SearchConfig, []).arch_optim.arch_weight_decay == 1e-3
+
+
+@pytest.mark.parametrize("rule", ["skips", "eigenvalue", "adaptive"])
+@pytest.mark.parametrize(("start", "every"), [(0, 1), (3, 1), (3, 2), (4, 3)])
+def test_a_stop_rule_is_refused_where_it_can_not_act_and_acts_where_it_is_taken(rule, start, every):
+    flags = ["--early_stop", rule, "--early_stop_from", str(start)]
+    flags += [] if rule == "skips" else ["--eigenvalue_every", str(every)]
+
+    def acts(epochs: int) -> bool:
+        """Whether the rule acts on cells and eigenvalues that are as bad as can be."""
+        history = EarlyStop(
+            EarlyStopConfig(early_stop=rule, early_stop_from=start, eigenvalue_every=every), epochs, 1e-4
+        )
+        for epoch in range(epochs):
+            history.add(epoch, ALL_SKIPS, {}, 2.0**epoch if history.is_due(epoch) else None)
+            if history.stop is not None:
+                return True
+        return False
+
+    taken = []
+    for epochs in range(1, 30):
+        try:
+            parse_config(SearchConfig, [*flags, "--epochs", str(epochs)])
+            taken.append(epochs)
+        except ValueError as error:
+            assert f"--early_stop_from {start} with --epochs {epochs}: expected" in str(error)
+    assert taken == [epochs for epochs in range(1, 30) if acts(epochs)] != []
+
+
+@pytest.mark.parametrize(
+    ("space", "most"),
+    [
+        (SPACES["s2"], 8),
+        (SPACES["s1"], 8),
+        (SearchSpace((("skip_connect",), *[("sep_conv_3x3",)] * 4), (("noise",),) * 5, "one skip"), 1),
+    ],
+)
+def test_skips_must_be_able_to_exceed_what_is_allowed(space, most):
+    skips = ["--early_stop", "skips", "--max_skips"]
+    check_space(parse_config(SearchConfig, [*skips, str(most - 1)]), space)
+    with pytest.raises(
+        ValueError, match=f"--max_skips {most} with the space {space.name}: expected at most {most - 1}"
+    ):
+        check_space(parse_config(SearchConfig, [*skips, str(most)]), space)
 
 
 def test_a_space_of_ones_own_is_checked_like_the_named_ones():

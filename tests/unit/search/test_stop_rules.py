@@ -12,6 +12,8 @@ def test_too_many_skips_gives_the_last_cell_that_had_fewer():
     assert too_many_skips([3, 1, 3], 1, first_epoch=2) == Stop(1, too_many_skips([3, 1, 3], 1, 2).why)  # pyright: ignore
     always = too_many_skips([3, 3], 1, first_epoch=1)
     assert always is not None and always.epoch == 1
+    untrained = too_many_skips([0, 1, 3], 1, first_epoch=2, first_trained=2)  # whose cells are random until then
+    assert untrained is not None and untrained.epoch == 2
 
 
 def test_averages_are_centred_and_the_first_ones_have_shorter_windows():

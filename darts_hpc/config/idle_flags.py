@@ -1,0 +1,121 @@
+"""Flags that a search would take and that could never act in it: refused, with what would let them."""
+
+from dataclasses import fields
+from typing import Any
+
+from darts_hpc.config.flags import flags_of, flat
+from darts_hpc.config.imagenet_reading import ImageNetReadingConfig
+
+READ_BY = {
+    "tau_max": ("relaxation", ("gumbel",)),
+    "tau_min": ("relaxation", ("gumbel",)),
+    "perturb_epsilon": ("perturb", ("random", "adversarial")),
+    "max_skips": ("early_stop", ("skips",)),
+    "early_stop_from": ("early_stop", ("skips", "eigenvalue", "adaptive")),
+    "eigenvalue_every": ("early_stop", ("eigenvalue", "adaptive")),
+    "eigenvalue_factor": ("early_stop", ("eigenvalue", "adaptive")),
+    "adaptive_factor": ("early_stop", ("adaptive",)),
+    "adaptive_max_decay": ("early_stop", ("adaptive",)),
+    "pt_epochs_between": ("selection", ("perturbation",)),
+    "pt_criterion": ("selection", ("perturbation",)),
+    "pt_batches": ("selection", ("perturbation",)),
+    "alpha_regulariser_weight": ("alpha_regulariser", ("beta", "kl", "zero_one")),
+    **{flag.name: ("dataset", ("imagenet",)) for flag in fields(ImageNetReadingConfig)},
+    "weight_share": ("dataset", ("imagenet",)),
+    "alpha_share": ("dataset", ("imagenet",)),
+}
+"""flag -> the flag, and its values, that read it: with others it would be taken without a word, and change nothing."""
+EVALUATIONS_BACK = 2 + 4
+"""Eigenvalues from the epoch whose cell is given to the one after which the rule decides, which compares averages over
+five eigenvalues, four evaluations apart (search.stop_rules)."""
+
+
+def check_idle_flags(cfg: Any) -> None:
+    """Raise ValueError, one line, where a SearchConfig sets what could never act."""
+    _check_unread(cfg)
+    _check_warm_up(cfg)
+    _check_regulariser(cfg)
+    _check_ramps(cfg)
+    _check_stop(cfg)
+
+
+def _check_unread(cfg: Any) -> None:
+    values, defaults = flat(cfg), {name: flag.default for name, flag in flags_of(type(cfg)).items()}
+    for name, (reader, reading) in READ_BY.items():
+        if name == "eigenvalue_every" and cfg.early_stop.record_eigenvalue:
+            continue
+        if values[name] != defaults[name] and values[reader] not in reading:
+            ways = " or ".join(reading)
+            raise ValueError(f"--{name} {values[name]}: expected --{reader} {ways} beside it, which alone reads it")
+
+
+def _check_warm_up(cfg: Any) -> None:
+    warm_up, epochs = cfg.arch_optim.alpha_warmup_epochs, cfg.run.epochs
+    if warm_up >= epochs and warm_up > 0:
+        raise ValueError(
+            f"--alpha_warmup_epochs {warm_up} with --epochs {epochs}: expected fewer than the epochs, or the alphas "
+            "never move; for that, give --arch_learning_rate 0 with --selection perturbation"
+        )
+
+
+def _check_regulariser(cfg: Any) -> None:
+    if cfg.arch_optim.alpha_regulariser_weight == 0:  # its own reader is checked before
+        raise ValueError(
+            f"--alpha_regulariser_weight 0.0 with --alpha_regulariser {cfg.arch_optim.alpha_regulariser}: expected a "
+            "number above 0; leave both out for none"
+        )
+
+
+def _check_ramps(cfg: Any) -> None:
+    """Raise ValueError where a single epoch is all of a ramp from 0."""
+    ramps = {
+        "--alpha_regulariser beta": cfg.arch_optim.alpha_regulariser == "beta",
+        f"--search_drop_path {cfg.model.search_drop_path}": cfg.model.search_drop_path > 0,
+    }
+    for flag, is_given in ramps.items():
+        if is_given and cfg.run.epochs == 1:
+            raise ValueError(
+                f"{flag} with --epochs 1: expected at least 2 epochs, because it grows from 0 in the first; leave out "
+                "one of them"
+            )
+
+
+def _check_stop(cfg: Any) -> None:
+    """Raise ValueError where the stop rule can't act, or would give a cell of before the alphas first moved."""
+    rule, start, every = cfg.early_stop.early_stop, cfg.early_stop.early_stop_from, cfg.early_stop.eigenvalue_every
+    warm_up, epochs = cfg.arch_optim.alpha_warmup_epochs, cfg.run.epochs
+    if rule == "none":
+        return
+    if rule == "adaptive":
+        _check_decay(cfg.optim.weight_decay, cfg.early_stop)
+    if start < warm_up:
+        raise ValueError(
+            f"--early_stop_from {start} with --alpha_warmup_epochs {warm_up}: expected at least {warm_up}, because the "
+            "cells of before are random: the alphas have not moved; raise it, or lower the other"
+        )
+    decides_after, lower = start, "--early_stop_from"
+    if rule != "skips":
+        decides_after = (-(-start // every) + EVALUATIONS_BACK) * every
+        lower += f" or --eigenvalue_every {every}"
+    if decides_after > epochs - 2:  # after the last nothing is left to stop
+        raise ValueError(
+            f"--early_stop_from {start} with --epochs {epochs}: expected at least {decides_after + 2} epochs, because "
+            f"--early_stop {rule} decides after epoch {decides_after + 1} at the earliest; give --epochs "
+            f"{decides_after + 2}, lower {lower}, or give --early_stop none"
+        )
+
+
+def _check_decay(weight_decay: float, early_stop: Any) -> None:
+    """Raise ValueError where the rule adaptive would never raise the weight decay, or go back again and again."""
+    if weight_decay == 0:
+        raise ValueError(
+            "--early_stop adaptive with --weight_decay 0.0: expected a number above 0, because the rule multiplies it "
+            "where it goes back; try --weight_decay 3e-4"
+        )
+    if not early_stop.can_raise(weight_decay):
+        factor, limit = early_stop.adaptive_factor, early_stop.adaptive_max_decay
+        raise ValueError(
+            f"--early_stop adaptive with --weight_decay {weight_decay:g}: expected at most {limit / factor:.3g}, as "
+            f"{factor:g} times it is above --adaptive_max_decay {limit:g}, and the rule would never act; or give "
+            f"--adaptive_max_decay {weight_decay * factor:.3g}"
+        )
