@@ -33,6 +33,7 @@ five eigenvalues, four evaluations apart (search.stop_rules)."""
 def check_idle_flags(cfg: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig sets what could never act."""
     _check_unread(cfg)
+    _check_fixed_alphas(cfg)
     _check_warm_up(cfg)
     _check_regulariser(cfg)
     _check_ramps(cfg)
@@ -47,6 +48,28 @@ def _check_unread(cfg: Any) -> None:
         if values[name] != defaults[name] and values[reader] not in reading:
             ways = " or ".join(reading)
             raise ValueError(f"--{name} {values[name]}: expected --{reader} {ways} beside it, which alone reads it")
+
+
+def _check_fixed_alphas(cfg: Any) -> None:
+    arch = cfg.arch_optim
+    if arch.arch_learning_rate > 0:
+        return
+    if cfg.selection.selection == "magnitude":
+        raise ValueError(
+            "--arch_learning_rate 0.0 with --selection magnitude: expected a number above 0, because alphas that never "
+            "move end in a random cell; for a search with fixed alphas, give --selection perturbation"
+        )
+    idle = {
+        "--unrolled": arch.unrolled,
+        f"--alpha_regulariser {arch.alpha_regulariser}": arch.alpha_regulariser != "none",
+        f"--alpha_warmup_epochs {arch.alpha_warmup_epochs}": arch.alpha_warmup_epochs > 0,
+    }
+    for flag, is_given in idle.items():
+        if is_given:
+            raise ValueError(
+                f"{flag} with --arch_learning_rate 0.0: expected one of them, because alphas that never move take no "
+                "gradient; leave out one of them"
+            )
 
 
 def _check_warm_up(cfg: Any) -> None:

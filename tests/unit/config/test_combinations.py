@@ -4,6 +4,7 @@ import pytest
 
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.combinations import check_space
+from darts_hpc.config.shared import RunConfig
 from darts_hpc.config.train_search import EarlyStopConfig, SearchConfig
 from darts_hpc.search.early_stop import EarlyStop
 from darts_hpc.space.genotypes import Genotype
@@ -54,6 +55,12 @@ REFUSED = {
     "--auxiliary_skip linear --space s4": None,
     "--unrolled --relaxation dirichlet": None,
     "--unrolled --perturb adversarial": None,
+    "--arch_learning_rate 0 --selection perturbation": None,
+    "--arch_learning_rate 0": "--arch_learning_rate 0.0 with --selection magnitude.*give --selection perturbation",
+    "--arch_learning_rate 0 --record_eigenvalue --relaxation sigmoid": "--arch_learning_rate 0.0 with --selection",
+    "--arch_learning_rate 0 --selection perturbation --unrolled": "--unrolled with --arch_learning_rate 0.0: expected",
+    "--arch_learning_rate 0 --selection perturbation --alpha_regulariser beta": "--alpha_regulariser beta with",
+    "--arch_learning_rate 0 --selection perturbation --alpha_warmup_epochs 3": "--alpha_warmup_epochs 3 with",
     "--alpha_warmup_epochs 50": "--alpha_warmup_epochs 50 with --epochs 50",
     "--relaxation gumbel --tau_min 20": "--tau_min 20.0: expected at most --tau_max 10.0",
     "--search_drop_path 1": "--search_drop_path 1.0",
@@ -108,14 +115,12 @@ def test_kl_takes_the_place_of_the_alphas_decay_unless_the_user_gave_one():
 @pytest.mark.parametrize("rule", ["skips", "eigenvalue", "adaptive"])
 @pytest.mark.parametrize(("start", "every"), [(0, 1), (3, 1), (3, 2), (4, 3)])
 def test_a_stop_rule_is_refused_where_it_can_not_act_and_acts_where_it_is_taken(rule, start, every):
-    flags = ["--early_stop", rule, "--early_stop_from", str(start)]
-    flags += [] if rule == "skips" else ["--eigenvalue_every", str(every)]
+    every = 2 if rule == "skips" else every
+    cfg = EarlyStopConfig(early_stop=rule, early_stop_from=start, eigenvalue_every=every)
 
     def acts(epochs: int) -> bool:
         """Whether the rule acts on cells and eigenvalues that are as bad as can be."""
-        history = EarlyStop(
-            EarlyStopConfig(early_stop=rule, early_stop_from=start, eigenvalue_every=every), epochs, 1e-4
-        )
+        history = EarlyStop(cfg, epochs, 1e-4)
         for epoch in range(epochs):
             history.add(epoch, ALL_SKIPS, {}, 2.0**epoch if history.is_due(epoch) else None)
             if history.stop is not None:
@@ -125,7 +130,7 @@ def test_a_stop_rule_is_refused_where_it_can_not_act_and_acts_where_it_is_taken(
     taken = []
     for epochs in range(1, 30):
         try:
-            parse_config(SearchConfig, [*flags, "--epochs", str(epochs)])
+            SearchConfig(run=RunConfig(epochs=epochs), early_stop=cfg)
             taken.append(epochs)
         except ValueError as error:
             assert f"--early_stop_from {start} with --epochs {epochs}: expected" in str(error)
