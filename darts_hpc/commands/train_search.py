@@ -29,7 +29,7 @@ from darts_hpc.run.fingerprint import fingerprint
 from darts_hpc.run.run import Run
 from darts_hpc.search.collapse import collapse_line, presets_to_try
 from darts_hpc.search.early_stop import EarlyStop
-from darts_hpc.search.relaxations import Relaxation
+from darts_hpc.search.relaxations import LABELS, Relaxation
 from darts_hpc.space.spaces import SPACES, SearchSpace
 from darts_hpc.training.optim import MomentumByName, build_sgd
 from darts_hpc.training.precision import choose_precision, memory_format
@@ -160,12 +160,15 @@ def main(
         if relaxation is not None:
             own["relaxation"] = getattr(relaxation, "__qualname__", type(relaxation).__name__)
         agreed = fingerprint(cfg, opened.digest, precision=precision, **own)
+        columns: dict[str, object] = {**space.to_dict()}
+        if (label := LABELS.get(architect.architecture.relaxation)) is not None:
+            columns["weights"] = label
         if begin_at is not None and begin_at.fingerprint.get("data_digest") != opened.digest:
             raise ValueError(
                 f"{begin_at.path.parent.parent}: its supernet was trained on other images than are there now; bring "
                 "them back, or search anew"
             )
-        with Run.open("train_search", cfg.run, config_yaml, agreed, world, space.to_dict()) as run:
+        with Run.open("train_search", cfg.run, config_yaml, agreed, world, columns) as run:
             log.info("%s", why)
             step = build_search_step(
                 supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime,

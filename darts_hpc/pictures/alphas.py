@@ -29,6 +29,11 @@ def edge_operations(space: Mapping[str, Any], cell: str, num_edges: int, num_ope
     return [[f"operation {column}" for column in range(num_operations)]] * num_edges
 
 
+def weights_label(space: Mapping[str, Any]) -> str:
+    """Return what the recorded weights of operations are, in terms of alpha. space: what space.json holds."""
+    return space.get("weights", "softmax(alpha)")
+
+
 def kept_edges(genotype: Genotype, cell: str) -> dict[str, str]:
     """Map the edges that a genotype's cell ("normal" or "reduce") keeps to their operation."""
     edges = getattr(genotype, cell)

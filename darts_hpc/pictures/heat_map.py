@@ -1,4 +1,4 @@
-"""A cell's softmaxed alphas as a table, the fuller a field the larger its weight."""
+"""A cell's weights of operations as a table, the fuller a field the larger its weight."""
 
 import math
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from darts_hpc.config.flags import spell
-from darts_hpc.pictures.alphas import edge_names, edge_operations, kept_edges
+from darts_hpc.pictures.alphas import edge_names, edge_operations, kept_edges, weights_label
 from darts_hpc.pictures.cells import CELLS, INSTALL_HINT, cell_svgs, describe_cell
 from darts_hpc.pictures.heat_map import FULL
 from darts_hpc.pictures.theme import DASHED, PALETTE, operation_color
@@ -70,6 +70,11 @@ class AlphaView:
 
     run: RecordedRun
     cells: list[tuple[str, str, Evolution | None]]
+
+    @property
+    def weights(self) -> str:
+        """What is drawn, in terms of alpha."""
+        return weights_label(self.run.space)
 
     @property
     def operations(self) -> list[str]:

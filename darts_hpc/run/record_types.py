@@ -56,6 +56,8 @@ def check_space(space: Mapping[str, Any], where: str) -> None:
         is_table = isinstance(edges, list) and all(isinstance(names, list) for names in edges)
         if not is_table or not all(isinstance(item, str) for names in edges for item in names):
             raise ValueError(f"{where}: expected lists of operations for {name!r}")
+    if not isinstance(space.get("weights", ""), str):
+        raise ValueError(f"{where}: expected a text for 'weights'")
 
 
 def _is(value: object, kind: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from darts_hpc.config.flags import flags_of, flat, spell
 from darts_hpc.config.presets import ENTRIES
-from darts_hpc.pictures.alphas import edge_names, edge_operations
+from darts_hpc.pictures.alphas import edge_names, edge_operations, weights_label
 from darts_hpc.pictures.cells import CELLS, cell_image, describe_cell
 from darts_hpc.pictures.figures import to_pixels
 from darts_hpc.pictures.heat_map import HeatMap, draw
@@ -135,12 +135,12 @@ class TensorBoard:
             self._add("add_image", "cells", image, step, dataformats="HWC")
 
     def _alphas(self, cell: str, weights: Sequence[Sequence[float]], step: int) -> None:
-        """Draw softmax(alpha), (edges, operations), and add each operation's mean over the edges that offer it."""
+        """Draw the weights (edges, operations), and add each operation's mean over the edges that offer it."""
         if self._failed or not all(math.isfinite(value) for row in weights for value in row):
             return
         operations = edge_operations(self._space, cell, len(weights), len(weights[0]))
         high = max(2 / len(weights[0]), *(value for row in weights for value in row))  # uniform alphas are half full
-        self._add_table(f"alphas/{cell}", "softmax(alpha)", cell, weights, operations, high, step)
+        self._add_table(f"alphas/{cell}", weights_label(self._space), cell, weights, operations, high, step)
         shares: dict[str, list[float]] = {}
         for names, row in zip(operations, weights, strict=True):
             for name, value in zip(names, row, strict=True):

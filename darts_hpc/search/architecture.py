@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from darts_hpc.models.supernet.base import RelaxedNetwork
 from darts_hpc.models.supernet.mixing import CellMixing, Columns, Mixing
 from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.projection import Projection
-from darts_hpc.search.relaxations import RELAXATIONS, STRENGTHS, Relaxation, edge_softmax, softmax
+from darts_hpc.search.relaxations import EXPECTED, RELAXATIONS, STRENGTHS, Relaxation, edge_softmax, softmax
 
 KINDS = ("normal", "reduce")
 
@@ -77,11 +78,35 @@ class Architecture:
             strengths[kind] = self.projections[kind].apply(strength)
         return strengths
 
+    def operation_weights(self, conditions: Conditions | None = None) -> dict[str, Tensor]:
+        """Return the weights (E, O), float64, by which the supernet mixes each kind's operations, on average over what
+        is drawn; those of decided edges are 0 or 1."""
+        relax, tau, weights = EXPECTED.get(self.relaxation, self._relax), _tau(conditions), {}
+        for kind in KINDS:
+            alphas = self._named[f"alphas_{kind}"].detach()
+            m = relax(alphas if self.relaxation == "own" else alphas.double(), None, tau)
+            weights[kind] = self.projections[kind].apply(m.double())
+        return weights
+
+    def entropies(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the mean entropy per edge in nats of weights (E, O), by kind; of gates, the sum of each one's."""
+        entropies = {}
+        for kind, m in weights.items():
+            terms = torch.special.entr(m)
+            if self.relaxation == "sigmoid":
+                terms = terms + torch.special.entr(1 - m)
+            elif self.relaxation == "own":  # of any size
+                shares = m.clamp_min(0)
+                terms = torch.special.entr(shares / shares.sum(-1, keepdim=True).clamp_min(1e-30))
+            entropies[kind] = terms.sum(-1).mean().item()
+        return entropies
+
     def edge_weights(self) -> dict[str, Tensor]:
-        """Return the weights (E,) of edges, for each kind, where they are normalised."""
+        """Return the weights (E,) of edges, for each kind, where they are normalised; those of dropped edges are 0."""
         if not self.edge_norm:
             return {}
-        return {kind: edge_softmax(self._named[f"betas_{kind}"].detach()) for kind in KINDS}
+        weights = {kind: edge_softmax(self._named[f"betas_{kind}"].detach()) for kind in KINDS}
+        return {kind: self.projections[kind].apply_to_edges(b, b) for kind, b in weights.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the decisions about edges; the parameters are in the supernet's state dict."""
@@ -104,9 +129,8 @@ class Architecture:
         cells = {}
         for index, kind in enumerate(KINDS):
             draw = None if conditions is None or key is None else conditions.draw(key, index)
-            tau = 1.0 if conditions is None else conditions.tau
             projection = self.projections[kind]
-            m = projection.apply(self._relax(parameters[f"alphas_{kind}"], draw, tau))
+            m = projection.apply(self._relax(parameters[f"alphas_{kind}"], draw, _tau(conditions)))
             b = edge_softmax(parameters[f"betas_{kind}"]) if self.edge_norm else None
             cells[kind] = CellMixing(
                 operations=m,
@@ -116,6 +140,10 @@ class Architecture:
             )
         drop_path = conditions.drop_path if self.drop_path and conditions is not None and key is not None else None
         return Mixing(**cells, drop_path=drop_path)
+
+
+def _tau(conditions: Conditions | None) -> Tensor | float:
+    return 1.0 if conditions is None else conditions.tau
 
 
 def _check_shapes(relaxation: Relaxation, alphas: list[nn.Parameter]) -> None:

@@ -83,6 +83,13 @@ STRENGTHS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": sigmoid}
 """name of --relaxation -> what the magnitude rule compares, where that is not softmax(alpha)."""
 
 
+EXPECTED: dict[str, Relaxation] = {"gumbel": softmax}
+"""name of --relaxation -> its weights on average over what is drawn, where these are not those without a draw."""
+
+LABELS = {"sigmoid": "sigmoid(alpha)", "dirichlet": "mean of Dir(elu(alpha) + 1)", "own": "weights of operations"}
+"""name of --relaxation -> what those weights are, for records and pictures, where that is not softmax(alpha)."""
+
+
 def edge_softmax(betas: Tensor) -> Tensor:
     """Return edge weights b (E,): softmax of betas (E,) over the edges that enter each node (PC-DARTS, equation 3)."""
     parts, first, num_inputs = [], 0, 2

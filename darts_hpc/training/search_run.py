@@ -20,7 +20,7 @@ from darts_hpc.run.checkpoint import Checkpoint
 from darts_hpc.run.recorder import prefixed
 from darts_hpc.run.run import Run
 from darts_hpc.search.architect import BETAS, Architect
-from darts_hpc.search.architecture import KINDS, Architecture
+from darts_hpc.search.architecture import Architecture
 from darts_hpc.search.conditions import Conditions
 from darts_hpc.search.curvature import largest_alpha_eigenvalue, start_vector
 from darts_hpc.search.derive import derive_genotype
@@ -172,7 +172,7 @@ class Search:
             **prefixed("train", train.compute(self.world)),
             **validated,
             "learning_rate": learning_rate,
-            **alpha_numbers(self.architecture),
+            **alpha_numbers(self.architecture, None if conditions is None else conditions(run.global_step)),
             "skip_connects": genotype.num_skip_connects,
             **({} if eigenvalue is None else {"eigenvalue": eigenvalue}),
             **self._scheduled(epoch),
@@ -321,12 +321,11 @@ class Search:
             self.run.stop_if_asked()
 
 
-def alpha_numbers(architecture: Architecture) -> dict[str, Any]:
-    """Return the alphas' softmax, its mean entropy per edge in nats, and the edges' weights, by name."""
-    numbers: dict[str, Any] = {}
-    for kind, alpha in zip(KINDS, architecture.alphas(), strict=True):
-        shares = alpha.detach().double().softmax(-1)
-        numbers[f"alphas/{kind}"] = shares.cpu().tolist()
-        numbers[f"entropy/{kind}"] = torch.special.entr(shares).sum(-1).mean().item()
+def alpha_numbers(architecture: Architecture, conditions: Conditions | None = None) -> dict[str, Any]:
+    """Return the weights that the alphas give operations, their mean entropy per edge, and the edges' weights."""
+    weights, numbers = architecture.operation_weights(conditions), {}
+    for kind, entropy in architecture.entropies(weights).items():
+        numbers[f"alphas/{kind}"] = weights[kind].cpu().tolist()
+        numbers[f"entropy/{kind}"] = entropy
     numbers |= {f"edge_weights/{kind}": weights.tolist() for kind, weights in architecture.edge_weights().items()}
     return numbers

@@ -11,6 +11,7 @@ import torch
 import yaml
 from ranks import on_ranks
 from run_entries import FEW, TINY
+from torch.nn.functional import elu
 
 from darts_hpc.commands import train_search
 from darts_hpc.config.cli import parse_config
@@ -55,6 +56,13 @@ SAME = {"robust": "darts_minus"}
 """What the recommended preset is, which needs no runs of its own."""
 FAMILY = sorted({path.stem for path in Path("configs/search").glob("*.yaml")} - PLAIN - SAME.keys())
 """Every preset of the family: a new one is covered."""
+
+
+WEIGHTS = {  # what space.json calls them -> the weights of operations that a run records
+    "softmax(alpha)": lambda alphas: alphas.softmax(-1),
+    "sigmoid(alpha)": torch.sigmoid,
+    "mean of Dir(elu(alpha) + 1)": lambda alphas: (elu(alphas) + 1) / (elu(alphas) + 1).sum(-1, keepdim=True),
+}
 
 
 def flags_of(name: str) -> list[str]:
@@ -121,6 +129,10 @@ def test_a_killed_search_goes_on_bitwise_the_same(name, tmp_path, monkeypatch):
     genotype = load_genotype(str(tmp_path / "whole"))
     assert len(genotype.normal) == len(genotype.reduce) == 8
     assert "collapse" in json.loads((tmp_path / "whole" / "result.json").read_text())
+    alphas = torch.load(tmp_path / "whole" / "alphas.pt", weights_only=True)["alphas_normal"].double()
+    recorded = torch.tensor(metrics(tmp_path / "whole", "epoch")[-1]["alphas/normal"], dtype=torch.float64)
+    label = json.loads((tmp_path / "whole" / "space.json").read_text()).get("weights", "softmax(alpha)")
+    torch.testing.assert_close(recorded, WEIGHTS[label](alphas))
 
 
 @pytest.fixture

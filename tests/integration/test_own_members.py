@@ -51,6 +51,10 @@ def test_a_search_takes_an_operation_a_space_and_a_relaxation_of_ones_own(tmp_pa
     assert used[0] <= {"average_5x5", "skip_connect"} and used[1] <= {"average_5x5", "sep_conv_3x3"}
     assert torch.load(run.folder / "alphas.pt", weights_only=True)["alphas_normal"].shape == (14, 2)
     assert json.loads((run.folder / "result.json").read_text())["status"] == "finished"
+    assert json.loads((run.folder / "space.json").read_text())["weights"] == "weights of operations"
+    alphas = torch.load(run.folder / "alphas.pt", weights_only=True)["alphas_normal"]
+    recorded = json.loads((run.folder / "metrics.jsonl").read_text().splitlines()[-1])["alphas/normal"]
+    torch.testing.assert_close(torch.tensor(recorded), example["squared"](alphas, None, 1.0))
     logits = darts_hpc.create_model(run.genotype, init_channels=4, layers=3)(torch.zeros(1, 3, 8, 8))
     assert logits.shape == (1, 10)
 

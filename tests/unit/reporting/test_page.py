@@ -173,6 +173,14 @@ def test_alphas_of_a_space_whose_edges_differ_carry_the_names_of_each_edge(tmp_p
     assert f">{SPACES['s1'].normal[3][1]} {last[3][1]:.2f}<" in page  # in the table of the last epoch
 
 
+def test_a_page_says_what_the_weights_of_operations_are(tmp_path: Path):
+    folder = write_search_run(tmp_path / "train_search-1", epochs=1)
+    assert "softmax(alpha): how much each operation" in page_of([folder])
+    (folder / "space.json").write_text(json.dumps({**SPACES["darts"].to_dict(), "weights": "sigmoid(alpha)"}))
+    page = page_of([folder])
+    assert "sigmoid(alpha): how much each operation" in page and "softmax(alpha)" not in page
+
+
 def test_a_cell_that_no_epoch_has_trained_is_said_to_be(tmp_path: Path):
     folder = write_search_run(tmp_path / "train_search-1", epochs=1, finished=False)
     assert "before the first epoch" not in page_of([folder])

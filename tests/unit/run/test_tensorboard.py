@@ -13,6 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from darts_hpc.config.flags import flat
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.pictures.heat_map import draw
+from darts_hpc.run import tensorboard
 from darts_hpc.run.tensorboard import TensorBoard
 from darts_hpc.space.genotypes import GENOTYPES, PRIMITIVES
 
@@ -89,6 +91,15 @@ def test_alphas_are_a_heat_map_and_each_operation_has_a_run_hence_a_color_of_its
     layout.ParseFromString(events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0])
     charts = layout.category[0].chart
     assert [list(chart.multiline.tag) for chart in charts] == [["operations/normal"], ["operations/reduce"]]
+
+
+def test_a_picture_says_what_the_weights_of_operations_are(tmp_path: Path, monkeypatch):
+    titles = []
+    monkeypatch.setattr(tensorboard, "draw", lambda table: titles.append(table.title) or draw(table))
+    board = TensorBoard(tmp_path, space={"primitives": PRIMITIVES, "weights": "sigmoid(alpha)"})
+    board.write({"event": "epoch", "epoch": 0, "step": 5, "alphas/normal": EPOCH["alphas/normal"]})
+    board.close()
+    assert titles == ["sigmoid(alpha), normal cell"]
 
 
 def test_an_operation_counts_where_an_edge_offers_it(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Relaxations against their definitions: values, gradients by finite differences, and frequencies of what is drawn."""
 
+import math
 from contextlib import nullcontext
 
 import pytest
@@ -125,3 +126,41 @@ def test_draws_are_a_function_of_the_step_alone_whatever_was_drawn_before(relaxa
     assert not torch.equal(first.normal.operations, other.normal.operations)
     assert not torch.equal(first.normal.operations, first.reduce.operations)
     assert not torch.equal(first.normal.operations, alphas.normal.operations)
+
+
+class Rows(nn.Module):
+    """One edge's alphas, in thousands of rows: what is drawn on each is a draw of its own."""
+
+    def __init__(self, row: Tensor):
+        super().__init__()
+        self.rows = {f"alphas_{kind}": nn.Parameter(row.expand(20000, -1).clone()) for kind in KINDS}
+
+    def named_alphas(self):
+        return self.rows
+
+
+@pytest.mark.parametrize("relaxation", sorted(RELAXATIONS))
+def test_the_recorded_weights_are_those_that_steps_mix_by_on_average(relaxation):
+    architecture = Architecture(Rows(torch.tensor([0.4, -0.5, 1.5])), relaxation)  # pyright: ignore[reportArgumentType]
+    mixed = architecture.mix_for_weights(conditions(3)).normal.operations.double().mean(0)
+    recorded = architecture.operation_weights(conditions(3))
+    torch.testing.assert_close(recorded["normal"][7], mixed, rtol=0, atol=0.01)
+    p = recorded["normal"][7].tolist()
+    others = [1 - x for x in p] if relaxation == "sigmoid" else []
+    entropy = -sum(x * math.log(x) for x in (*p, *others))
+    assert architecture.entropies(recorded)["normal"] == pytest.approx(entropy)
+
+
+def test_what_is_recorded_of_decided_edges_is_their_one_operation_or_none():
+    architecture = Architecture(SuperNet(2, 3, 5, num_nodes=2, edge_norm=True), "softmax")
+    architecture.projections["normal"].chosen[2], architecture.projections["normal"].dropped[3] = 4, True
+    weights, edges = architecture.operation_weights()["normal"], architecture.edge_weights()["normal"]
+    assert weights[2].tolist() == [0, 0, 0, 0, 1, 0, 0, 0] and weights[3].count_nonzero() == 0
+    assert (weights[:2].sum(-1) - 1).abs().max() < 1e-12
+    assert [weight > 0 for weight in edges.tolist()] == [True, True, True, False, True]
+
+
+def test_the_entropy_of_weights_of_any_size_is_finite():
+    architecture = Architecture(Rows(torch.zeros(3)), lambda alphas, draw, tau: alphas - 1)  # pyright: ignore
+    weights = {"normal": torch.tensor([[3.0, 1.0, -2.0], [0.0, 0.0, 0.0]]).double()}
+    assert architecture.entropies(weights)["normal"] == pytest.approx((0.75 * math.log(4 / 3) + 0.25 * math.log(4)) / 2)
