@@ -207,13 +207,14 @@ def score_batches(
 ) -> Score:
     """Return accuracy and mean loss over all ranks' batches, with BatchNorm by batch statistics, as in DARTS-PT.
 
-    Running statistics are frozen, so that the supernet does not change.
+    A batch without labels is not counted. Running statistics are frozen, so that the supernet does not change.
     """
     supernet.train()
     meter = Meter(world.device)
     with frozen_running_statistics(supernet):
         for images, labels, keys in batches:
             logits = supernet(images.contiguous(memory_format=memory_format), mixing, keys)
-            meter.update(F.cross_entropy(logits, labels), logits, labels)
+            if len(labels):
+                meter.update(F.cross_entropy(logits, labels), logits, labels)
     numbers = meter.compute(world)
     return Score(numbers["accuracy"], numbers["loss"])

@@ -1,7 +1,7 @@
 """The epochs of a search: its schedules, its records, and when and how its cell is decided."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from darts_hpc.config.train_search import SearchConfig, SearchModelConfig
 from darts_hpc.data.imagenet.list.quarantine import Quarantine
-from darts_hpc.data.loading.batches import Cycle, Loader
+from darts_hpc.data.loading.batches import Batch, Cycle, Loader
 from darts_hpc.distributed.sync_batch_norm import average_running_statistics_
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.base import RelaxedNetwork
@@ -307,18 +307,39 @@ class Search:
                 },
             )  # fmt: skip
 
-    def _scored_batches(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-        """Yield the validation batches that a decision is scored on.
-
-        All ranks leave out a last batch of which one of them has fewer than two images: BatchNorm can't do with one
-        number of each channel, and where it joins the ranks' batches each has to have some.
-        """
-        source, size, others = self.data.valid, self.cfg.data.batch_size, self.world.size - 1
-        for number, batch in enumerate(islice(source.batches(0), self.cfg.selection.pt_batches)):
-            num_of_last_rank = source.num_samples - (number * self.world.size + others) * size
-            if number == 0 or num_of_last_rank > 1:
-                yield batch
+    def _scored_batches(self) -> Iterator[Batch]:
+        """Yield the validation batches that a decision is scored on: of all images, each counted once."""
+        source, before = self.data.valid, None
+        for number, batch in enumerate(islice(source.batches(0), self.cfg.selection.pt_batches), start=1):
+            if number < source.steps_per_epoch:
+                batches = [before, batch]
+            else:
+                batches = share_last_batch(before, batch, self.world)
+            yield from filter(None, batches[:-1])
+            before = batches[-1]
             self.run.stop_if_asked()
+        if before is not None:
+            yield before
+
+
+def share_last_batch(before: Batch | None, last: Batch, world: World) -> list[Batch | None]:
+    """Return the last two batches such that BatchNorm, which can't do with one image, normalises each rank's.
+
+    A single image joins the batch before it, as on one process. Of a few that don't go round every rank gets all, which
+    BatchNorm over all ranks then normalises as one process does, but for rank 0 without labels: they count once.
+    """
+    sizes = world.gather_objects(len(last.labels))
+    if sum(sizes) == 1 and before is not None:
+        return [Batch(*(torch.cat(pair) for pair in zip(before, last, strict=True)))]
+    if min(sizes) > 1 or world.size == 1:
+        return [before, last]
+    first, joined = sum(sizes[: world.rank]), []
+    for own in last:
+        whole = own.new_zeros(sum(sizes), *own.shape[1:])
+        whole[first : first + len(own)] = own
+        joined.append(world.sum(whole))
+    images, labels, keys = joined
+    return [before, Batch(images, labels if world.is_main else labels[:0], keys)]
 
 
 def alpha_numbers(architecture: Architecture, conditions: Conditions | None = None) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def open_imagenet(cfg: ImageNetDataConfig, seed: int, world: World) -> ImageNet:
     """Open the training and validation loaders of this rank. Every rank calls it.
 
     Training images are shuffled and augmented, and a rest that does not fill a global batch is left out of the epoch;
-    validation images come in order, each exactly once, so that a rank's last batches may be smaller or empty.
+    validation images come in order, each exactly once, so that a rank's last batch may be smaller or empty.
 
     Raises ValueError, one line, for data that is missing, damaged beyond --max_bad_images, or too little.
     """

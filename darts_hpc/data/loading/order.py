@@ -21,7 +21,7 @@ class SampleOrder:
         batch_size: images per step on this rank.
         shuffle: draw a new order each epoch.
         drop_last: leave out the images that do not fill a global batch, so that every rank has equal batches. Without
-            it every image comes exactly once, and a rank's last batch may be smaller or empty.
+            it every image comes exactly once, and the last ones are shared evenly, so that a rank may have none.
 
     Raises:
         ValueError: drop_last leaves no batch at all.
@@ -39,7 +39,7 @@ class SampleOrder:
         world_size: int = 1,
     ):
         self.sample_ids, self.batch_size, self.seed, self.shuffle = sample_ids, batch_size, seed, shuffle
-        self.rank, self.global_batch_size = rank, batch_size * world_size
+        self.rank, self.world_size, self.global_batch_size = rank, world_size, batch_size * world_size
         self.num_samples = len(sample_ids)
         full, rest = divmod(self.num_samples, self.global_batch_size)
         self.steps_per_epoch = full + bool(rest and not drop_last)
@@ -57,14 +57,14 @@ class SampleOrder:
 
     def batch_of(self, step: int) -> slice:
         """Return where in an epoch's order this rank's batch of a step lies."""
-        start = step * self.global_batch_size + self.rank * self.batch_size
-        return slice(start, start + self.batch_size)
+        start = step * self.global_batch_size
+        size = min(self.global_batch_size, self.num_samples - start)
+        return slice(start + size * self.rank // self.world_size, start + size * (self.rank + 1) // self.world_size)
 
     def own_positions(self) -> Tensor:
         """Return where in an epoch's order the images of this rank lie, of all steps."""
-        num_taken = min(self.num_samples, self.steps_per_epoch * self.global_batch_size)
-        positions = torch.arange(num_taken, device=self.sample_ids.device)
-        return positions[positions % self.global_batch_size // self.batch_size == self.rank]
+        positions = torch.arange(self.num_samples, device=self.sample_ids.device)
+        return torch.cat([positions[self.batch_of(step)] for step in range(self.steps_per_epoch)])
 
     def epoch_ids(self, epoch: int) -> Tensor:
         """Return all sample ids (N,) in the order of an epoch; the last epoch's is kept."""
