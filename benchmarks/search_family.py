@@ -1,6 +1,6 @@
 """Time one search step of every preset against plain first-order DARTS, and compare their memory.
 
-    python benchmarks/search_family.py [--quick] [--threads 2] [--repeats 5]
+    python benchmarks/search_family.py [--quick] [--threads 2] [--repeats 5] [--keep FILE]
 
 First order throughout, on the CPU, at the presets' methods and spaces and one size of network and batch. Steps are
 interleaved, times are medians; the smaller the batch, the more a step is bound by its calls, which partial channels
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from command import run, whole_number
+from command import new_file, run, whole_number
 from machine import machine
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smaller network and batch, under two minutes")
     parser.add_argument("--threads", type=whole_number, default=2)
     parser.add_argument("--repeats", type=whole_number, default=5)
+    parser.add_argument("--keep", type=new_file, metavar="FILE", help="write the shares, sizes and machine as JSON")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     repeats, batch_size, layers, side = (1, 32, 3, 32) if args.quick else (args.repeats, 64, 8, 32)
@@ -135,6 +136,11 @@ def main() -> None:
             f"{name:15}{seconds[name]:9.3f}{kept[name] / 2**20:11.1f}{peak[name] / 2**20:11.1f}"
             f"{time_:7.2f}{memory:8.2f}{peak_:7.2f}"
         )
+    if args.keep:
+        facts = {"benchmark": "search_family", "machine": machine(WORLD.device, args.threads), "torch": torch.__version__}
+        sizes = {"batch_size": batch_size, "layers": layers, "init_channels": 16, "image_size": side, "repeats": repeats}
+        darts = {"seconds": round(seconds["darts"], 3), "kept_bytes": kept["darts"], "peak_bytes": peak["darts"]}
+        args.keep.write_text(json.dumps({**facts, **sizes, "darts": darts, "shares": shares}, indent=1) + "\n")
     print(json.dumps(shares))
 
 

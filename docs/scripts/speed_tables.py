@@ -61,6 +61,19 @@ def search_cifar10() -> str:
     return head + markdown(("first order, form " + result["form"], "measured"), rows)
 
 
+def search_family() -> str:
+    """What a step of each preset costs beside plain DARTS."""
+    result = read("search_family-amd_epyc")
+    rows = [
+        (f"`{name.replace('darts_s', '--space s')}`", *(f"{share[key]:.2f}" for key in ("time", "memory", "peak")))
+        for name, share in result["shares"].items()
+        if name != "darts"
+    ]
+    sizes = f"{result['init_channels']} channels, {result['layers']} cells, 32x32, batch {result['batch_size']}"
+    head = f"{sizes}; {on(result)}; median of {result['repeats']} steps, in turns. Plain DARTS is 1.\n\n"
+    return head + markdown(("a step of first order", "time", "kept for backward", "planned peak"), rows)
+
+
 def loader() -> str:
     """Images per second of each loader of ImageNet."""
     names = {
