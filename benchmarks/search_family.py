@@ -137,10 +137,13 @@ def main() -> None:
             f"{time_:7.2f}{memory:8.2f}{peak_:7.2f}"
         )
     if args.keep:
-        facts = {"benchmark": "search_family", "machine": machine(WORLD.device, args.threads), "torch": torch.__version__}
-        sizes = {"batch_size": batch_size, "layers": layers, "init_channels": 16, "image_size": side, "repeats": repeats}
-        darts = {"seconds": round(seconds["darts"], 3), "kept_bytes": kept["darts"], "peak_bytes": peak["darts"]}
-        args.keep.write_text(json.dumps({**facts, **sizes, "darts": darts, "shares": shares}, indent=1) + "\n")
+        measured = {
+            "benchmark": "search_family", "machine": machine(WORLD.device, args.threads), "torch": torch.__version__,
+            "batch_size": batch_size, "layers": layers, "init_channels": 16, "image_size": side, "repeats": repeats,
+            "darts": {"seconds": seconds["darts"], "kept_bytes": kept["darts"], "peak_bytes": peak["darts"]},
+            "shares": shares,
+        }  # fmt: skip
+        args.keep.write_text(json.dumps(measured, indent=1) + "\n")
     print(json.dumps(shares))
 
 

@@ -31,16 +31,8 @@ def check_combination(cfg: Any) -> None:
 
 def check_space(cfg: Any, space: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig does not go with a SearchSpace."""
-    if cfg.early_stop.early_stop != "skips":
-        return
-    most, allowed = space.most_skip_connects, cfg.early_stop.max_skips
-    if not most:
+    if cfg.early_stop.early_stop == "skips" and not space.most_skip_connects:
         raise ValueError(NO_SKIPS.format(f"the space {space.name}"))
-    if allowed >= most:
-        raise ValueError(
-            f"--max_skips {allowed} with the space {space.name}: expected at most {most - 1}, because a normal cell "
-            f"there has at most {most} skip connections, and --early_stop skips would never act"
-        )
 
 
 def _check_relaxation(cfg: Any) -> None:

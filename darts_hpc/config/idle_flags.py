@@ -1,5 +1,6 @@
-"""Flags that a search would take and that could never act in it: refused, with what would let them."""
+"""Flags of a search that can't act in it. What nothing reads is refused; what acts in a longer search is said."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -35,9 +36,41 @@ def check_idle_flags(cfg: Any) -> None:
     _check_unread(cfg)
     _check_fixed_alphas(cfg)
     _check_warm_up(cfg)
-    _check_regulariser(cfg)
-    _check_ramps(cfg)
-    _check_stop(cfg)
+    if cfg.early_stop.early_stop == "adaptive":
+        _check_decay(cfg.optim.weight_decay, cfg.early_stop)
+
+
+def idle_notes(cfg: Any, space: Any) -> Iterator[str]:
+    """Yield a line for each flag of a SearchConfig that can't act in this search of a SearchSpace."""
+    weight = cfg.arch_optim.alpha_regulariser_weight
+    if weight == 0:
+        yield f"--alpha_regulariser {cfg.arch_optim.alpha_regulariser} has no effect: its weight is 0"
+    ramps = {
+        "--alpha_regulariser beta": cfg.arch_optim.alpha_regulariser == "beta" and weight != 0,
+        "--search_drop_path": cfg.model.search_drop_path > 0,
+    }
+    for flag in (flag for flag, is_given in ramps.items() if is_given and cfg.run.epochs == 1):
+        yield f"{flag} has no effect in 1 epoch: it grows from 0"
+    yield from _idle_stop(cfg, space)
+
+
+def _idle_stop(cfg: Any, space: Any) -> Iterator[str]:
+    rule, every, epochs = cfg.early_stop.early_stop, cfg.early_stop.eigenvalue_every, cfg.run.epochs
+    if rule == "none":
+        return
+    decides_after = max(cfg.early_stop.early_stop_from, cfg.arch_optim.alpha_warmup_epochs)
+    if rule != "skips":
+        decides_after = (-(-decides_after // every) + EVALUATIONS_BACK) * every
+    if decides_after > epochs - 2:  # after the last nothing is left to stop
+        yield (
+            f"--early_stop {rule} can't act in {epochs} epochs: it decides after epoch {decides_after + 1} at the "
+            "earliest"
+        )
+    elif rule == "skips" and cfg.early_stop.max_skips >= space.most_skip_connects:
+        yield (
+            f"--early_stop skips can't act with --max_skips {cfg.early_stop.max_skips}: a normal cell of the space "
+            f"{space.name} has at most {space.most_skip_connects} skip connections"
+        )
 
 
 def _check_unread(cfg: Any) -> None:
@@ -78,53 +111,6 @@ def _check_warm_up(cfg: Any) -> None:
         raise ValueError(
             f"--alpha_warmup_epochs {warm_up} with --epochs {epochs}: expected fewer than the epochs, or the alphas "
             "never move; for that, give --arch_learning_rate 0 with --selection perturbation"
-        )
-
-
-def _check_regulariser(cfg: Any) -> None:
-    if cfg.arch_optim.alpha_regulariser_weight == 0:  # its own reader is checked before
-        raise ValueError(
-            f"--alpha_regulariser_weight 0.0 with --alpha_regulariser {cfg.arch_optim.alpha_regulariser}: expected a "
-            "number above 0; leave both out for none"
-        )
-
-
-def _check_ramps(cfg: Any) -> None:
-    """Raise ValueError where a single epoch is all of a ramp from 0."""
-    ramps = {
-        "--alpha_regulariser beta": cfg.arch_optim.alpha_regulariser == "beta",
-        f"--search_drop_path {cfg.model.search_drop_path}": cfg.model.search_drop_path > 0,
-    }
-    for flag, is_given in ramps.items():
-        if is_given and cfg.run.epochs == 1:
-            raise ValueError(
-                f"{flag} with --epochs 1: expected at least 2 epochs, because it grows from 0 in the first; leave out "
-                "one of them"
-            )
-
-
-def _check_stop(cfg: Any) -> None:
-    """Raise ValueError where the stop rule can't act, or would give a cell of before the alphas first moved."""
-    rule, start, every = cfg.early_stop.early_stop, cfg.early_stop.early_stop_from, cfg.early_stop.eigenvalue_every
-    warm_up, epochs = cfg.arch_optim.alpha_warmup_epochs, cfg.run.epochs
-    if rule == "none":
-        return
-    if rule == "adaptive":
-        _check_decay(cfg.optim.weight_decay, cfg.early_stop)
-    if start < warm_up:
-        raise ValueError(
-            f"--early_stop_from {start} with --alpha_warmup_epochs {warm_up}: expected at least {warm_up}, because the "
-            "cells of before are random: the alphas have not moved; raise it, or lower the other"
-        )
-    decides_after, lower = start, "--early_stop_from"
-    if rule != "skips":
-        decides_after = (-(-start // every) + EVALUATIONS_BACK) * every
-        lower += f" or --eigenvalue_every {every}"
-    if decides_after > epochs - 2:  # after the last nothing is left to stop
-        raise ValueError(
-            f"--early_stop_from {start} with --epochs {epochs}: expected at least {decides_after + 2} epochs, because "
-            f"--early_stop {rule} decides after epoch {decides_after + 1} at the earliest; give --epochs "
-            f"{decides_after + 2}, lower {lower}, or give --early_stop none"
         )
 
 

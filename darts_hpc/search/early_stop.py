@@ -17,7 +17,7 @@ class EarlyStop:
         cfg: the rule and its numbers.
         epochs: of the whole search.
         weight_decay: of the weights, which the rule adaptive raises.
-        first_trained: the first epoch in which the alphas move.
+        first_trained: the first epoch in which the alphas move; no rule gives the cell of one before.
 
     Attributes:
         stop: the decision that ended the search, if one has.
@@ -30,6 +30,11 @@ class EarlyStop:
         self.eigenvalues: list[float] = []
         self.parameters: list[dict[str, Tensor]] = []
         self.stop: Stop | None = None
+
+    @property
+    def first_epoch(self) -> int:
+        """The first epoch that rules look at."""
+        return max(self.cfg.early_stop_from, self.first_trained)
 
     @property
     def needs_eigenvalues(self) -> bool:
@@ -100,15 +105,14 @@ class EarlyStop:
 
 
 def _by_skips(history: EarlyStop, measured: bool) -> Stop | None:
-    cfg = history.cfg
-    return too_many_skips(history.skips, cfg.max_skips, cfg.early_stop_from, history.first_trained)
+    return too_many_skips(history.skips, history.cfg.max_skips, history.first_epoch, history.first_trained)
 
 
 def _by_eigenvalue(history: EarlyStop, measured: bool) -> Stop | None:
     cfg = history.cfg
     if not measured:
         return None
-    return rising_eigenvalue(history.eigenvalues, cfg.eigenvalue_every, cfg.eigenvalue_factor, cfg.early_stop_from)
+    return rising_eigenvalue(history.eigenvalues, cfg.eigenvalue_every, cfg.eigenvalue_factor, history.first_epoch)
 
 
 def _adaptively(history: EarlyStop, measured: bool) -> Stop | None:

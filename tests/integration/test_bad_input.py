@@ -74,7 +74,6 @@ SMALL_NETWORK = ["--init_channels", "4", "--layers", "3"]
         ("train_search", ["--init_channels", "15"], "even"),
         ("train_search", ["--layers", "2"], "--layers 2"),
         ("train_search", ["--space", "s4", "--early_stop", "skips"], "try --early_stop eigenvalue"),
-        ("train_search", ["--early_stop", "skips", "--max_skips", "8"], "--max_skips 8 with the space darts: expected"),
         ("train_search", ["--partial_channels", "3"], "try 2"),
         ("select_cell", ["nowhere"], "nowhere is no run folder"),
         ("train_search", ["--train_portion", "1.0"], "--train_portion 1.0"),

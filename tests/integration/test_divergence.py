@@ -211,17 +211,6 @@ def test_weights_of_a_training_that_diverged_are_not_evaluated_as_if_they_were_a
 
 
 def test_a_stop_rule_does_not_decide_by_weights_that_are_not_finite(capfd, tmp_path):
-    flags = [
-        "--early_stop",
-        "skips",
-        "--early_stop_from",
-        0,
-        "--batch_size",
-        70,
-        "--learning_rate",
-        "1e38",
-        "--grad_clip",
-        "1e38",
-    ]
+    flags = ["--early_stop", "eigenvalue", "--batch_size", 70, "--learning_rate", "1e38", "--grad_clip", "1e38"]
     assert "of epoch 1" in diverge(capfd, "train_search", *flags, "--save", f"{tmp_path}/run")
     check_folder(tmp_path / "run")

@@ -4,6 +4,7 @@ import pytest
 
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.combinations import check_space
+from darts_hpc.config.idle_flags import idle_notes
 from darts_hpc.config.shared import RunConfig
 from darts_hpc.config.train_search import EarlyStopConfig, SearchConfig
 from darts_hpc.search.early_stop import EarlyStop
@@ -68,17 +69,6 @@ REFUSED = {
     "--space s5": "--space",
     "--selection perturbation --pt_batches 0": "--pt_batches 0",
     "--perturb random --perturb_epsilon 0": "--perturb_epsilon 0",
-    "--early_stop skips --epochs 11": "--early_stop_from 10 with --epochs 11: expected at least 12 epochs",
-    "--early_stop skips --early_stop_from 200": "--early_stop_from 200 with --epochs 50.*give --epochs 202",
-    "--early_stop skips --epochs 12": None,
-    "--early_stop eigenvalue --epochs 23": "expected at least 24.*or --eigenvalue_every 2, or give --early_stop none",
-    "--early_stop eigenvalue --epochs 24": None,
-    "--early_stop adaptive --early_stop_from 1 --eigenvalue_every 3 --epochs 22": "expected at least 23 epochs",
-    "--early_stop skips --early_stop_from 4 --alpha_warmup_epochs 5": "--early_stop_from 4 with --alpha_warmup_epochs",
-    "--early_stop eigenvalue --early_stop_from 5 --alpha_warmup_epochs 5": None,
-    "--alpha_regulariser beta --alpha_regulariser_weight 0": "--alpha_regulariser_weight 0.0 with --alpha_regulariser",
-    "--alpha_regulariser beta --epochs 1": "--alpha_regulariser beta with --epochs 1: expected at least 2 epochs",
-    "--search_drop_path 0.2 --epochs 1": "--search_drop_path 0.2 with --epochs 1",
     "--record_eigenvalue --eigenvalue_every 50": None,  # the first and the last epoch's are recorded
     "--dataset imagenet --unrolled --record_eigenvalue": None,
     "--dataset imagenet --image_size 24": "--image_size 24: expected at least 32",
@@ -114,7 +104,7 @@ def test_kl_takes_the_place_of_the_alphas_decay_unless_the_user_gave_one():
 
 @pytest.mark.parametrize("rule", ["skips", "eigenvalue", "adaptive"])
 @pytest.mark.parametrize(("start", "every"), [(0, 1), (3, 1), (3, 2), (4, 3)])
-def test_a_stop_rule_is_refused_where_it_can_not_act_and_acts_where_it_is_taken(rule, start, every):
+def test_a_stop_rule_that_can_not_act_is_named(rule, start, every):
     every = 2 if rule == "skips" else every
     cfg = EarlyStopConfig(early_stop=rule, early_stop_from=start, eigenvalue_every=every)
 
@@ -127,14 +117,28 @@ def test_a_stop_rule_is_refused_where_it_can_not_act_and_acts_where_it_is_taken(
                 return True
         return False
 
-    taken = []
+    unnamed = []
     for epochs in range(1, 30):
-        try:
-            SearchConfig(run=RunConfig(epochs=epochs), early_stop=cfg)
-            taken.append(epochs)
-        except ValueError as error:
-            assert f"--early_stop_from {start} with --epochs {epochs}: expected" in str(error)
-    assert taken == [epochs for epochs in range(1, 30) if acts(epochs)] != []
+        notes = list(idle_notes(SearchConfig(run=RunConfig(epochs=epochs), early_stop=cfg), SPACES["darts"]))
+        assert all(note.startswith(f"--early_stop {rule} can't act in {epochs} epochs") for note in notes)
+        unnamed += [] if notes else [epochs]
+    assert unnamed == [epochs for epochs in range(1, 30) if acts(epochs)] != []
+
+
+NAMED = {
+    "--early_stop skips --early_stop_from 4 --alpha_warmup_epochs 9 --epochs 10": "after epoch 10 at the earliest",
+    "--early_stop skips --max_skips 8": "with --max_skips 8: a normal cell of the space darts has at most 8 skip",
+    "--alpha_regulariser beta --alpha_regulariser_weight 0": "beta has no effect: its weight is 0",
+    "--alpha_regulariser beta --epochs 1": "beta has no effect in 1 epoch",
+    "--search_drop_path 0.2 --epochs 1": "--search_drop_path has no effect in 1 epoch",
+    "--early_stop skips --alpha_regulariser beta": None,
+}
+
+
+@pytest.mark.parametrize(("flags", "note"), NAMED.items())
+def test_what_can_not_act_in_a_search_is_named(flags, note):
+    notes = list(idle_notes(parse_config(SearchConfig, flags.split()), SPACES["darts"]))
+    assert len(notes) == (note is not None) and all(note in each for each in notes)
 
 
 @pytest.mark.parametrize(
@@ -145,13 +149,10 @@ def test_a_stop_rule_is_refused_where_it_can_not_act_and_acts_where_it_is_taken(
         (SearchSpace((("skip_connect",), *[("sep_conv_3x3",)] * 4), (("noise",),) * 5, "one skip"), 1),
     ],
 )
-def test_skips_must_be_able_to_exceed_what_is_allowed(space, most):
-    skips = ["--early_stop", "skips", "--max_skips"]
-    check_space(parse_config(SearchConfig, [*skips, str(most - 1)]), space)
-    with pytest.raises(
-        ValueError, match=f"--max_skips {most} with the space {space.name}: expected at most {most - 1}"
-    ):
-        check_space(parse_config(SearchConfig, [*skips, str(most)]), space)
+def test_more_skips_allowed_than_a_cell_can_have_are_named(space, most):
+    for allowed, is_named in ((most - 1, False), (most, True)):
+        cfg = parse_config(SearchConfig, ["--early_stop", "skips", "--max_skips", str(allowed)])
+        assert any(f"the space {space.name} has at most {most}" in note for note in idle_notes(cfg, space)) == is_named
 
 
 def test_a_space_of_ones_own_is_checked_like_the_named_ones():
