@@ -139,13 +139,15 @@ class ErrorChannel:
             reported = self._reported()
             if reported is None or self._closed.wait(SECONDS_TO_LEAVE):  # the main thread may be on its way out
                 continue
-            if self.info.rank == 0:
-                print("error:", " ".join(reported.split()), file=sys.stderr, flush=True)
-            with self._lock:
+            with self._lock:  # for good: the main thread, if it comes to the same mistake, waits for the end
+                if self._closed.is_set():
+                    continue
+                if self.info.rank == 0:
+                    print("error:", " ".join(reported.split()), file=sys.stderr, flush=True)
                 self._acknowledge()
-            if self.info.rank == 0:
-                stop_restarts()
-            os._exit(2)
+                if self.info.rank == 0:
+                    stop_restarts()
+                os._exit(2)
 
 
 def _join(info: RankInfo, address: str, timeout_s: float) -> TCPStore:
