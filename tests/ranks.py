@@ -3,13 +3,15 @@
 import gc
 import os
 import pickle
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
@@ -28,9 +30,9 @@ def on_ranks(size: int, function: Callable[..., Any], *args: Any, status: int = 
     """
     _collect_garbage()
     with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
-        children = [_fork(rank, size, port, Path(folder) / str(rank), function, args) for rank in range(size)]
-        ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        with own_port() as port:
+            children = [_fork(rank, size, port, Path(folder) / str(rank), function, args) for rank in range(size)]
+            ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         files = [Path(folder) / str(rank) for rank in range(size)]
         answers = [pickle.loads(file.read_bytes()) for file in files if file.exists()]
     failures = [failure for failure, _ in answers if failure]
@@ -108,7 +110,20 @@ def _fork(rank: int, size: int, port: int, answer: Path, function: Callable[...,
         os._exit(code)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@contextmanager
+def own_port() -> Iterator[int]:
+    """Yield a free port that no other call takes meanwhile, in any test process: each holds a name in the kernel too.
+
+    The system gives ports from 32768 on to whoever asks for any.
+    """
+    while True:
+        port = 10000 + secrets.randbelow(10000)
+        with socket.socket(socket.AF_UNIX) as name, socket.socket() as probe:
+            try:
+                name.bind(f"\0darts_hpc tests {port}")
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            probe.close()
+            yield port
+            return

@@ -74,7 +74,7 @@ head -c 1024 /dev/urandom > "$folder/munge.key"
 chmod 600 "$folder/munge.key"
 munged -F --force -S "$folder/munge.sock" --key-file="$folder/munge.key" --pid-file="$folder/munge.pid" \
     --log-file="$folder/munge.log" --seed-file="$folder/munge.seed" --num-threads=2 2>> "$folder/munge.log" &
-for _ in $(seq 100); do if [ -S "$folder/munge.sock" ]; then break; fi; sleep .05; done
+for _ in $(seq 2400); do if [ -S "$folder/munge.sock" ]; then break; fi; sleep .05; done
 slurmctld -D < /dev/null >> "$folder/slurmctld.log" 2>&1 &
 for i in $(seq "$nodes"); do "$here/node.sh" on "$folder" "$i"; done
 

@@ -11,7 +11,7 @@ case $verb in
         mkdir -p "$folder/spool-node$i" "$folder/disk-node$i" "$folder/disk"
         unshare --pid --net --mount --uts --fork --kill-child "$self" run "$folder" "$i" < /dev/null >> "$folder/slurmd-node$i.log" 2>&1 &
         echo $! > "$folder/node$i.pid"
-        for _ in $(seq 100); do
+        for _ in $(seq 6000); do
             init=$(cat "/proc/$!/task/$!/children")
             if [ -n "$init" ]; then break; fi
             sleep .02
@@ -29,7 +29,7 @@ case $verb in
         mount -t proc proc /proc
         mount --bind "$folder/disk-node$i" "$folder/disk" # the node's own disk: elsewhere under the same name
         hostname "node$i"
-        for _ in $(seq 100); do if ip link show eth0 > /dev/null 2>&1; then break; fi; sleep .02; done
+        for _ in $(seq 6000); do if ip link show eth0 > /dev/null 2>&1; then break; fi; sleep .02; done
         ip link set lo up
         ip addr add "10.77.0.$((10 + i))/24" dev eth0
         ip link set eth0 up

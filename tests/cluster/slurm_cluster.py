@@ -123,7 +123,7 @@ class Cluster:
 
     def processes(self, node: str) -> list[str]:
         """Return the command lines of what runs on a node beside Slurm itself."""
-        table = self.run("ps", "-eo", "pidns=,comm=,args=").stdout.splitlines()
+        table = self.run("ps", "-wweo", "pidns=,comm=,args=").stdout.splitlines()
         first = _children(int((self.folder / f"{node}.pid").read_text()), self._enter())
         mine = self.run("ps", "-o", "pidns=", "-p", first[0]).stdout.strip()
         rows = [row.split(maxsplit=2) for row in table]

@@ -3,11 +3,13 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from holding import Hold
 from jobs import TRAIN, environment, outcome, run_in_forks, start, wait_for_stop, wait_until, workers
+from ranks import own_port
 from slurm_cluster import ENDED, Cluster
 
 pytestmark = pytest.mark.slow
@@ -17,6 +19,13 @@ pytestmark = pytest.mark.slow
 def hold(tmp_path: Path) -> Hold:
     """Where runs wait for what happens to them."""
     return Hold(tmp_path / "hold")
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where nodes meet."""
+    with own_port() as port:
+        yield port
 
 
 def submit(cluster: Cluster, checkout: Path, folder: Path, nodes: int, hold: Hold) -> str:
@@ -67,10 +76,10 @@ def test_a_job_that_must_end_while_torch_is_imported_is_queued_again(
 
 
 def test_a_killed_launcher_leaves_no_orphan_and_one_that_stumbles_on_two_nodes_leaves_its_run_alone(
-    checkout: Path, undisturbed, hold: Hold, tmp_path: Path
+    checkout: Path, undisturbed, hold: Hold, port: int, tmp_path: Path
 ):
     hold.at_step(0, 3)
-    where = {"NODES": "1", "HEAD": "localhost", "PORT": "29418", "PROCESSES": "1"}
+    where = {"NODES": "1", "HEAD": "localhost", "PORT": str(port), "PROCESSES": "1"}
     command = [checkout / "launch/multinode.sh", *TRAIN, "--save"]
     old = tmp_path / "runs" / "train-mine-20260101-000000-darts_hpc"  # what a launch of this name would call it
     launcher = start(*command, old, cwd=tmp_path, log=tmp_path / "log", **where, **hold.environment)

@@ -27,7 +27,7 @@ BEGAN = 77
 """Exit code of a run that was accepted, and came to its first epoch."""
 MEMORY, FILE = 16 << 30, 1 << 30
 """Bytes of address space and of a file that a command gets: what asks for more is a fault of ours."""
-SECONDS = 60
+SECONDS = 200
 """After which a command counts as one that hangs; the slowest takes three on a quiet machine."""
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DARTS_HPC_REQUEUE_FILE": ""}
 QUIET = (0, 2, BEGAN, 129, 130, 138, 141, 143)

@@ -56,7 +56,7 @@ def try_stopped_run(draw: random.Random, things: Path, new: Path) -> Iterator[Fi
             draw.choice((path.mkdir, partial(os.mkfifo, path), partial(path.symlink_to, "/dev/zero")))()
         case _:
             path.write_bytes(damaged(draw, content))
-    done = _go_on(name, things, run, seconds=60)
+    done = _go_on(name, things, run)
     yield from findings(done)
     what = path.relative_to(run)
     in_place = path.exists() and not path.is_file() and what.parent == Path()  # refused: it is in the way
@@ -132,7 +132,7 @@ def digests(run: Path, records: bool = False) -> dict[str, str]:
 
 
 def _go_on(
-    name: str, things: Path, run: Path, before: Callable[[], None] = lambda: None, seconds: float = 120
+    name: str, things: Path, run: Path, before: Callable[[], None] = lambda: None, seconds: float = 200
 ) -> Outcome:
     preset = ("--config", f"{things}/presets/{name}.yaml", "--checkpoint_freq", "1", "--save", f"{run}/")
     flags = (*preset, "--resume", "auto")

@@ -3,7 +3,10 @@
 import os
 import re
 import signal
+import time
+import warnings
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +16,9 @@ from attempts import attempt
 from damage import signal_at_batch
 from ranks import on_ranks
 from things import make_images
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
+from darts_hpc.distributed.error_channel import ErrorChannel
 from darts_hpc.distributed.world import World
 
 ROOT = Path(__file__).parents[2]
@@ -67,17 +72,29 @@ def test_a_stop_before_a_step_asks_for_no_requeue_a_stop_after_one_does(tmp_path
 
 
 def wait_for_one_that_hangs(folder: Path) -> None:
-    """Let rank 2 stop in mid-run, and the others wait for it in a collective."""
+    """Let rank 2 stop in mid-run, and the others wait for it in a collective, for a second."""
+    rank, silent_ranks = os.environ["RANK"], ErrorChannel.silent_ranks
+
+    def patient(self: ErrorChannel) -> str:
+        self.store.set(f"failed/{rank}", "")
+        self.store.wait(["failed/0", "failed/1"])  # a busy machine may have left one of them behind
+        return silent_ranks(self)
+
+    ErrorChannel.silent_ranks = patient
     try:
-        with World.open("cpu", timeout_s=2) as world:
+        with World.open("cpu") as world:
             world.barrier()
-            if world.rank == 2:
+            if rank == "2":
                 (folder / "pid").write_text(str(os.getpid()))
                 os.kill(os.getpid(), signal.SIGSTOP)
+            warnings.simplefilter("ignore", FutureWarning)  # it has another name in new versions
+            _set_pg_timeout(timedelta(seconds=1))
             world.sum(torch.ones(1))
     except RuntimeError as error:
-        (folder / f"rank{os.environ['RANK']}").write_text("\n".join(error.__notes__))
-        if os.environ["RANK"] == "0":
+        (folder / f"rank{rank}").write_text("\n".join(error.__notes__))
+        while rank == "0" and not (folder / "rank1").exists():  # which asks rank 0's store
+            time.sleep(0.05)
+        if rank == "0":
             os.kill(int((folder / "pid").read_text()), signal.SIGKILL)  # as its launcher does
 
 

@@ -161,7 +161,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(interrupted_run, refused):
 @pytest.mark.slow
 def test_a_run_folder_in_use_names_the_process_that_has_it(interrupted_run, refused):
     code = "import sys, time; from pathlib import Path; from darts_hpc.locks import lock_run_folder\n"
-    code += "with lock_run_folder(Path(sys.argv[1])): print('locked', flush=True); time.sleep(60)"
+    code += "with lock_run_folder(Path(sys.argv[1])): print('locked', flush=True); time.sleep(1000)"
     with subprocess.Popen([sys.executable, "-c", code, interrupted_run], stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None and owner.stdout.readline() == "locked\n"
         said = refused("train", *TINY, "--arch", "DARTS_V1", "--save", interrupted_run, "--resume", "auto")

@@ -17,7 +17,7 @@ def launch(script: str, *arguments: str, path: str = "", **environment: str) -> 
         env={**keep, "PATH": f"{path}:/usr/bin:/bin", "PYTHON": "echo", "MPIRUN": "echo", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

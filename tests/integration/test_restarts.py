@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ranks import own_port
 from run_entries import TINY
 
 pytestmark = pytest.mark.slow
@@ -27,30 +28,31 @@ def worker_of(torchrun: subprocess.Popen) -> int:
     return int(Path(f"/proc/{torchrun.pid}/task/{torchrun.pid}/children").read_text().split()[0])
 
 
+def start_torchrun(port: int, folder: Path, log: Path) -> subprocess.Popen:
+    torchrun = ["-m", "torch.distributed.run", "--max-restarts", "2", "--master-port", str(port)]
+    return subprocess.Popen(
+        [sys.executable, *torchrun, *COMMAND],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=log.open("w"),
+    )
+
+
 def test_a_killed_worker_goes_on_with_its_own_run_and_a_stopped_one_is_not_started_again(tmp_path):
     logs = [tmp_path / "log0", tmp_path / "log1"]
-    launches = []
-    for index, log in enumerate(logs):  # in the same second, for all that a name tells
-        torchrun = ["-m", "torch.distributed.run", "--max-restarts", "2", "--master-port", str(29431 + index)]
-        launches.append(
-            subprocess.Popen(
-                [sys.executable, *torchrun, *COMMAND],
-                cwd=tmp_path,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-                stdout=subprocess.DEVNULL,
-                stderr=log.open("w"),
-            )
-        )
-    try:
-        wait_until(lambda: all("step 3" in log.read_text() for log in logs), 120)
-        os.kill(worker_of(launches[0]), signal.SIGKILL)
-        wait_until(lambda: "going on in epoch" in logs[0].read_text(), 60)
-        os.kill(worker_of(launches[0]), signal.SIGUSR1)  # which this torchrun does not handle itself
-        launches[1].terminate()
-        ends = [launch.wait(timeout=60) for launch in launches]
-    finally:
-        for launch in launches:
-            launch.kill()
+    with own_port() as first, own_port() as second:  # in the same second, for all that a name tells
+        launches = [start_torchrun(port, tmp_path, log) for port, log in zip((first, second), logs, strict=True)]
+        try:
+            wait_until(lambda: all("step 3" in log.read_text() for log in logs), 240)
+            os.kill(worker_of(launches[0]), signal.SIGKILL)
+            wait_until(lambda: "going on in epoch" in logs[0].read_text(), 240)
+            os.kill(worker_of(launches[0]), signal.SIGUSR1)  # which this torchrun does not handle itself
+            launches[1].terminate()
+            ends = [launch.wait(timeout=240) for launch in launches]
+        finally:
+            for launch in launches:
+                launch.kill()
     folders = [re.findall(r"run folder: (\S+)", log.read_text()) for log in logs]
     assert folders[0] == folders[0][:1] * 2 and len(folders[1]) == 1 and folders[0][0] != folders[1][0]
     assert len(list(tmp_path.glob("runs/*"))) == 2

@@ -37,7 +37,7 @@ from pathlib import Path
 from darts_hpc.locks import lock_run_folder
 with lock_run_folder(Path(sys.argv[1])):
     print("locked", flush=True)
-    time.sleep(60)
+    time.sleep(1000)
 """
 
 
@@ -47,12 +47,12 @@ def start(script: str, folder: Path) -> subprocess.Popen[str]:
 
 def test_one_process_is_inside_at_a_time_though_each_removes_the_file(tmp_path: Path):
     processes = [start(ENTER_OFTEN, tmp_path) for _ in range(4)]
-    assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+    assert [process.wait(240) for process in processes] == [0, 0, 0, 0]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_process_killed_inside_keeps_nobody_out(tmp_path: Path):
-    assert start(DIE_INSIDE, tmp_path).wait(60) == -signal.SIGKILL
+    assert start(DIE_INSIDE, tmp_path).wait(240) == -signal.SIGKILL
     with locked(tmp_path / "lock"):
         assert (tmp_path / "lock").exists()
     assert list(tmp_path.iterdir()) == []

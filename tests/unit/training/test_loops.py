@@ -342,7 +342,7 @@ def test_a_long_batch_of_a_validation_is_logged_while_it_lasts(monkeypatch):
 
     def batches(epoch: int):
         yield batch
-        assert logged.wait(60)
+        assert logged.wait(240)
         yield batch
 
     source: Any = SimpleNamespace(device=CPU, batches=batches)

@@ -1,11 +1,9 @@
 """The manifest: made once, whole or not there, refused when damaged or when the data changed under it."""
 
-import datetime
 import os
 import shutil
 import signal
 import tarfile
-import time
 import zlib
 from dataclasses import replace
 from io import BytesIO
@@ -14,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lasting_work import lasting_work
 from PIL import Image
 from ranks import on_ranks
 from small_imagenet import make_tree, open_counting, pack_small, save_jpeg, started
@@ -30,7 +29,6 @@ from darts_hpc.data.imagenet.list.manifest import Manifest, load_manifest, save_
 from darts_hpc.data.imagenet.list.open_manifest import manifest_path, open_manifest
 from darts_hpc.data.imagenet.list.packed_strings import PackedStrings
 from darts_hpc.data.imagenet.load import open_imagenet, open_validation
-from darts_hpc.distributed import long_tasks as waiting
 from darts_hpc.distributed.world import World
 
 ALONE = World(torch.device("cpu"))
@@ -236,12 +234,12 @@ def test_a_manifest_that_is_no_file_is_refused_and_not_waited_for(own_tree: Path
 
 
 def open_on_own_disk(folder: Path) -> int:
-    """Open the manifest of this rank's own folder. A collective waits for a second, and rank 1 reads for longer."""
+    """Open the manifest of this rank's own folder, which rank 1 reads for longer than a collective waits."""
     rank = int(os.environ["RANK"])
-    torch.distributed.init_process_group("gloo", timeout=datetime.timedelta(seconds=1))
-    waiting.SECONDS_BETWEEN_BEATS = 0.2
-    build = open_module.build_manifest
-    open_module.build_manifest = lambda *arguments: time.sleep(1.6 * rank) or build(*arguments)
+    torch.distributed.init_process_group("gloo")
+    wait, build = lasting_work(), open_module.build_manifest
+    if rank == 1:
+        open_module.build_manifest = lambda *arguments: wait() or build(*arguments)
     manifest, path = open_manifest(folder / str(rank), None, World(torch.device("cpu"), rank=rank, size=2))
     torch.distributed.destroy_process_group()
     assert path == folder / str(rank) / "manifest.npz"
