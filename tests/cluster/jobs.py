@@ -51,7 +51,7 @@ def start(*command: object, cwd: Path, log: Path, **more: str) -> subprocess.Pop
 
 def run(*command: object, cwd: Path, log: Path, **more: str) -> int:
     """Run a command of a user to its end; return its exit code."""
-    return start(*command, cwd=cwd, log=log, **more).wait(timeout=240)
+    return start(*command, cwd=cwd, log=log, **more).wait(timeout=500)
 
 
 def run_in_forks(command: Sequence[str], size: int, *flags: object) -> None:

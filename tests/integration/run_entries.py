@@ -29,7 +29,7 @@ def start(command: list[str], **environment: str) -> subprocess.CompletedProcess
         [sys.executable, *command],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
         env={**os.environ, **SINGLE_THREAD, **environment},
     )

@@ -274,7 +274,7 @@ def test_a_browser_draws_the_report_without_an_error_or_a_request(undisturbed, t
         with tempfile.TemporaryDirectory() as profile:
             size = [f"--user-data-dir={profile}", f"--window-size={width},900", "--virtual-time-budget=5000"]
             command = [str(CHROMIUM), *CHROMIUM_FLAGS, *size, "--dump-dom", f"file://{probe}"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
         assert "CONSOLE" not in done.stderr
         said = re.search(r"<title>(.*?)</title>", done.stdout)
         assert said is not None
