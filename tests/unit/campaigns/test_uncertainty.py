@@ -53,6 +53,17 @@ def test_the_rank_test_counts_every_division_of_the_numbers_also_with_ties(numbe
     assert rank_test(np.array(ours), np.array(theirs)) == pytest.approx(extreme / len(divisions))
 
 
+@pytest.mark.parametrize(("n", "m"), [(4, 24), (24, 4), (8, 8), (40, 40)])
+def test_of_many_cells_the_rank_test_is_exact_too(n: int, m: int):
+    from scipy import stats
+
+    draw = np.random.default_rng(n)
+    ours, theirs = draw.normal(0.5, 1, n), draw.normal(0, 1, m)
+    assert rank_test(ours, theirs) == pytest.approx(stats.mannwhitneyu(ours, theirs, method="exact").pvalue)
+    apart = Difference.of(ours[:, None] + 100, theirs[:, None])
+    assert apart.p == pytest.approx(apart.smallest_p)
+
+
 def test_a_method_wholly_above_has_the_smallest_p_that_so_few_cells_allow():
     apart = Difference.of([[91.0, 91.2], [92.0, 91.0], [93.0, 92.8]], [[80.0, 81.0], [82.0, 81.0]])
     assert apart.p == pytest.approx(apart.smallest_p) == pytest.approx(2 / 10) and apart.stands_out
