@@ -97,14 +97,9 @@ def _write(
     step = {"event": "step", "epoch": 0, "step": 5, "train/loss": 2.2, "train/accuracy": 14.0, "learning_rate": 0.025}
     rates = {"performance/images_per_second": 900.0, "performance/memory_bytes": 300_000_000}
     performance = [
-        {
-            "event": "performance",
-            "epoch": epoch,
-            "step": 20 * epoch + 20,
-            **rates,
-            "performance/seconds": 4.0 * epoch + 4,
-        }
+        {"event": event, "epoch": epoch, "step": 20 * epoch + 20, "performance/seconds": 4.0 * epoch + seconds, **more}
         for epoch in range(len(records))
+        for event, seconds, more in (("performance", 1.0, rates), ("epoch", 4.0, {}))
     ]
     first, genotype = len(records) - len(cells), cells[-1]
     found = [

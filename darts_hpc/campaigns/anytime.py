@@ -37,12 +37,11 @@ def epoch_after(run: RecordedRun, share: float) -> int:
 
 
 def seconds_after(run: RecordedRun, share: float) -> float | None:
-    """Return the time that a search had taken at the end of that epoch; None where it was not recorded."""
+    """Return the time that a search had taken at the end of that epoch; None where it was not recorded, as of old."""
     if share == 1:
         return run.result["seconds"] if run.result else None
-    last = epoch_after(run, share)
-    found = [each["performance/seconds"] for each in run.performance if each["epoch"] <= last]
-    return found[-1] if found else None
+    ends = {e["epoch"]: e["performance/seconds"] for e in run.performance if e.get("event") == "epoch"}
+    return ends.get(epoch_after(run, share))
 
 
 def write_cell(folder: Path, job: Job) -> None:

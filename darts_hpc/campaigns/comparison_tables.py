@@ -24,12 +24,14 @@ DIFFERENCE_NOTE = (
 )
 ANYTIME_NOTE = (
     "The cell derived after a share of the epochs, trained for a few epochs as for the ranking, and evaluated on "
-    "held-out images; the last point is the found cell. Mean over searches."
+    "held-out images; the last point is the found cell. Mean over searches, of accuracy and of the time at the epoch's "
+    "end, its validation included."
 )
 COST_NOTE = (
     "Beside the accuracy, of the normal cell, mean over cells: skip connections and all edges without weights, of 8. "
     "lambda_max: the largest eigenvalue of the Hessian of the validation loss in alpha at its last measurement. Time "
-    "and memory are those of searches on this machine, without ranking and trainings, which are the same for all."
+    "and memory are those of searches on this machine, with all measurements of lambda_max, and without ranking and "
+    "trainings, which are the same for all."
 )
 
 

@@ -113,7 +113,7 @@ class RecordedRun:
         return self.last_epoch | {key: costs[key] for key in COSTS if _is_number(costs.get(key))}
 
     def _costs_so_far(self) -> dict[str, Any]:
-        last = self.performance[-1] if self.performance else {}
+        last = {name: value for record in self.performance for name, value in record.items()}
         return {
             "seconds": last.get("performance/seconds", last.get("seconds")),
             "peak_memory_bytes": last.get("performance/memory_bytes", last.get("memory_bytes")),

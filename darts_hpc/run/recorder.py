@@ -159,9 +159,13 @@ class Recorder:
         return numbers
 
     def epoch(self, epoch: int, num_epochs: int, step: int, numbers: Mapping[str, Any]) -> None:
-        """Record an epoch's numbers. num_epochs: of the whole run, recorded where its flags say another."""
+        """Record an epoch's numbers, and the time at its end.
+
+        num_epochs: of the whole run, recorded where its flags say another.
+        """
         length = {} if num_epochs == self.cfg.epochs else {"num_epochs": num_epochs}
         self._record("metrics", "epoch", epoch, step, {**numbers, **length})
+        self._record("performance", "epoch", epoch, step, prefixed("performance", {"seconds": self.seconds}))
         self.final = {name: value for name, value in numbers.items() if isinstance(value, (int, float))}
         for name in ACCURACIES:
             if name in numbers and numbers[name] > self.best.get(name, -1.0):

@@ -110,8 +110,9 @@ def test_what_a_run_records_is_what_a_user_wants_to_see(trained):
     assert {"train/loss", "train/accuracy", "train/accuracy_top5", "grad_norm/weights", "skipped_steps"} <= set(
         steps[0]
     )
-    speeds = [json.loads(line) for line in (trained / "performance.jsonl").read_text().splitlines()]
-    assert len(speeds) == 14
+    records = [json.loads(line) for line in (trained / "performance.jsonl").read_text().splitlines()]
+    speeds = [record for record in records if record["event"] == "performance"]
+    assert len(speeds) == 14 and [record["epoch"] for record in records if record["event"] == "epoch"] == [0, 1]
     for speed in speeds:
         assert speed["performance/images_per_second"] == speed["performance/images_per_second_per_process"] > 0
         assert 0 < speed["performance/data_wait_share"] < 1 and speed["performance/memory_bytes"] > 0

@@ -1,6 +1,7 @@
-"""Records that somebody damaged while the run stood still, against what reports read."""
+"""Records are of the moment that they name; what somebody damaged while the run stood still, against what reports read."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,7 +26,6 @@ def run(tmp_path: Path) -> Path:
         for epoch in range(3):
             recorder.epoch(epoch, 3, epoch, {"valid/accuracy": 10.0 * epoch, "alphas/normal": [[0.1] * 8] * 14})
             recorder.genotype(epoch, epoch, "epoch_end", GENOTYPES["DARTS"])
-            recorder.performance(epoch, epoch)
             store.save(epoch, {"state": recorder.state_dict()}, {})
     return tmp_path
 
@@ -40,6 +40,23 @@ def overwrite(path: Path, start: int, data: bytes) -> None:
     with path.open("r+b") as file:
         file.seek(start)
         file.write(data)
+
+
+def test_the_time_of_an_epoch_is_that_of_its_end_after_its_evaluation(tmp_path: Path, monkeypatch):
+    now = iter(range(0, 1000, 10))
+    monkeypatch.setattr("darts_hpc.run.recorder.time", SimpleNamespace(monotonic=lambda: next(now)))
+    (tmp_path / "config.yaml").write_text("epochs: 3\n")
+    with Recorder.open(tmp_path, CFG, WORLD, None) as recorder:
+        recorder.start_clock()
+        recorder.performance(0, 5)
+        next(now)  # the evaluation
+        recorder.epoch(0, 3, 5, {"valid/accuracy": 10.0})
+    run = read_run(tmp_path)
+    assert [(each["event"], each["performance/seconds"]) for each in run.performance] == [
+        ("performance", 10.0),
+        ("epoch", 30.0),
+    ]
+    assert run.numbers["seconds"] == 30.0 and run.numbers["peak_memory_bytes"] > 0
 
 
 def test_whole_records_fit_the_newest_checkpoint(run: Path, caplog):
