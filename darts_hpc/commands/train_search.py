@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from darts_hpc.config.combinations import check_space
+from darts_hpc.config.combinations import check_space, remarks
 from darts_hpc.config.idle_flags import idle_notes
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_search import SearchConfig, SearchDataConfig
@@ -170,9 +170,10 @@ def main(
                 "them back, or search anew"
             )
         with Run.open("train_search", cfg.run, config_yaml, agreed, world, columns) as run:
-            log.info("%s", why)
-            for note in idle_notes(cfg, space):
-                log.warning("%s", note)
+            for line in (why, *remarks(cfg)):
+                log.info("%s", line)
+            for line in idle_notes(cfg, space):
+                log.warning("%s", line)
             step = build_search_step(
                 supernet, architect, optimizer, grad_clip=cfg.optim.grad_clip, world=world, cfg=cfg.runtime,
                 perturb=cfg.optim.perturb,

@@ -5,6 +5,7 @@ from typing import Any
 from darts_hpc.config.flags import flags_of, flat
 from darts_hpc.data.sets.table import DATASETS
 
+CURVATURE_RULES = ("eigenvalue", "adaptive")
 NO_SKIPS = (
     "--early_stop skips with {}: expected a space with skip_connect, which the rule counts; try --early_stop eigenvalue"
 )
@@ -33,6 +34,16 @@ def check_space(cfg: Any, space: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig does not go with a SearchSpace."""
     if cfg.early_stop.early_stop == "skips" and not space.most_skip_connects:
         raise ValueError(NO_SKIPS.format(f"the space {space.name}"))
+
+
+def remarks(cfg: Any) -> list[str]:
+    """Return what is to be known about members that a SearchConfig combines."""
+    found = []
+    if cfg.model.edge_norm and cfg.arch_optim.relaxation == "dirichlet":
+        found.append("--edge_norm with --relaxation dirichlet is not from a paper: DrNAS has no weights of edges")
+    if cfg.model.edge_norm and (cfg.early_stop.record_eigenvalue or cfg.early_stop.early_stop in CURVATURE_RULES):
+        found.append("the eigenvalue is that of the alphas alone, without the weights of edges, as in other searches")
+    return found
 
 
 def _check_relaxation(cfg: Any) -> None:
@@ -79,7 +90,7 @@ def _check_early_stop(cfg: Any) -> None:
     rule = cfg.early_stop.early_stop
     if rule == "skips" and cfg.model.space == "s4":
         raise ValueError(NO_SKIPS.format("--space s4"))
-    if rule in ("eigenvalue", "adaptive"):
+    if rule in CURVATURE_RULES:
         flag, instead = f"--early_stop {rule}", "; try --early_stop skips"
     elif cfg.early_stop.record_eigenvalue:
         flag, instead = "--record_eigenvalue", ""

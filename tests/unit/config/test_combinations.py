@@ -3,7 +3,7 @@
 import pytest
 
 from darts_hpc.config.cli import parse_config
-from darts_hpc.config.combinations import check_space
+from darts_hpc.config.combinations import check_space, remarks
 from darts_hpc.config.idle_flags import idle_notes
 from darts_hpc.config.shared import RunConfig
 from darts_hpc.config.train_search import EarlyStopConfig, SearchConfig
@@ -100,6 +100,21 @@ def test_kl_takes_the_place_of_the_alphas_decay_unless_the_user_gave_one():
         cfg = parse_config(SearchConfig, [*kl, "--arch_weight_decay", decay])
         assert cfg.arch_optim.arch_weight_decay == float(decay)
     assert parse_config(SearchConfig, []).arch_optim.arch_weight_decay == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--edge_norm", []),
+        ("--edge_norm --relaxation dirichlet", ["not from a paper"]),
+        ("--edge_norm --record_eigenvalue", ["of the alphas alone"]),
+        ("--edge_norm --early_stop adaptive", ["of the alphas alone"]),
+        ("--early_stop eigenvalue", []),
+    ],
+)
+def test_what_is_to_be_known_about_a_combination_is_said(flags, said):
+    found = remarks(parse_config(SearchConfig, flags.split()))
+    assert len(found) == len(said) and all(words in line for words, line in zip(said, found, strict=True))
 
 
 @pytest.mark.parametrize("rule", ["skips", "eigenvalue", "adaptive"])
