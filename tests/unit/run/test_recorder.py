@@ -1,4 +1,4 @@
-"""Records are of the moment that they name; what somebody damaged while the run stood still, against what reports read."""
+"""Records are of the moment that they name; what somebody damaged meanwhile, against what reports read."""
 
 from pathlib import Path
 from types import SimpleNamespace
