@@ -106,7 +106,8 @@ class Architecture:
         if not self.edge_norm:
             return {}
         weights = {kind: edge_softmax(self._named[f"betas_{kind}"].detach()) for kind in KINDS}
-        return {kind: self.projections[kind].apply_to_edges(b, b) for kind, b in weights.items()}
+        kept = {kind: self.projections[kind].apply_to_edges(b, b) for kind, b in weights.items()}
+        return {kind: b for kind, b in kept.items() if b is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the decisions about edges; the parameters are in the supernet's state dict."""

@@ -60,7 +60,7 @@ def test_of_many_cells_the_rank_test_is_exact_too(n: int, m: int):
     draw = np.random.default_rng(n)
     ours, theirs = draw.normal(0.5, 1, n), draw.normal(0, 1, m)
     assert rank_test(ours, theirs) == pytest.approx(stats.mannwhitneyu(ours, theirs, method="exact").pvalue)
-    apart = Difference.of(ours[:, None] + 100, theirs[:, None])
+    apart = Difference.of((ours[:, None] + 100).tolist(), theirs[:, None].tolist())
     assert apart.p == pytest.approx(apart.smallest_p)
 
 

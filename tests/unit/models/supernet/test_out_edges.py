@@ -55,9 +55,9 @@ def test_together_they_give_each_edges_output_gradients_and_running_statistics(k
     found, expected = together(State(x, keys, 2), ops, weights), one_by_one(State(x, keys, 2), apart, weights)
     gradients = []
     for outputs, modules in ((found, ops), (expected, apart)):
-        loss = sum((output * (edge + 1)).sin().sum() for edge, output in enumerate(outputs))
+        loss = torch.stack([(output * (edge + 1)).sin().sum() for edge, output in enumerate(outputs)]).sum()
         wanted = [x, *weights, *(weight for op in modules for weight in op.parameters())]
-        gradients.append(torch.autograd.grad(loss, wanted))  # pyright: ignore[reportArgumentType]
+        gradients.append(torch.autograd.grad(loss, wanted))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(*gradients, rtol=1e-8, atol=1e-10)
     for op, own in zip(ops, apart, strict=True):
@@ -81,7 +81,8 @@ def test_they_run_one_by_one_where_together_would_not_serve(broken):
     if broken == "evaluating":
         ops[0].eval()
     if broken == "norm of ranks":
-        ops = [nn.SyncBatchNorm.convert_sync_batchnorm(op) for op in ops]  # pyright: ignore[reportAssignmentType]
+        for op in ops:
+            nn.SyncBatchNorm.convert_sync_batchnorm(op)
     if broken == "all channels":
         state = State(image(8, 8))
     with torch.set_grad_enabled(broken != "without gradients"):
