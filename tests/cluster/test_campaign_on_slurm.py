@@ -69,7 +69,7 @@ def test_a_campaign_on_slurm_that_loses_a_job_and_a_node_comes_to_the_local_tabl
 
 def test_a_cancelled_campaign_leaves_no_job_and_goes_on(cluster: Cluster, checkout: Path, tmp_path: Path):
     folder, log = tmp_path / "slurm", tmp_path / "log"
-    flags = [*FLAGS, "--search_flags", f"{SEARCH_FLAGS} --epochs 1000", "--save", f"{folder}/"]
+    flags = [*FLAGS, "--search_flags", f"{SEARCH_FLAGS} --epochs 100000", "--save", f"{folder}/"]
     campaign = cluster.sbatch(f"--output={log}", "slurm/campaign.sbatch", *flags, cwd=checkout, env=environment())
     cluster.wait_for(lambda: running_jobs(cluster, folder), "a job amid its run")
     cluster.run("scancel", campaign)
@@ -78,4 +78,4 @@ def test_a_cancelled_campaign_leaves_no_job_and_goes_on(cluster: Cluster, checko
         environment()["PYTHON"], "-m", "darts_hpc.campaign", "cancel", folder, cwd=checkout, env=environment()
     )
     assert "jobs stopped" in done.stdout
-    assert cluster.run("squeue", "--noheader").stdout == ""
+    cluster.wait_for(lambda: cluster.run("squeue", "--noheader").stdout == "", "an empty queue")
