@@ -11,12 +11,15 @@ from ranks import on_ranks
 from run_entries import SMALL_SEARCH, records
 
 from darts_hpc import train_search
-from darts_hpc.config.cli import run_entry
+from darts_hpc.commands import train_search as train_search_command
+from darts_hpc.config.cli import parse_config, run_entry
 from darts_hpc.config.train_search import SearchConfig
+from darts_hpc.data.loading.batches import Batch, BatchSource
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
 from darts_hpc.models.supernet.build import build_supernet
 from darts_hpc.search.architect import Architect
+from darts_hpc.space.spaces import uniform_space
 from darts_hpc.training.search_step import search_step
 
 STEPS, JOINED = 2, 8
@@ -92,6 +95,37 @@ def test_two_processes_of_the_entry_search_as_one_on_the_joined_batch(tmp_path):
         assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=1e-4)
     for kind in ("alphas/normal", "alphas/reduce"):
         torch.testing.assert_close(torch.tensor(joined[-1][kind]), torch.tensor(alone[-1][kind]), rtol=2e-3, atol=1e-5)
+
+
+def select_in_float64(*flags: str) -> None:
+    """Search and select by perturbation on this rank, in float64: in float32 ranks drift from one process."""
+    torch.set_num_threads(1)
+    build, finish = train_search_command.build_search_supernet, BatchSource._finish
+    train_search_command.build_search_supernet = lambda *args: build(*args).double()
+
+    def in_float64(*args) -> Batch:
+        batch = finish(*args)
+        return batch._replace(images=batch.images.double())
+
+    BatchSource._finish = in_float64
+    space = uniform_space(("skip_connect", "sep_conv_3x3"), num_nodes=2)  # s2 of two nodes
+    train_search_command.main(parse_config(SearchConfig, [*SMALL_SEARCH, *flags]), space)
+
+
+@pytest.mark.slow
+def test_two_processes_decide_by_perturbation_as_one_does_on_the_joined_batch(tmp_path):
+    flags = ["--selection", "perturbation", "--pt_epochs_between", "1", "--epochs", "1", "--sync_bn"]
+    on_ranks(1, select_in_float64, *flags, "--batch_size", "34", "--save", f"{tmp_path}/1")
+    on_ranks(2, select_in_float64, *flags, "--batch_size", "17", "--save", f"{tmp_path}/2")
+    alone, joined = ([json.loads(line) for line in records(tmp_path / str(n), "metrics").splitlines()] for n in (1, 2))
+    assert sum(line["event"] == "selection" for line in alone) == 2 * (5 + 1)
+    for expected, found in zip(alone, joined, strict=True):
+        for name, value in expected.items():
+            if isinstance(value, str | int | None) or name == "edges":
+                assert found[name] == value, (found, expected)
+            else:
+                torch.testing.assert_close(torch.tensor(found[name]), torch.tensor(value), rtol=1e-7, atol=1e-9)
+    assert records(tmp_path / "1", "genotypes") == records(tmp_path / "2", "genotypes")
 
 
 def drifting_search(*flags: str) -> None:
