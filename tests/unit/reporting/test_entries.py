@@ -29,6 +29,21 @@ def test_report_writes_three_files_and_says_where_to_look(
     assert "tensorboard --logdir runs\n" in printed
 
 
+def test_a_report_leaves_no_figure_of_the_one_before_it_and_touches_no_other_file(runs: list[Path], tmp_path: Path):
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    (figures / "own.pdf").write_text("a user's own")
+    (tmp_path / "own.pdf").write_text("a user's own")
+    report.main(ReportConfig(runs=tuple(runs[:2]), output=tmp_path))
+    before = {path.name for path in figures.iterdir()}
+    with (figures / "written.txt").open("a") as file:
+        file.write("../own.pdf\n")
+    report.main(ReportConfig(runs=tuple(runs[1:2]), output=tmp_path))
+    left = {path.name for path in figures.iterdir()}
+    assert any(name.startswith("2-") for name in before) and not any(name.startswith("2-") for name in left)
+    assert {"own.pdf", "accuracy.svg", "accuracy.pdf"} <= left and (tmp_path / "own.pdf").exists()
+
+
 def test_a_run_given_twice_is_counted_once(runs: list[Path], tmp_path: Path):
     report.main(ReportConfig(runs=(runs[1], runs[1] / "..", runs[1])[::2], output=tmp_path / "out"))
     written = json.loads((tmp_path / "out" / "report.json").read_text())
