@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them."""
+"""Durations, sizes and counts as people write them."""
 
 import math
 import re
@@ -12,6 +12,11 @@ UNITS = {"": 1, "B": 1} | {
 
 MAX_BYTES = 2**50
 """A larger size is a slip: no machine has so much."""
+
+
+def counted(number: object, noun: str) -> str:
+    """Return a count with its noun: 1 epoch, 2 epochs."""
+    return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"
 
 
 def readable_duration(seconds: float) -> str:

@@ -1,9 +1,10 @@
 """The comparison of a campaign's methods: the numbers of each method in each space, and what they say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from darts_hpc.campaigns.anytime import Point, anytime_points
+from darts_hpc.campaigns.counts import Count
 from darts_hpc.campaigns.families import RANDOM, Family, families
 from darts_hpc.campaigns.state import JobState
 from darts_hpc.campaigns.uncertainty import Difference
@@ -11,6 +12,7 @@ from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.reporting.groups import Statistic
 from darts_hpc.run.reader import RecordedRun
 from darts_hpc.space.genotypes import Genotype
+from darts_hpc.units import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,15 +20,18 @@ class Outcome:
     """What one method's cells in one space came to.
 
     accuracies: cell -> test accuracy in percent of each of its trainings, for the cells whose trainings are finished.
-    num_planned: cells there will be. best: the one that ranked first on held-out images. search_seconds: device time of
+    num_planned: cells there are in the plan. failed_searches, failed_trainings: of them, those that will never be in
+    `accuracies`, by what failed. best: the one that ranked first on held-out images. search_seconds: device time of
     each finished search. peak_bytes: memory of each. cells: by name, those that are known. held_out: accuracy of those
-    that are ranked. eigenvalues: the last that each search recorded. searches,
-    trainings: the finished ones; the latter of the cells in `accuracies`.
+    that are ranked. eigenvalues: the last that each search recorded. searches, trainings: the finished ones; the latter
+    of the cells in `accuracies`.
     """
 
     family: Family
     accuracies: dict[str, list[float]]
     num_planned: int
+    failed_searches: int
+    failed_trainings: int
     best: str | None
     difference: Difference | None
     search_seconds: list[float]
@@ -37,6 +42,11 @@ class Outcome:
     anytime: list[Point]
     searches: list[RecordedRun]
     trainings: list[RecordedRun]
+
+    @property
+    def count(self) -> Count:
+        """Cells in `accuracies`, and those that will never be there."""
+        return Count(len(self.accuracies), self.num_planned, self.failed_searches + self.failed_trainings)
 
     @property
     def per_cell(self) -> list[float]:
@@ -64,11 +74,13 @@ class Outcome:
 class Comparison:
     """Every method in every space.
 
-    methods: as planned, random cells last. baselines: published cell -> accuracy of each training. setting: in words.
+    methods: as planned, random cells last. baselines: published cell -> accuracy of each finished training.
+    baseline_counts: of these trainings. setting: in words.
     """
 
     outcomes: list[Outcome]
     baselines: dict[str, list[float]]
+    baseline_counts: dict[str, Count]
     methods: list[str]
     num_trainings: int
     setting: str
@@ -100,6 +112,7 @@ def compare(
     if not (cfg.search.variants or cfg.train.train_all):
         return None
     seeds = cfg.train.final_seeds if cfg.search.variants else cfg.train.final_seeds[:1]
+    lost = {each.job.name for each in states if each.is_lost}
     device_seconds = {e.job.name: e.progress.device_seconds for e in states if e.progress is not None}
     accuracies = {family.name: _accuracies(family.cells, seeds, runs) for family in families(cfg).values()}
     random = {f.space: list(accuracies[f.name].values()) for f in families(cfg).values() if f.is_random}
@@ -107,6 +120,8 @@ def compare(
     for family in families(cfg).values():
         own = list(accuracies[family.name].values())
         theirs = random.get(family.space, [])
+        unfound = [cell for cell in family.cells if f"search-{cell}" in lost]
+        untrained = [cell for cell in family.cells if _lost_trainings(cell, seeds, lost) and cell not in unfound]
         searches = [runs[f"search-{cell}"] for cell in family.cells if f"search-{cell}" in runs]
         searches = [run for run in searches if run.finished]
         ranked = [runs[f"select-{cell}"] for cell in family.cells if f"select-{cell}" in runs]
@@ -115,6 +130,8 @@ def compare(
                 family=family,
                 accuracies=accuracies[family.name],
                 num_planned=len(family.cells),
+                failed_searches=len(unfound),
+                failed_trainings=len(untrained),
                 best=best.get(family.name),
                 difference=Difference.of(own, theirs) if own and theirs and not family.is_random else None,
                 search_seconds=[device_seconds[run.name] for run in searches],
@@ -127,12 +144,17 @@ def compare(
                 trainings=[runs[f"final-{cell}-seed{seed}"] for cell in accuracies[family.name] for seed in seeds],
             )
         )
-    baselines = {cell: _trainings(cell, cfg.train.baseline_seeds, runs) for cell in cfg.train.baselines}
+    again = cfg.train.baseline_seeds
+    baselines = {cell: _trainings(cell, again, runs) for cell in cfg.train.baselines}
     trained = next((run for outcome in outcomes for run in outcome.trainings), None)
     setting = "" if trained is None else _words(trained)
     return Comparison(
         outcomes=outcomes,
         baselines=baselines,
+        baseline_counts={
+            cell: Count(len(values), len(again), _lost_trainings(cell, again, lost))
+            for cell, values in baselines.items()
+        },
         methods=[
             *dict.fromkeys(method.name for method in cfg.search.methods),
             *([RANDOM] if cfg.search.random_cells else []),
@@ -152,6 +174,10 @@ def _accuracies(cells: Sequence[str], seeds: Sequence[int], runs: Mapping[str, R
 def _trainings(cell: str, seeds: Sequence[int], runs: Mapping[str, RecordedRun]) -> list[float]:
     own = [runs[name] for seed in seeds if (name := f"final-{cell}-seed{seed}") in runs]
     return [run.accuracy for run in own if run.finished and run.accuracy is not None]
+
+
+def _lost_trainings(cell: str, seeds: Sequence[int], lost: Collection[str]) -> int:
+    return sum(f"final-{cell}-seed{seed}" in lost for seed in seeds)
 
 
 def _cells(family: Family, seeds: Sequence[int], runs: Mapping[str, RecordedRun]) -> dict[str, Genotype]:
@@ -174,5 +200,6 @@ def _words(run: RecordedRun) -> str:
     """Say what a training was of."""
     config = run.config
     size = f" of {config['image_size']} pixels" if config.get("image_size") not in (None, "null") else ""
-    network = f"{config.get('layers', '?')} cells of {config.get('init_channels', '?')} channels"
-    return f"{config.get('dataset', 'images')}{size}, {network}, {config.get('epochs', '?')} epochs"
+    names = {"layers": "cell", "init_channels": "channel", "epochs": "epoch"}
+    cells, channels, epochs = (counted(config.get(name, "?"), noun) for name, noun in names.items())
+    return f"{config.get('dataset', 'images')}{size}, {cells} of {channels}, {epochs}"

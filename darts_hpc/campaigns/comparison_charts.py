@@ -7,6 +7,7 @@ from darts_hpc.campaigns.compare import Comparison, Outcome
 from darts_hpc.campaigns.comparison_tables import RANDOM_CELLS, method_title
 from darts_hpc.campaigns.families import RANDOM
 from darts_hpc.reporting.charts import ORDER, Chart, Curve, line_chart, points_chart, scatter_chart
+from darts_hpc.units import counted
 
 OVER_EPOCHS = {
     "skips": ("Skip connections in the normal cell", "skip_connects"),
@@ -23,8 +24,9 @@ def comparison_charts(comparison: Comparison) -> dict[str, Chart]:
         where = f" in {space}" if space else ""
         rows = [(method_title(o.family.method), o.per_cell) for o in outcomes if o.accuracies]
         rows += [(cell, values) for cell, values in comparison.baselines.items() if values]
+        dot = "one cell, or training of a published one" if any(comparison.baselines.values()) else "one cell"
         own = {
-            "accuracy": points_chart(f"Test accuracy{where}, in %", rows, point="one cell", band=RANDOM_CELLS),
+            "accuracy": points_chart(f"Test accuracy{where}, in %", rows, point=dot, band=RANDOM_CELLS),
             "anytime": _anytime(
                 f"Held-out accuracy of the cell against search time{where}, in %", comparison, outcomes
             ),
@@ -75,8 +77,8 @@ def _collapse(title: str, comparison: Comparison, outcomes: list[Outcome]) -> Ch
             genotype.num_parameter_free,
             accuracy,
             method_title(outcome.family.method),
-            f"{cell}: {genotype.num_skip_connects} skip connections, {genotype.num_parameter_free} edges without "
-            f"weights, {accuracy:.2f} %",
+            f"{cell}: {counted(genotype.num_skip_connects, 'skip connection')}, "
+            f"{counted(genotype.num_parameter_free, 'edge')} without weights, {accuracy:.2f} %",
         )
         for outcome in outcomes
         for (cell, genotype), accuracy in zip(outcome.trained_cells.items(), outcome.per_cell, strict=True)

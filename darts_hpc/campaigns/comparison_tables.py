@@ -15,7 +15,7 @@ Table = tuple[list[str], list[list[str]]]
 RANDOM_CELLS = "random cells"
 ACCURACY_NOTE = (
     "Test accuracy: mean ± sample standard deviation over n cells, one per search, each the mean of its own trainings. "
-    "Best: that of the cell which ranked first on held-out images."
+    "Best: that of the cell which ranked first on held-out images. Of a published cell, over its trainings."
 )
 DIFFERENCE_NOTE = (
     "Mean of the method's cells less that of the random cells of the same space. The interval is of 95 %, by a paired "
@@ -47,7 +47,8 @@ def accuracy_table(comparison: Comparison) -> Table:
         for method in comparison.methods
     ]
     for cell, values in comparison.baselines.items():
-        words = f"{show(Statistic.of(values), 'percent')} ({len(values)} trainings)" if values else "-"
+        count = comparison.baseline_counts[cell]
+        words = f"{show(Statistic.of(values), 'percent')} (trainings: {count})" if values else count.why_none
         rows.append([cell, *[words] * len(comparison.spaces)])
     return ["Method", *(space or "Test accuracy" for space in comparison.spaces)], rows
 
@@ -59,9 +60,10 @@ def difference_table(comparison: Comparison) -> Table:
         found = outcome.difference
         if found is not None:
             interval = "-" if found.low is None or found.high is None else f"{found.low:+.2f} to {found.high:+.2f}"
-            n = f"{len(outcome.accuracies)}"
             p = "-" if found.p is None else f"{found.p:.2g}"
-            rows.append([_title(outcome), n, f"{found.mean:+.2f}", interval, p])
+            rows.append([_title(outcome), f"{outcome.count}", f"{found.mean:+.2f}", interval, p])
+        elif outcome.count.failed and not outcome.family.is_random:
+            rows.append([_title(outcome), f"{outcome.count}", "-", "-", "-"])
     return ["Method", "n", "Difference in points", "95 % interval", "p of the rank test"], rows
 
 
@@ -70,7 +72,7 @@ def cost_table(comparison: Comparison, hours: str) -> Table:
     rows = [
         [
             _title(outcome),
-            show(outcome.statistic, "percent"),
+            show(outcome.statistic, "percent") if outcome.accuracies else outcome.count.why_none,
             "0"
             if outcome.family.is_random
             else _mean([seconds / 3600 for seconds in outcome.search_seconds], "{:.3f}"),
@@ -93,12 +95,12 @@ def terminal_table(comparison: Comparison) -> Table:
         words = "" if found is None else f"{found.mean:+.2f}"
         if found is not None and found.low is not None and found.high is not None:
             words += f" ({found.low:+.2f} to {found.high:+.2f})"
-        n = f"{len(outcome.accuracies)}"
-        n += f" of {outcome.num_planned}" if len(outcome.accuracies) < outcome.num_planned else ""
-        rows.append([_title(outcome), n, show(outcome.statistic, "percent"), words or "-"])
-    rows += [
-        [cell, "", show(Statistic.of(v), "percent") if v else "-", "-"] for cell, v in comparison.baselines.items()
-    ]
+        accuracy = show(outcome.statistic, "percent") if outcome.accuracies else outcome.count.why_none
+        rows.append([_title(outcome), f"{outcome.count}", accuracy, words or "-"])
+    for cell, values in comparison.baselines.items():
+        count = comparison.baseline_counts[cell]
+        accuracy = show(Statistic.of(values), "percent") if values else count.why_none
+        rows.append([f"{cell}, trainings", f"{count}", accuracy, "-"])
     return ["Method", "n", "Test accuracy", "To random cells (95 %)"], rows
 
 
@@ -116,16 +118,18 @@ def to_facts(comparison: Comparison) -> dict[str, Any]:
         "trainings_per_cell": comparison.num_trainings,
         "outcomes": [_facts(outcome) for outcome in comparison.outcomes],
         "baselines": comparison.baselines,
+        "baseline_counts": {cell: vars(count) for cell, count in comparison.baseline_counts.items()},
         "conclusions": conclusions(comparison),
     }
 
 
 def _accuracy(outcome: Outcome | None) -> str:
-    if outcome is None or outcome.statistic is None:
-        return "-"
-    planned = f" of {outcome.num_planned}" if len(outcome.accuracies) < outcome.num_planned else ""
+    if outcome is None:
+        return "not planned"
+    if outcome.statistic is None:
+        return f"{outcome.count.why_none} (n = {outcome.count})"
     best = "" if outcome.best_accuracy is None else f", best {outcome.best_accuracy:.2f} %"
-    return f"{show(outcome.statistic, 'percent')} (n = {outcome.statistic.n}{planned}){best}"
+    return f"{show(outcome.statistic, 'percent')} (n = {outcome.count}){best}"
 
 
 def _by_space(comparison: Comparison) -> list[Outcome]:
@@ -147,6 +151,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
         "method": outcome.family.method,
         "n": len(outcome.accuracies),
         "num_planned": outcome.num_planned,
+        "num_failed": outcome.count.failed,
         "mean_accuracy": None if found is None else found.mean,
         "std_accuracy": None if found is None else found.std,
         "best_cell": outcome.best,

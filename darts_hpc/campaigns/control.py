@@ -23,6 +23,7 @@ from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.distributed.launcher import STOPS
 from darts_hpc.locks import is_locked
 from darts_hpc.run.reader import read_progress
+from darts_hpc.units import counted
 
 CANCEL_PATIENCE_S = 90
 
@@ -101,14 +102,18 @@ def cancel_campaign(cfg: CampaignConfig, folder: Path) -> Iterator[str]:
         deadline = time.monotonic() + CANCEL_PATIENCE_S
         while is_locked(folder) and time.monotonic() < deadline:
             time.sleep(0.2)
-        left = "is still stopping its jobs" if is_locked(folder) else f"has stopped, and its {len(running)} jobs"
+        left = (
+            "is still stopping its jobs"
+            if is_locked(folder)
+            else f"has stopped, and its {counted(len(running), 'job')}"
+        )
         yield f"the campaign {left}; the same command goes on"
         return
     for name in sorted({each.record.attempts[-1].executor for each in running if each.record.attempts}):
         executor = make_executor(replace(cfg, where=replace(cfg.where, executor=name)), folder, num_gpus=0)
         own = [each for each in running if each.record.attempts[-1].executor == name]
         left = stop_jobs(folder, own, executor)
-        yield f"{len(own) - len(left)} jobs stopped" + (f", still saving: {', '.join(left)}" if left else "")
+        yield f"{counted(len(own) - len(left), 'job')} stopped" + (f", still saving: {', '.join(left)}" if left else "")
     if not running:
         yield "nothing runs"
 

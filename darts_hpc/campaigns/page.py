@@ -86,7 +86,7 @@ def to_html(campaign: Campaign, view: CampaignView) -> str:
     runs = [*campaign.searches, *campaign.selections, *(run for row in campaign.rows for run in row.runs)]
     machines = {run.name: run.environment for run in runs if run.environment}
     return render(
-        "campaign.html.j2", campaign=campaign, view=view, protocol=PROTOCOL, missing=open_words(campaign).strip("*"),
+        "campaign.html.j2", campaign=campaign, view=view, protocol=PROTOCOL, missing=open_words(campaign),
         results=result_table(campaign), ranking=ranking_table(campaign), costs=cost_table(campaign),
         compared=_compared(campaign), chosen={f"search-{ranked.cell}" for ranked in campaign.ranking if ranked.chosen},
         machines=shared_and_own(machines) if machines else {},

@@ -24,7 +24,7 @@ def selection_accuracies(cfg: CampaignConfig, folder: Path) -> dict[str, dict[st
 
 def best_cells(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) -> dict[str, str]:
     """Return family -> best cell, for the families in which every short training is finished, failed or blocked."""
-    settled = {each.job.name for each in states if each.state in ("finished", "failed", "blocked")}
+    settled = {each.job.name for each in states if each.state == "finished" or each.is_lost}
     return {
         family: next(iter(accuracies))
         for family, accuracies in selection_accuracies(cfg, folder).items()

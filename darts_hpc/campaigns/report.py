@@ -37,6 +37,7 @@ def read_campaign(cfg: CampaignConfig, folder: Path, states: Sequence[JobState])
         stages=_stages(states),
         failed={e.job.name: last_lines(folder, e.job, 20) for e in states if e.state == "failed"},
         num_open=sum(each.state in ("running", "ready", "waiting") for each in states),
+        num_blocked=sum(each.state == "blocked" for each in states),
         files={name: read_text(folder / name) for name in presets},
         comparison=compare(cfg, states, runs, best),
         commands={
@@ -69,11 +70,14 @@ def write_report(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) 
 def _rows(
     cfg: CampaignConfig, states: Sequence[JobState], runs: dict[str, RecordedRun], best: dict[str, str]
 ) -> list[Row]:
-    rows = []
+    rows, lost = [], {each.job.name for each in states if each.is_lost}
 
-    def add(title: str, cell: str, names: list[str], seconds: float | None) -> None:
+    def add(title: str, cell: str, names: list[str], seconds: float | None, found: bool = True) -> None:
         own = [runs[name] for name in names if name in runs]
-        rows.append(Row(title=title, cell=cell, runs=own, num_planned=len(names), search_seconds=seconds))
+        failed = sum(name in lost for name in names) if found else len(names)
+        rows.append(
+            Row(title=title, cell=cell, runs=own, num_planned=len(names), num_failed=failed, search_seconds=seconds)
+        )
 
     for family in families(cfg).values():
         count = len(family.cells)
@@ -84,7 +88,8 @@ def _rows(
         )
         cell = best.get(family.name, "")
         names = [f"final-{cell}-seed{seed}" for seed in cfg.train.final_seeds]
-        add(f"{family.title}, best of {count}" + (f": {cell}" if cell else ""), cell, names, seconds)
+        can_be_found = any(f"select-{each}" not in lost for each in family.cells)
+        add(f"{family.title}, best of {count}" + (f": {cell}" if cell else ""), cell, names, seconds, can_be_found)
         if cfg.train.train_all and not cfg.search.variants:
             what = f"{family.title}, each of {count} searches"
             if family.is_random:

@@ -46,6 +46,11 @@ class JobState:
     progress: Progress | None
     record: Record
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it failed, or needs what failed."""
+        return self.state in ("failed", "blocked")
+
 
 def read_record(folder: Path, job: Job) -> Record:
     """Read a job's starts. Raises ValueError, one line, when the file is damaged."""

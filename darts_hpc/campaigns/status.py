@@ -7,7 +7,7 @@ from pathlib import Path
 
 from darts_hpc.campaigns.plan import STAGES
 from darts_hpc.campaigns.state import JobState, hours_unit, last_lines
-from darts_hpc.units import readable_duration
+from darts_hpc.units import counted, readable_duration
 
 HEADER = ("stage", "job", "state", "epoch", "accuracy", "took", "left")
 COLORS = {"finished": "32", "running": "36", "failed": "31", "blocked": "31", "ready": "33", "waiting": "2"}
@@ -30,7 +30,7 @@ def status_text(folder: Path, states: Sequence[JobState], color: bool = False, h
     for each, row in zip(shown, rows, strict=True):
         lines.append(_line(row, widths, COLORS[each.state] if color else ""))
     if len(shown) < len(states):
-        lines.append(f"... and {len(states) - len(shown)} more jobs")
+        lines.append(f"... and {counted(len(states) - len(shown), 'more job')}")
     lines += ["", summary_line(states)]
     for each in states:
         if each.state == "failed":

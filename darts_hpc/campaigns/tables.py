@@ -9,6 +9,7 @@ from darts_hpc import strict_json
 from darts_hpc.campaigns import comparison_tables
 from darts_hpc.campaigns.compare import Comparison
 from darts_hpc.campaigns.conclusions import conclusions
+from darts_hpc.campaigns.counts import Count
 from darts_hpc.reporting.groups import Statistic
 from darts_hpc.reporting.summary import COSTS, show
 from darts_hpc.reporting.table_formats import aligned, comma_separated, latex, markdown
@@ -26,14 +27,21 @@ PROTOCOL = (
 class Row:
     """One row of the table: full trainings that belong together.
 
-    num_planned: trainings there will be. search_seconds: what finding the cell took, ranking included.
+    num_planned: trainings in the plan. num_failed: of them, those that will never be. search_seconds: what finding the
+    cell took, ranking included.
     """
 
     title: str
     cell: str
     runs: list[RecordedRun]
     num_planned: int
+    num_failed: int = 0
     search_seconds: float | None
+
+    @property
+    def count(self) -> Count:
+        """The finished trainings, and those that failed."""
+        return Count(len(self.finished), self.num_planned, self.num_failed)
 
     @property
     def finished(self) -> list[RecordedRun]:
@@ -71,7 +79,11 @@ class Ranked:
 
 @dataclass(frozen=True, kw_only=True)
 class Campaign:
-    """All that a report says. stages: name -> (jobs finished, jobs, seconds). failed: job -> its last lines."""
+    """All that a report says.
+
+    stages: name -> (jobs finished, jobs, seconds). failed: job -> its last lines. num_open: jobs still to be done.
+    num_blocked: jobs that need a failed one.
+    """
 
     name: str
     about: dict[str, Any]
@@ -82,6 +94,7 @@ class Campaign:
     stages: dict[str, tuple[int, int, float]]
     failed: dict[str, list[str]]
     num_open: int
+    num_blocked: int = 0
     files: dict[str, str]
     commands: dict[str, list[str]]
     comparison: Comparison | None = None
@@ -177,7 +190,8 @@ def to_latex(campaign: Campaign) -> str:
         latex(*result_table(campaign), f"{campaign.name}: mean ± sample standard deviation over n trainings."),
         latex(*ranking_table(campaign), f"{campaign.name}: the ranking on held-out images."),
     ]
-    return "% needs \\usepackage{booktabs}\n" + "\n\n".join(tables) + "\n"
+    notes = ["needs \\usepackage{booktabs}", open_words(campaign)]
+    return "".join(f"% {note}\n" for note in notes if note) + "\n\n".join(tables) + "\n"
 
 
 def to_csv(campaign: Campaign) -> str:
@@ -195,7 +209,8 @@ def to_csv(campaign: Campaign) -> str:
 
 def to_markdown(campaign: Campaign) -> str:
     """Return the whole report as Markdown, without its pictures."""
-    parts = [f"# {campaign.name}", open_words(campaign), PROTOCOL]
+    missing = open_words(campaign)
+    parts = [f"# {campaign.name}", f"**{missing}**" if missing else "", PROTOCOL]
     if (compared := campaign.comparison) is not None:
         parts += ["## Methods", markdown(*comparison_tables.accuracy_table(compared)), comparison_tables.ACCURACY_NOTE]
         parts += [markdown(*comparison_tables.difference_table(compared)), comparison_tables.DIFFERENCE_NOTE]
@@ -230,6 +245,7 @@ def to_json(campaign: Campaign) -> str:
         "stages": {s: {"finished": d, "jobs": n, "seconds": t} for s, (d, n, t) in campaign.stages.items()},
         "failed": campaign.failed,
         "num_open": campaign.num_open,
+        "num_blocked": campaign.num_blocked,
         "commands": campaign.commands,
     }
     return strict_json.dumps(report, indent=1) + "\n"
@@ -237,19 +253,20 @@ def to_json(campaign: Campaign) -> str:
 
 def open_words(campaign: Campaign) -> str:
     """Say what is still missing; empty when nothing is."""
-    parts = [f"{campaign.num_open} jobs are still to be done"] if campaign.num_open else []
-    parts += [f"{len(campaign.failed)} jobs failed"] if campaign.failed else []
-    return f"**Not complete: {', '.join(parts)}.**" if parts else ""
+    counts = {
+        "to be done": campaign.num_open, "failed": len(campaign.failed), "blocked by those": campaign.num_blocked
+    }  # fmt: skip
+    parts = [f"{count} {what}" for what, count in counts.items() if count]
+    return f"Not complete; of the jobs: {', '.join(parts)}." if parts else ""
 
 
 def _result_row(row: Row) -> list[str]:
     accuracy = row.accuracy
     error = Statistic(100 - accuracy.mean, accuracy.std, accuracy.n) if accuracy is not None else None
-    missing = row.num_planned - len(row.finished)
     costs = {key: show(row.statistic(key), kind) for key, (_, kind) in COSTS.items()}
     return [
         row.title,
-        f"{len(row.finished)}" + (f" (of {row.num_planned})" if missing else ""),
+        f"{row.count}",
         show(error, "percent"),
         show(accuracy, "percent"),
         costs["parameters"],
@@ -268,6 +285,7 @@ def _row_facts(row: Row) -> Mapping[str, Any]:
         "cell": row.cell,
         "n": len(row.finished),
         "num_planned": row.num_planned,
+        "num_failed": row.num_failed,
         "accuracies": {run.name: run.accuracy for run in row.finished},
         "statistics": {key: vars(value) for key, value in statistics.items() if value is not None},
         "search_seconds": row.search_seconds,

@@ -10,16 +10,22 @@ from pathlib import Path
 import pytest
 from sample_campaigns import FLAGS, VARIANTS, compared, write_campaign
 
+from darts_hpc.campaigns.comparison_tables import to_csv as methods_csv
 from darts_hpc.campaigns.control import read_states
 from darts_hpc.campaigns.folder import write_folder
 from darts_hpc.campaigns.page import CampaignView, to_html
 from darts_hpc.campaigns.report import read_campaign
+from darts_hpc.campaigns.state import Record, write_record
 from darts_hpc.campaigns.tables import Campaign, to_csv, to_json, to_latex, to_markdown, to_terminal
 from darts_hpc.campaigns.uncertainty import Difference
 from darts_hpc.commands.campaign import presets
 from darts_hpc.config.campaign import CampaignConfig
 from darts_hpc.config.cli import parse_config
 from darts_hpc.run.reader import read_run
+
+WITHOUT_CHARTS = CampaignView(
+    comparison={}, accuracies=None, ranking=None, shown={}, others={}, over_epochs={}, alphas=[]
+)
 
 
 def read(cfg: CampaignConfig, folder: Path) -> Campaign:
@@ -125,6 +131,7 @@ def test_every_form_of_the_report_has_the_comparison(campaign: Campaign, facts):
     figures = view.figures()
     for name in ("accuracy", "anytime", "collapse", "skips", "eigenvalues"):
         assert {f"s2-{name}", f"s4-{name}"} <= set(figures)
+    assert "one cell, or training of a published one" in figures["s2-accuracy"].svg
 
 
 def test_the_sentences_name_what_stands_out_and_what_the_numbers_do_not_show(campaign: Campaign):
@@ -149,12 +156,65 @@ def test_a_cell_counts_when_all_its_trainings_are_finished(finished, tmp_path: P
     assert [point.n for point in beta.anytime] == [2, 2] and "(n = 2 of 3)" in to_markdown(half)
 
 
+def lose(cfg: CampaignConfig, folder: Path, *names: str) -> None:
+    """Let jobs have failed for good, and take away what came of them."""
+    for each in read_states(cfg, folder):
+        if each.job.name in names or set(each.job.after) & set(names):
+            shutil.rmtree(each.job.folder(folder))
+        if each.job.name in names:
+            write_record(folder, each.job, Record(failures=cfg.where.retries + 1))
+
+
+@pytest.fixture(scope="module")
+def with_failures(finished, tmp_path_factory) -> Campaign:
+    """Failures of both kinds, of some cells and of all; the third search of beta in s4 is still to be done."""
+    cfg, folder = finished
+    partly = tmp_path_factory.mktemp("partly") / "campaign"
+    shutil.copytree(folder, partly)
+    lose(cfg, partly, *(f"search-s2-unrolled-seed{seed}" for seed in range(3)), "search-s2-beta-seed1")
+    lose(cfg, partly, "final-s2-random-3-seed1", "final-DARTS_V2-seed1")
+    for each in read_states(cfg, partly):
+        if "s4-beta-seed2" in each.job.name:
+            shutil.rmtree(each.job.folder(partly))
+    return read(cfg, partly)
+
+
+def test_what_failed_is_told_from_what_is_not_planned_and_what_is_not_done_yet(with_failures: Campaign):
+    text, tex = to_markdown(with_failures), to_latex(with_failures)
+    page, terminal = to_html(with_failures, WITHOUT_CHARTS), to_terminal(with_failures)
+    rows = {line.split(" | ")[0].strip("| "): line for line in text.split("## Best")[0].splitlines()}
+    assert "| failed (n = 0 of 3, 3 failed) | not planned |" in rows["unrolled"]
+    assert "(n = 2 of 3, 1 failed)" in rows["beta"] and "(n = 2 of 3)" in rows["beta"]
+    assert "(n = 3 of 4, 1 failed)" in rows["random cells"] and "(trainings: 1 of 2, 1 failed)" in rows["DARTS_V2"]
+    assert "unrolled in s2, best of 3 | 0 of 2, 2 failed |" in text
+    for form in (text, page, tex):
+        assert "failed (n = 0 of 3, 3 failed)" in form and "not planned" in form
+        assert "Not complete; of the jobs: 5 to be done, 6 failed, 16 blocked by those." in form
+    for form in (text, page, " ".join(terminal.split())):
+        assert "In s2, 1 of 3 searches of beta failed; 3 of 3 searches of unrolled failed;" in form
+        assert "1 of 4 random cells failed to be trained." in form and "1 of 2 trainings of DARTS_V2 failed." in form
+    assert "unrolled in s2 0 of 3, 3 failed failed" in " ".join(terminal.split())
+
+
+def test_files_for_programs_count_what_failed(with_failures: Campaign):
+    facts = json.loads(to_json(with_failures))
+    lost = {(o["method"], o["space"]): o["num_failed"] for o in facts["comparison"]["outcomes"] if o["num_failed"]}
+    assert lost == {("beta", "s2"): 1, ("unrolled", "s2"): 3, ("random", "s2"): 1}
+    assert facts["comparison"]["baseline_counts"] == {"DARTS_V2": {"done": 1, "planned": 2, "failed": 1}}
+    assert [row["num_failed"] for row in facts["rows"] if row["title"] == "unrolled in s2, best of 3"] == [2]
+    assert with_failures.comparison is not None
+    lines = csv.DictReader(io.StringIO(methods_csv(with_failures.comparison)))
+    assert {(line["method"], line["space"]) for line in lines if line["num_failed"] != "0"} == set(lost)
+
+
 def test_before_anything_is_trained_the_report_says_so(tmp_path: Path):
     cfg = compared(*VARIANTS)
     write_folder(cfg, tmp_path, presets(cfg), "a command")
     empty = read(cfg, tmp_path)
-    text, page = to_markdown(empty), to_html(empty, CampaignView.of(empty))
-    assert "In s2, nothing is compared with random cells yet." in text and "whether a search is worth its cost" in page
+    text, page = to_markdown(empty), to_html(empty, WITHOUT_CHARTS)
+    assert "In s2, nothing is compared with random cells yet." in text
+    assert "Without random cells (not done yet) the numbers do not show whether a search is worth its cost." in page
+    assert "not done yet (n = 0 of 3)" in text and "(n = 0 of 4)" in text
     assert json.loads(to_json(empty))["comparison"]["outcomes"][0]["mean_accuracy"] is None and to_latex(empty)
 
 

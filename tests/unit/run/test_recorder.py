@@ -1,4 +1,4 @@
-"""Records are of the moment that they name; what somebody damaged meanwhile, against what reports read."""
+"""When records are of, and records that somebody damaged while the run stood still, against what reports read."""
 
 from pathlib import Path
 from types import SimpleNamespace
