@@ -105,9 +105,11 @@ class Architecture:
         """Return the weights (E,) of edges, for each kind, where they are normalised; those of dropped edges are 0."""
         if not self.edge_norm:
             return {}
-        weights = {kind: edge_softmax(self._named[f"betas_{kind}"].detach()) for kind in KINDS}
-        kept = {kind: self.projections[kind].apply_to_edges(b, b) for kind, b in weights.items()}
-        return {kind: b for kind, b in kept.items() if b is not None}
+        weights = {}
+        for kind in KINDS:
+            b = edge_softmax(self._named[f"betas_{kind}"].detach())
+            weights[kind] = b * torch.tensor([not dropped for dropped in self.projections[kind].dropped]).to(b)
+        return weights
 
     def state_dict(self) -> dict[str, Any]:
         """Return the decisions about edges; the parameters are in the supernet's state dict."""

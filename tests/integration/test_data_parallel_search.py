@@ -107,16 +107,26 @@ def select_in_float64(*flags: str) -> None:
         batch = finish(*args)
         return batch._replace(images=batch.images.double())
 
-    BatchSource._finish = in_float64
+    BatchSource._finish = in_float64  # pyright: ignore[reportAttributeAccessIssue]
     space = uniform_space(("skip_connect", "sep_conv_3x3"), num_nodes=2)  # s2 of two nodes
     train_search_command.main(parse_config(SearchConfig, [*SMALL_SEARCH, *flags]), space)
 
 
 @pytest.mark.slow
 def test_two_processes_decide_by_perturbation_as_one_does_on_the_joined_batch(tmp_path):
-    flags = ["--selection", "perturbation", "--pt_epochs_between", "1", "--epochs", "1", "--sync_bn"]
-    on_ranks(1, select_in_float64, *flags, "--batch_size", "34", "--save", f"{tmp_path}/1")
-    on_ranks(2, select_in_float64, *flags, "--batch_size", "17", "--save", f"{tmp_path}/2")
+    flags = [
+        "--selection",
+        "perturbation",
+        "--pt_epochs_between",
+        "1",
+        "--epochs",
+        "1",
+        "--sync_bn",
+        "--init_channels",
+        "2",
+    ]
+    on_ranks(1, select_in_float64, *flags, "--batch_size", "70", "--save", f"{tmp_path}/1")
+    on_ranks(2, select_in_float64, *flags, "--batch_size", "35", "--save", f"{tmp_path}/2")
     alone, joined = ([json.loads(line) for line in records(tmp_path / str(n), "metrics").splitlines()] for n in (1, 2))
     assert sum(line["event"] == "selection" for line in alone) == 2 * (5 + 1)
     for expected, found in zip(alone, joined, strict=True):
