@@ -60,7 +60,10 @@ def write_report(cfg: CampaignConfig, folder: Path, states: Sequence[JobState]) 
     }
     if campaign.comparison is not None:
         forms["methods.csv"] = comparison_tables.to_csv(campaign.comparison)
-    write_files(output, forms, view.figures())
+    try:
+        write_files(output, forms, view.figures())
+    except OSError as error:
+        raise ValueError(f"{output}: the report can't be written there: {error.strerror}") from None
     lines = [to_terminal(campaign)]
     if campaign.correlation is not None:
         lines.append(f"ranking against final accuracy: {campaign.correlation}")

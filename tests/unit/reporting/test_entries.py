@@ -1,7 +1,10 @@
 """The entry points report and visualize."""
 
+import errno
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from sample_runs import write_search_run
@@ -9,6 +12,7 @@ from sample_runs import write_search_run
 from darts_hpc.commands import report, visualize
 from darts_hpc.config.report import ReportConfig
 from darts_hpc.config.visualize import VisualizeConfig
+from darts_hpc.reporting.files import write_report
 from darts_hpc.space.genotypes import GENOTYPES
 
 
@@ -29,19 +33,36 @@ def test_report_writes_three_files_and_says_where_to_look(
     assert "tensorboard --logdir runs\n" in printed
 
 
-def test_a_report_leaves_no_figure_of_the_one_before_it_and_touches_no_other_file(runs: list[Path], tmp_path: Path):
+DRAWN: Any = SimpleNamespace(figure=True, svg="a picture", pdf=b"a picture")
+
+
+def test_a_report_leaves_no_figure_of_the_one_before_it_and_touches_no_other_file(tmp_path: Path):
     figures = tmp_path / "figures"
-    figures.mkdir()
-    (figures / "own.pdf").write_text("a user's own")
-    (tmp_path / "own.pdf").write_text("a user's own")
-    report.main(ReportConfig(runs=tuple(runs[:2]), output=tmp_path))
-    before = {path.name for path in figures.iterdir()}
+    write_report(tmp_path, {}, {"both": DRAWN, "renamed": DRAWN})
+    assert {"renamed.svg", "renamed.pdf"} <= {path.name for path in figures.iterdir()}
+    for own in (figures / "own.pdf", tmp_path / "own.pdf"):
+        own.write_text("a user's own")
     with (figures / "written.txt").open("a") as file:
         file.write("../own.pdf\n")
-    report.main(ReportConfig(runs=tuple(runs[1:2]), output=tmp_path))
-    left = {path.name for path in figures.iterdir()}
-    assert any(name.startswith("2-") for name in before) and not any(name.startswith("2-") for name in left)
-    assert {"own.pdf", "accuracy.svg", "accuracy.pdf"} <= left and (tmp_path / "own.pdf").exists()
+    write_report(tmp_path, {}, {"both": DRAWN})
+    assert {path.name for path in figures.iterdir()} == {"both.svg", "both.pdf", "own.pdf", "written.txt"}
+    assert (tmp_path / "own.pdf").exists()
+
+
+def test_where_there_is_no_room_for_a_report_the_one_before_it_stays(tmp_path: Path, monkeypatch):
+    write_report(tmp_path, {"html": "old", "md": "old"}, {})
+    write = Path.write_bytes
+
+    def full_disk(path: Path, content: bytes) -> int:
+        if "report.md" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_report(tmp_path, {"html": "new", "md": "new"}, {"new": DRAWN})
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.*")} == {"report.html": "old", "report.md": "old"}
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["written.txt"]
 
 
 def test_a_run_given_twice_is_counted_once(runs: list[Path], tmp_path: Path):
