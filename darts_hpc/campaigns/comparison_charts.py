@@ -24,7 +24,7 @@ def comparison_charts(comparison: Comparison) -> dict[str, Chart]:
         where = f" in {space}" if space else ""
         rows = [(method_title(o.family.method), o.per_cell) for o in outcomes if o.accuracies]
         rows += [(cell, values) for cell, values in comparison.baselines.items() if values]
-        dot = "one cell, or training of a published one" if any(comparison.baselines.values()) else "one cell"
+        dot = "one cell, or training" if any(comparison.baselines.values()) else "one cell"
         own = {
             "accuracy": points_chart(f"Test accuracy{where}, in %", rows, point=dot, band=RANDOM_CELLS),
             "anytime": _anytime(

@@ -61,9 +61,9 @@ def difference_table(comparison: Comparison) -> Table:
         if found is not None:
             interval = "-" if found.low is None or found.high is None else f"{found.low:+.2f} to {found.high:+.2f}"
             p = "-" if found.p is None else f"{found.p:.2g}"
-            rows.append([_title(outcome), f"{outcome.count}", f"{found.mean:+.2f}", interval, p])
+            rows.append([outcome_title(outcome), f"{outcome.count}", f"{found.mean:+.2f}", interval, p])
         elif outcome.count.failed and not outcome.family.is_random:
-            rows.append([_title(outcome), f"{outcome.count}", "-", "-", "-"])
+            rows.append([outcome_title(outcome), f"{outcome.count}", "-", "-", "-"])
     return ["Method", "n", "Difference in points", "95 % interval", "p of the rank test"], rows
 
 
@@ -71,7 +71,7 @@ def cost_table(comparison: Comparison, hours: str) -> Table:
     """Return what the searches took and whether their cells look collapsed, beside their accuracy."""
     rows = [
         [
-            _title(outcome),
+            outcome_title(outcome),
             show(outcome.statistic, "percent") if outcome.accuracies else outcome.count.why_none,
             "0"
             if outcome.family.is_random
@@ -96,7 +96,7 @@ def terminal_table(comparison: Comparison) -> Table:
         if found is not None and found.low is not None and found.high is not None:
             words += f" ({found.low:+.2f} to {found.high:+.2f})"
         accuracy = show(outcome.statistic, "percent") if outcome.accuracies else outcome.count.why_none
-        rows.append([_title(outcome), f"{outcome.count}", accuracy, words or "-"])
+        rows.append([outcome_title(outcome), f"{outcome.count}", accuracy, words or "-"])
     for cell, values in comparison.baselines.items():
         count = comparison.baseline_counts[cell]
         accuracy = show(Statistic.of(values), "percent") if values else count.why_none
@@ -136,7 +136,8 @@ def _by_space(comparison: Comparison) -> list[Outcome]:
     return [outcome for space in comparison.spaces for outcome in comparison.in_space(space)]
 
 
-def _title(outcome: Outcome) -> str:
+def outcome_title(outcome: Outcome) -> str:
+    """Return what a table calls a method in a space."""
     return outcome.family.title.replace("random search", RANDOM_CELLS)
 
 

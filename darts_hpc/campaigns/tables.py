@@ -195,16 +195,23 @@ def to_latex(campaign: Campaign) -> str:
 
 
 def to_csv(campaign: Campaign) -> str:
-    """Return one line per finished training of the table, with its numbers as they are."""
-    trainings = [(row.title, run) for row in campaign.rows for run in row.finished]
-    if campaign.comparison is not None:
-        trainings += [(o.family.title, run) for o in campaign.comparison.outcomes for run in o.trainings]
-    names = list(dict.fromkeys(name for _, run in trainings for name in run.numbers))
-    rows = [
-        [title, run.name, run.config.get("seed"), *(run.numbers.get(name) for name in names)]
-        for title, run in trainings
-    ]
-    return comma_separated(["row", "run", "seed", *names], rows)
+    """Return one line per finished training, with its numbers as they are; method and space where methods compare."""
+    outcomes = campaign.comparison.outcomes if campaign.comparison is not None else []
+    families = {cell: outcome.family for outcome in outcomes for cell in outcome.family.cells}
+    trainings: dict[str, tuple[str, RecordedRun]] = {}  # of a comparison, its best cells' stand in two rows
+    for title, run in [
+        *((comparison_tables.outcome_title(outcome), run) for outcome in outcomes for run in outcome.trainings),
+        *((row.title, run) for row in campaign.rows for run in row.finished),
+    ]:
+        trainings.setdefault(run.name, (title, run))
+    names = list(dict.fromkeys(name for _, run in trainings.values() for name in run.numbers))
+    rows = []
+    for title, run in trainings.values():
+        cell = run.name.partition("-")[2].rpartition("-seed")[0]
+        family = families.get(cell)
+        of = [family.method, family.space] if family is not None else [None, None]
+        rows.append([title, *of, cell, run.name, run.config.get("seed"), *(run.numbers.get(name) for name in names)])
+    return comma_separated(["row", "method", "space", "cell", "run", "seed", *names], rows)
 
 
 def to_markdown(campaign: Campaign) -> str:
