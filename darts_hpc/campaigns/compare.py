@@ -113,6 +113,7 @@ def compare(
         return None
     seeds = cfg.train.final_seeds if cfg.search.variants else cfg.train.final_seeds[:1]
     lost = {each.job.name for each in states if each.is_lost}
+    lost |= {name for name, run in runs.items() if run.entry == "train" and run.finished and run.accuracy is None}
     device_seconds = {e.job.name: e.progress.device_seconds for e in states if e.progress is not None}
     accuracies = {family.name: _accuracies(family.cells, seeds, runs) for family in families(cfg).values()}
     random = {f.space: list(accuracies[f.name].values()) for f in families(cfg).values() if f.is_random}

@@ -20,7 +20,8 @@ from darts_hpc.campaigns.status import summary_line, watch
 from darts_hpc.config.campaign import CampaignConfig, CampaignFolderConfig
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.combinations import check_space
-from darts_hpc.config.presets import ENTRIES
+from darts_hpc.config.flags import flat
+from darts_hpc.config.presets import ENTRIES, read_yaml
 from darts_hpc.config.train import TrainConfig
 from darts_hpc.config.train_search import SearchConfig
 from darts_hpc.locks import lock_run_folder
@@ -184,10 +185,19 @@ def naming(what: str) -> Iterator[None]:
 
 
 def open_campaign(folder: Path) -> tuple[Path, CampaignConfig]:
-    """Return a campaign's folder, absolute, and its configuration."""
+    """Return a campaign's folder, absolute, and its configuration.
+
+    Raises ValueError, one line, where that is cut: with defaults for what is missing it would be another campaign.
+    """
     folder = folder.absolute()
     check_version(folder)
-    return folder, parse_config(CampaignConfig, ["--config", str(folder / "campaign.yaml"), "--save", f"{folder}/"])
+    path = folder / "campaign.yaml"
+    cfg = parse_config(CampaignConfig, ["--config", str(path), "--save", f"{folder}/"])
+    if missing := [name for name in flat(cfg) if name not in read_yaml(path)]:
+        raise ValueError(
+            f"{path} is damaged: it has no {missing[-1]}, and a campaign writes every flag; bring back the whole file"
+        )
+    return folder, cfg
 
 
 def presets_of(folder: Path) -> dict[str, Any]:

@@ -241,15 +241,30 @@ def read_config(folder: Path) -> tuple[str, dict[str, Any]]:
     return entry or resolved(folder).name.partition("-")[0], config
 
 
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """Return a finished run's result.json; None while there is none. Raises ValueError when it is damaged."""
+def read_result(folder: Path, required: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
+    """Return a finished run's result.json; None while there is none. required: what it must have (check_types).
+
+    Raises ValueError, with the way out, when it is damaged.
+    """
     path = folder / "result.json"
-    result = _read_object(path)
-    if not result or result.get("status") != "finished":
+    if not exists(path):
         return None
-    check_types(result.get("final") or {}, f"{path} line 1")
-    if result.get("genotype"):
-        _genotype(path, 1, result)
+    text, where = read_text(path), f"{path} line 1"
+    try:
+        result = parse_json(text, path)
+        check_types(result, where)
+        if result.get("status") != "finished":
+            return None
+        check_types(result, where, required)
+        final = result.get("final") or {}
+        check_types(final, where)
+        for name in ACCURACIES:
+            if not 0 <= (final.get(name) or 0) <= 100:
+                raise ValueError(f"{where}: {name} is {final[name]}; expected percent, from 0 to 100")
+        if result.get("genotype"):
+            _genotype(path, 1, result)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it, and the same command goes on from the newest checkpoint") from None
     return result
 
 
@@ -257,9 +272,8 @@ def read_progress(folder: Path) -> Progress | None:
     """Read how far the run in a folder has come; None when it has not started. It reads the ends of files only."""
     if not exists(folder / "config.yaml"):
         return None
-    result = read_result(folder)
+    result = read_result(folder, RESULT)
     if result is not None:
-        check_types(result, f"{folder / 'result.json'} line 1", RESULT)
         return Progress(
             finished=True,
             epoch=result["epochs"],

@@ -10,7 +10,7 @@ import pytest
 from darts_hpc.campaigns.families import families
 from darts_hpc.campaigns.folder import check_same, write_folder, write_presets
 from darts_hpc.campaigns.plan import PRESETS
-from darts_hpc.commands.campaign import presets
+from darts_hpc.commands.campaign import open_campaign, presets
 from darts_hpc.config.campaign import CampaignConfig, CampaignSearchConfig, CampaignTrainConfig
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.flags import flags_of
@@ -58,6 +58,17 @@ def test_jobs_to_come_read_the_new_value_of_a_flag_that_may_differ(tmp_path: Pat
     write_presets(tmp_path, {"search.yaml": SearchConfig(memory=MemoryConfig(memory_check="off"))})
     read = parse_config(SearchConfig, ["--config", str(tmp_path / "search.yaml")])
     assert read.memory.memory_check == "off"
+
+
+@pytest.mark.parametrize("kept", [0, 5, -1])
+def test_a_campaign_whose_flags_are_cut_is_not_taken_for_one_of_defaults(kept: int, tmp_path: Path):
+    cfg = CampaignConfig()
+    write_folder(cfg, tmp_path, {"campaign.yaml": cfg, "search.yaml": SearchConfig()}, "a command")
+    assert open_campaign(tmp_path)[1].search == cfg.search
+    path = tmp_path / "campaign.yaml"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:kept]))
+    with pytest.raises(ValueError, match=r"campaign\.yaml is damaged: it has no \w+, and a campaign writes every flag"):
+        open_campaign(tmp_path)
 
 
 def test_random_cells_are_of_the_space_that_is_searched(tmp_path: Path):

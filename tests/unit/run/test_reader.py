@@ -79,6 +79,7 @@ def test_a_long_value_that_yaml_broke_over_lines_is_read_whole(tmp_path: Path):
         ("genotypes.jsonl", 1, '{"genotype": {"normal": []}}'),
         ("genotypes.jsonl", 1, '{"epoch": 1}'),
         ("result.json", 1, '{"entry": }'),
+        ("result.json", 1, '{"status": "finished", "final": {"test/accuracy": 5000}}'),
         ("environment.json", 1, "[]"),
         ("config.yaml", 3, "no colon here"),
     ],
@@ -91,6 +92,8 @@ def test_damage_is_one_line_that_names_the_file_and_the_line(tmp_path: Path, nam
     with pytest.raises(ValueError, match=rf"{name} line {line}: ") as error:
         read_run(folder)
     assert "\n" not in str(error.value)
+    if name == "result.json":
+        assert str(error.value).endswith("; remove it, and the same command goes on from the newest checkpoint")
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
