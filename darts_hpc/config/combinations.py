@@ -115,6 +115,12 @@ def _check_images(cfg: Any) -> None:
                 raise ValueError(f"--{name} {values[name]}: expected another --dataset than imagenet; {instead}")
         return
     side = cfg.data.image_size or DATASETS[cfg.data.dataset].image_size
+    one_pixel = 0 < side <= (SMALLEST_SIDE if cfg.stem == "imagenet" else SMALLEST_SIDE // 8)
+    if cfg.data.batch_size == 1 and one_pixel and not cfg.runtime.sync_bn:
+        raise ValueError(
+            f"--batch_size 1 with images of {side} pixels: expected at least 2 images, because the last cells have one "
+            "pixel, and BatchNorm can't normalise a single number; raise one of them"
+        )
     if cfg.stem == "imagenet" and 0 < side < SMALLEST_SIDE:
         raise ValueError(
             f"--stem imagenet with images of {side} pixels: expected an --image_size of at least {SMALLEST_SIDE}, "

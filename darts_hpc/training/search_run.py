@@ -299,6 +299,7 @@ class Search:
             log.info("%s cell, edge %s: %s", decision.kind, ", ".join(map(str, decision.edges)), what)
             accuracies = [score.accuracy for score in decision.scores]
             losses = [score.loss for score in decision.scores]
+            self.run.check_finite({"valid/loss without an operation or an edge": losses})  # nothing is decided by NaN
             self.run.record(
                 "selection",
                 {

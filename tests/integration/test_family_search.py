@@ -20,9 +20,11 @@ from darts_hpc.data.loading.batches import BatchSource
 from darts_hpc.data.sets.table import DatasetFacts
 from darts_hpc.distributed.sync_batch_norm import synchronise_batch_norm
 from darts_hpc.distributed.world import World
+from darts_hpc.errors import Diverged
 from darts_hpc.memory.plan import plan_search
 from darts_hpc.search import curvature
 from darts_hpc.search.schedule import epoch_conditions
+from darts_hpc.search.selection import Score
 from darts_hpc.space.genotypes import load_genotype
 from darts_hpc.space.spaces import SPACES, SearchSpace, uniform_space
 from darts_hpc.training import search_run
@@ -215,6 +217,13 @@ def test_perturbation_selects_a_whole_cell_and_goes_on_from_a_kill_in_a_decision
     else:
         assert calls > IN_A_DECISION + 3 * 14  # the last three decisions, between edges, take 14 or 15 batches
         assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_nothing_is_selected_by_scores_that_are_not_finite(tmp_path, monkeypatch):
+    monkeypatch.setattr(search_run, "score_batches", lambda *args: Score(10.0, float("nan")))
+    with pytest.raises(Diverged, match="valid/loss without an operation or an edge is not finite"):
+        search("darts_pt", tmp_path / "run", monkeypatch)
+    assert metrics(tmp_path / "run", "selection") == [] and not (tmp_path / "run" / "result.json").exists()
 
 
 def two_steps(

@@ -80,6 +80,9 @@ REFUSED = {
     "--loader torchvision --dataset digits": "--loader torchvision: expected --dataset imagenet beside it",
     "--stem imagenet --dataset digits": "--stem imagenet with images of 16 pixels: expected an --image_size of",
     "--stem imagenet --dataset folder --image_size 64": None,
+    "--batch_size 1 --dataset digits --image_size 4": "--batch_size 1 with images of 4 pixels: expected at least 2",
+    "--batch_size 1 --dataset digits --image_size 5": None,
+    "--batch_size 1 --stem imagenet --image_size 32": "--batch_size 1 with images of 32 pixels",
 }
 
 
