@@ -1,4 +1,4 @@
-"""Flags of a search that can't act in it. What nothing reads is refused; what acts in a longer search is said."""
+"""Flags of a search that can't act in it. What nothing reads is refused; what is idle in it is said."""
 
 from collections.abc import Iterator
 from dataclasses import fields

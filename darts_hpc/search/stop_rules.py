@@ -30,7 +30,7 @@ def too_many_skips(skips: Sequence[int], max_skips: int, first_epoch: int, first
         return None
     good = [epoch for epoch in range(first_trained, over) if skips[epoch] <= max_skips]
     why = f"the normal cell of epoch {over + 1} has {skips[over]} skip connections, more than {max_skips}"
-    return Stop(good[-1], why) if good else Stop(over, f"{why}, as every epoch before")
+    return Stop(good[-1], why) if good else Stop(over, f"{why}, and so has every one since the alphas move")
 
 
 def local_averages(eigenvalues: Sequence[float], window: int = WINDOW, *, ended: bool = False) -> list[float]:

@@ -23,16 +23,15 @@ def phases_pay(x: Tensor) -> bool:
     return is_computed(x) and device_type(x) == "cpu" and torch.is_grad_enabled()
 
 
-def is_plain(convolution: nn.Module) -> bool:
-    """Return whether a convolution may be computed from its weight instead of being called.
+def is_plain(module: nn.Module, kind: type[nn.Module] = nn.Conv2d) -> bool:
+    """Return whether a convolution, or a module of another kind, may be computed from its weights instead of called.
 
     Not where it was wrapped, as by LoRA, parametrised, quantised, or given hooks.
     """
     hooks = (
-        convolution._forward_pre_hooks, convolution._forward_hooks,
-        convolution._backward_pre_hooks, convolution._backward_hooks,
+        module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks,
     )  # fmt: skip
-    return type(convolution) is nn.Conv2d and not any(hooks) and "forward" not in vars(convolution)
+    return type(module) is kind and not any(hooks) and "forward" not in vars(module)
 
 
 def device_type(x: Tensor) -> str:

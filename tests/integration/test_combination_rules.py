@@ -1,6 +1,7 @@
 """The family's twelve rules of combination, by command: refused in one line before any work, or taken as they say."""
 
 import logging
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -66,8 +67,7 @@ def test_what_a_rule_forbids_is_refused_in_one_line_and_nothing_is_written(
         runpy.run_module("darts_hpc.train_search", run_name="__main__")
     (line,) = capsys.readouterr().err.splitlines()
     assert end.value.code == 2 and line.startswith("error: --")
-    with pytest.raises(ValueError, match=said):
-        raise ValueError(line)
+    assert re.search(said, line)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from darts_hpc.models.supernet.edges import MixedOp, NodeSum, State, add_scaled, kind_of_pool
 from darts_hpc.models.supernet.narrow_norm import NarrowBatchNorm2d, normalise_apart
 from darts_hpc.space.operations import DilatedConv, FactorizedReduce, SeparableConv
-from darts_hpc.space.phases import can_split, depthwise, is_plain
+from darts_hpc.space.phases import can_split, depthwise, device_type, is_plain
 
 MOST_CHANNELS = 16
 """Of an edge: with more, torch's operations are busy anyway, and the zeros between edges cost more than they save."""
@@ -33,9 +33,9 @@ class Candidate(NamedTuple):
 def can_run_together(state: State, edges: Sequence[MixedOp]) -> bool:
     """Return whether run_out_edges serves these edges of a state."""
     few = state.partial_channels > 1 and state.x.shape[1] <= MOST_CHANNELS * state.partial_channels
-    if not few or not torch.is_grad_enabled():
+    if not edges or not few or device_type(state.x) != "cpu" or not torch.is_grad_enabled():
         return False
-    norms = [module for op in edges for module in op.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
+    norms = (module for op in edges for module in op.modules() if isinstance(module, nn.modules.batchnorm._NormBase))
     return all(type(norm) is NarrowBatchNorm2d and norm.in_rows(state.x) for norm in norms)
 
 
@@ -94,18 +94,23 @@ Kind = tuple[Callable[[list[Candidate], WideState, NodeSum], None] | None, int]
 
 def _kind(module: nn.Module) -> Kind:
     match module:
-        case nn.Identity():
+        case nn.Identity() if is_plain(module, nn.Identity):
             return _add_shared, 1
-        case nn.Sequential() if isinstance(module[0], nn.MaxPool2d | nn.AvgPool2d):
+        case nn.Sequential() if _is_normalised_pool(module):
             return _add_shared, 1
-        case SeparableConv() if _has_plain_convolutions(module.op):
+        case SeparableConv() if type(module) is SeparableConv and _has_plain_convolutions(module.op):
             return _add_separable, _convolution(module.op, 1).kernel_size[0]
-        case DilatedConv() if _has_plain_convolutions(module.op):
+        case DilatedConv() if type(module) is DilatedConv and _has_plain_convolutions(module.op):
             return _add_dilated, module.kernel_size
-        case FactorizedReduce() if module.has_plain_convolutions():
+        case FactorizedReduce() if type(module) is FactorizedReduce and module.has_plain_convolutions():
             return _add_reduced, 1
         case _:
             return None, 0
+
+
+def _is_normalised_pool(module: nn.Sequential) -> bool:
+    is_pool = isinstance(module[0], nn.MaxPool2d | nn.AvgPool2d)
+    return is_pool and len(module) == 2 and type(module[1]) is NarrowBatchNorm2d
 
 
 def _add_shared(candidates: list[Candidate], wide: WideState, total: NodeSum) -> None:

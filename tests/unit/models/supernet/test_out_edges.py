@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from darts_hpc.models.supernet import out_edges as out_edges_module
 from darts_hpc.models.supernet.edges import MixedOp, NodeSum, State
 from darts_hpc.models.supernet.out_edges import MOST_CHANNELS, can_run_together, run_out_edges
+from darts_hpc.models.supernet.plain import SuperNet
 from darts_hpc.space.genotypes import PRIMITIVES
 
 EDGES = {
@@ -64,6 +66,34 @@ def test_together_they_give_each_edges_output_gradients_and_running_statistics(k
         torch.testing.assert_close(dict(op.named_buffers()), dict(own.named_buffers()))
 
 
+class Tripled(nn.Identity):
+    """A candidate of one's own."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 3 * input
+
+
+def test_a_candidate_of_ones_own_is_called():
+    ops = out_edges("darts", 1)
+    ops[0]._ops[3] = Tripled()
+    weights = [torch.ones(len(PRIMITIVES), dtype=torch.float64)] * 3
+    torch.testing.assert_close(*(run(State(image(8, 8), None, 2), ops, weights) for run in (together, one_by_one)))
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_a_cell_has_the_same_second_derivatives(recomputed, monkeypatch):
+    found = []
+    for most in (MOST_CHANNELS, 0):
+        monkeypatch.setattr(out_edges_module, "MOST_CHANNELS", most)
+        torch.manual_seed(0)
+        network = SuperNet(4, 3, 5, 2, partial_channels=2, edge_norm=True, checkpoint_cells=recomputed).double()
+        loss = network(image(4, 4, channels=3)).square().sum()
+        gradients = torch.autograd.grad(loss, network.alphas()[:2], create_graph=True)
+        curvature = torch.stack([gradient.square().sum() for gradient in gradients]).sum()
+        found.append((gradients, torch.autograd.grad(curvature, network.weights())))
+    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-9)
+
+
 def test_a_convolution_with_a_hook_is_called():
     ops, calls = out_edges("darts", 1), []
     ops[1].get_submodule("_ops.4.op.1").register_forward_hook(lambda *args: calls.append(1))
@@ -77,6 +107,7 @@ def test_a_convolution_with_a_hook_is_called():
 def test_they_run_one_by_one_where_together_would_not_serve(broken):
     channels = 2 * MOST_CHANNELS + 2 if broken == "wide" else 8
     ops, state = out_edges("darts", 1, channels), State(image(8, 8, channels=channels), None, 2)
+    assert not can_run_together(state, [])
     assert can_run_together(state, ops) == (broken != "wide")
     if broken == "evaluating":
         ops[0].eval()
