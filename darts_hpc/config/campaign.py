@@ -188,7 +188,7 @@ class CampaignFolderConfig:
 
 
 def _check_once(cfg: object, flag: str, what: str) -> None:
-    values = getattr(cfg, flag)
+    values = [f"{value:g}" if isinstance(value, float) else value for value in getattr(cfg, flag)]  # as jobs' names
     for value in values:
         if values.count(value) > 1:
             raise ValueError(f"--{flag} names {value} twice: expected each {what} once")

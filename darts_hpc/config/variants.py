@@ -5,7 +5,9 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-FORM = re.compile(r"(?P<name>[A-Za-z0-9][\w.+-]{0,59})( +in +(?P<spaces>[\w, ]+?))? *(: *(?P<flags>.*))?", re.DOTALL)
+FORM = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.+-]{0,59})( +in +(?P<spaces>[\w, ]+?))? *(: *(?P<flags>.*))?", re.DOTALL
+)
 BY_CAMPAIGN = {
     "--space": "write NAME in SPACE: FLAGS",
     "--seed": "give --search_seeds",
@@ -44,7 +46,7 @@ def _read(text: str, spaces: Sequence[str]) -> Variant:
     if found is None:
         raise ValueError(
             f"--variants {text!r}: expected NAME: FLAGS, such as 'beta: --alpha_regulariser beta', or NAME in "
-            "SPACE ...: FLAGS; a name is of letters, digits and _ . + -"
+            "SPACE ...: FLAGS; a name is of letters a-z, digits and _ . + -"
         )
     name, own = found["name"], found["spaces"]
     if name == "random":

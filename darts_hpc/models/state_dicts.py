@@ -43,8 +43,9 @@ def load_original(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     unknown = [name for name in state if name not in own]
     for problem, names in (("has no", missing), ("has the unknown", unknown)):
         if names:
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise ValueError(
-                f"the state dict {problem} key {shown(repr(names[0]))} (and {len(names) - 1} more); "
+                f"the state dict {problem} key {shown(repr(names[0]))}{more}; "
                 "do --arch, --init_channels, --layers and --auxiliary fit it?"
             )
     for name, tensor in state.items():

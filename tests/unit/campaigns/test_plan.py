@@ -129,6 +129,8 @@ def variants(*texts: str, **values) -> dict:
         (CampaignTrainConfig, {"held_out": 0.0}, "--held_out 0.0"),
         (CampaignTrainConfig, {"anytime_shares": (0.5, 1.0)}, "--anytime_shares 1.0"),
         (CampaignTrainConfig, {"anytime_shares": (0.5, 0.5)}, "--anytime_shares names 0.5 twice"),
+        (CampaignTrainConfig, {"anytime_shares": (0.1234567, 0.1234568)}, "--anytime_shares names 0.123457 twice"),
+        (CampaignSearchConfig, variants("a\u03b2"), "a name is of letters a-z"),
         (CampaignSearchConfig, {"spaces": ("s9",)}, "--spaces s9"),
         (CampaignSearchConfig, {"spaces": ("s2", "s2")}, "--spaces names s2 twice"),
         (CampaignSearchConfig, {"variants": ("beta",)}, "--variants without --spaces"),

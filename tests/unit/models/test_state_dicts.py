@@ -77,7 +77,7 @@ def test_search_states_load_without_alphas_and_export_without_them():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("stem.0.weight"), "has no key 'stem.0.weight'"),
+        (lambda state: state.pop("stem.0.weight"), "has no key 'stem.0.weight'; do"),
         (lambda state: state.update(surprise=torch.zeros(1)), "has the unknown key 'surprise'"),
         (lambda state: state.update({"a\n" * 50_000: torch.zeros(1)}), r"has the unknown key 'a\\n.{,400}$"),
         (lambda state: state.update({7: torch.zeros(1)}), "has the key 7; expected the names of weights"),
