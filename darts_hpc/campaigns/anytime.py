@@ -37,11 +37,16 @@ def epoch_after(run: RecordedRun, share: float) -> int:
 
 
 def seconds_after(run: RecordedRun, share: float) -> float | None:
-    """Return the time that a search had taken at the end of that epoch; None where it was not recorded, as of old."""
+    """Return the time that a search had taken at the end of that epoch; None where it was not recorded.
+
+    Old searches recorded it before the epoch's validation.
+    """
     if share == 1:
         return run.result["seconds"] if run.result else None
-    ends = {e["epoch"]: e["performance/seconds"] for e in run.performance if e.get("event") == "epoch"}
-    return ends.get(epoch_after(run, share))
+    last = epoch_after(run, share)
+    found = [each["performance/seconds"] for each in run.performance if each["epoch"] <= last]
+    ends = [e["performance/seconds"] for e in run.performance if e.get("event") == "epoch" and e["epoch"] == last]
+    return (ends or found or [None])[-1]
 
 
 def write_cell(folder: Path, job: Job) -> None:

@@ -5,11 +5,13 @@ import io
 import json
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sample_campaigns import FLAGS, VARIANTS, compared, write_campaign
 
+from darts_hpc.campaigns.anytime import seconds_after
 from darts_hpc.campaigns.comparison_tables import to_csv as methods_csv
 from darts_hpc.campaigns.control import read_states
 from darts_hpc.campaigns.folder import write_folder
@@ -111,6 +113,12 @@ def test_any_time_a_search_is_known_by_a_training_of_the_cell_of_then(finished, 
         assert point["accuracy"] == pytest.approx(statistics.fmean(own))
     search, early = (read_run(folder / "runs" / f"{name}") for name in ("search-s2-beta-seed1", names[0.5].format(1)))
     assert early.genotype == search.cell_after[2] and early.genotype != search.genotype  # the third of six epochs
+
+
+def test_the_time_of_an_old_search_at_an_epochs_end_is_its_last_record_before(finished):
+    run = read_run(finished[1] / "runs" / "search-s2-beta-seed1")
+    old = [{key: value for key, value in record.items() if key != "event"} for record in run.performance]
+    assert seconds_after(run, 0.5) == seconds_after(replace(run, performance=old), 0.5) == 12.0
 
 
 def test_every_form_of_the_report_has_the_comparison(campaign: Campaign, facts):
