@@ -193,17 +193,17 @@ class Evolution:
 
     @functools.cached_property
     def high(self) -> float:
-        """The largest weight of any edge and epoch, so that edges can be compared."""
-        return max(weight for table in self.weights for row in table for weight in row)
+        """The largest weight of any edge and epoch, so that edges can be compared; above 0."""
+        return max(1e-12, *(weight for table in self.weights for row in table for weight in row))
 
     def last(self, edge: int) -> dict[str, float]:
         """Return operation -> weight of an edge in the last epoch."""
         return dict(zip(self.operations[edge], self.weights[-1][edge], strict=True))
 
-    def strongest(self, edge: int) -> str:
-        """Return the operation of most weight in the last epoch, `none` aside."""
+    def strongest(self, edge: int) -> str | None:
+        """Return the operation of most weight in the last epoch, `none` aside; None for an edge that is dropped."""
         last = self.last(edge)
-        return max((name for name in last if name != "none"), key=last.__getitem__)
+        return max((name for name in last if name != "none"), key=last.__getitem__) if any(last.values()) else None
 
     def heat_map(self, index: int) -> HeatMap:
         """Return one epoch's weights as a table; the first and the last epoch have the same scale."""

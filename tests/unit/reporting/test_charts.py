@@ -94,6 +94,14 @@ def test_an_edge_has_one_curve_per_operation_of_its_own_in_the_colors_of_the_ope
     assert {"skip_connect", "sep_conv_3x3", "none", "max_pool_3x3"} <= set(re.findall(r">(\w+)</text>", figure))
 
 
+def test_an_edge_whose_operations_weigh_nothing_has_no_strongest_one_and_is_drawn():
+    weights = [[[0.4, 0.6], [0.5, 0.5]], [[0.0, 0.0], [0.5, 0.5]]]
+    dropped = Evolution([1, 2], weights, edge_names(2), evolution().operations, {})
+    assert dropped.strongest(0) is None and dropped.strongest(1) == "max_pool_3x3"
+    nothing = Evolution([1], [[[0.0, 0.0], [0.0, -1.0]]], edge_names(2), evolution().operations, {})
+    assert all("<path" in edge_chart(each, 0).svg for each in (dropped, nothing))
+
+
 def test_no_two_colors_of_a_light_page_are_the_same_so_that_each_has_its_name():
     assert len(set(COLORS.values())) == len(PALETTE)
 
