@@ -1,21 +1,31 @@
 """Stops that torch's agent would lose: it raises each as an exception, wherever in its code it happens to be.
 
-A log line swallows exceptions. Workers that are being started are not yet known to the agent, which would leave them
-behind. The timing of a call (torch's @prof) fails where it is interrupted before it has begun. There, a stop waits.
+A log line swallows exceptions, and so does the end of a rendezvous. Workers that are being started are not yet known
+to the agent, which would leave them behind. The timing of a call (torch's @prof) fails where it is interrupted before
+it has begun. There, a stop waits.
 """
 
+import inspect
 import logging
 import os
 import signal
 from types import FrameType
-from typing import Any
 
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.metrics import prof
 from torch.distributed.elastic.multiprocessing import api
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler
 
-TIMED: Any = LocalElasticAgent._start_workers
-"""A method inside @prof."""
-LOSING = {logging.Handler.handle.__code__, TIMED.__wrapped__.__code__}
+TIMING = prof(lambda: None).__code__
+"""What torch's @prof wraps around each method."""
+LOSING = {
+    function.__code__
+    for function in (
+        logging.Handler.handle,
+        inspect.unwrap(LocalElasticAgent._start_workers),
+        DynamicRendezvousHandler.shutdown,
+    )
+}
 AGAIN_S = 0.05
 
 
@@ -41,7 +51,7 @@ def _raise_or_wait(number: int, frame: FrameType | None) -> None:
 
 def _is_lost(frame: FrameType | None) -> bool:
     """Whether an exception that is raised in a frame would not come out of torch's agent as what it is."""
-    if frame is not None and frame.f_code is TIMED.__code__:
+    if frame is not None and frame.f_code is TIMING:
         return True
     while frame is not None and frame.f_code not in LOSING:
         frame = frame.f_back

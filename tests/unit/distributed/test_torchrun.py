@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from ranks import forked
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.metrics import prof
 from torch.distributed.elastic.multiprocessing import api
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from darts_hpc.distributed import elastic
-from darts_hpc.distributed.agent_stops import TIMED, _is_lost
+from darts_hpc.distributed.agent_stops import _is_lost
 from darts_hpc.distributed.elastic import HANDLED, exit_code, with_defaults
 from darts_hpc.distributed.launcher import MISTAKE, leave_stopped, stop_restarts
 from darts_hpc.distributed.torchrun import handle_stops
@@ -163,8 +164,16 @@ def test_a_stop_is_not_lost_wherever_it_comes_and_leaves_no_worker(stop, first, 
     os.close(alive)
 
 
-def test_a_stop_waits_until_the_timing_of_a_call_has_begun():
-    assert _is_lost(SimpleNamespace(f_code=TIMED.__code__, f_back=None))  # pyright: ignore[reportArgumentType]
+def test_a_stop_waits_until_the_timing_of_a_call_has_begun(monkeypatch):
+    seen: list[bool] = []
+
+    def name_of(function) -> str:
+        seen.append(_is_lost(sys._getframe(1)))
+        return "a call"
+
+    monkeypatch.setattr("torch.distributed.elastic.metrics.api._get_metric_name", name_of)
+    prof(lambda: None)()
+    assert seen == [True] and LocalElasticAgent._start_workers.__code__ is prof(lambda: None).__code__
 
 
 def test_a_stop_when_all_workers_have_ended_does_not_change_how_it_ends(tmp_path: Path):
