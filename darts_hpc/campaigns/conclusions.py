@@ -64,7 +64,7 @@ def _limits(comparison: Comparison) -> str:
         )
     random = [o.count for o in comparison.outcomes if o.family.is_random]
     if not any(count.done for count in random):
-        why = f" ({random[0].why_none})" if random else ""
+        why = f" ({next((c for c in random if c.can_be_any), random[0]).why_none})" if random else ""
         parts.append(f"Without random cells{why} the numbers do not show whether a search is worth its cost")
     if compared:
         parts.append(f"{_smallest_p(comparison, compared)}, and what does not stand out may still differ")

@@ -47,5 +47,8 @@ def _write_together(files: Mapping[Path, bytes]) -> None:
 
 def _written_before(pictures: Path) -> set[str]:
     path = pictures / WRITTEN
-    names = read_text(path).splitlines() if exists(path) else []
+    try:
+        names = read_text(path).splitlines() if exists(path) else []
+    except (OSError, ValueError):  # then an old picture stays
+        names = []
     return {name for name in names if re.fullmatch(r"[^/]+\.(svg|pdf)", name)}

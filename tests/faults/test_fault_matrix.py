@@ -92,7 +92,8 @@ def wait_for_one_that_hangs(folder: Path) -> None:
             world.sum(torch.ones(1))
     except RuntimeError as error:
         (folder / f"rank{rank}").write_text("\n".join(error.__notes__))
-        while rank == "0" and not (folder / "rank1").exists():  # which asks rank 0's store
+        deadline = time.monotonic() + 120
+        while rank == "0" and not (folder / "rank1").exists() and time.monotonic() < deadline:  # it asks rank 0's store
             time.sleep(0.05)
         if rank == "0":
             os.kill(int((folder / "pid").read_text()), signal.SIGKILL)  # as its launcher does

@@ -213,7 +213,7 @@ def test_perturbation_selects_a_whole_cell_and_goes_on_from_a_kill_in_a_decision
         alphas = torch.load(tmp_path / "whole" / "alphas.pt", weights_only=True)
         assert alphas["alphas_normal"].abs().max() < 1e-2  # as they were drawn
         why = json.loads((tmp_path / "whole" / "result.json").read_text())["early_stop"]
-        assert "than 0, and so has every one since the alphas move: the cell is selected by perturbation from the supernet" in why
+        assert "than 0, and so has every one since the alphas move: the cell is selected by perturbation" in why
     else:
         assert calls > IN_A_DECISION + 3 * 14  # the last three decisions, between edges, take 14 or 15 batches
         assert_same(tmp_path / "killed", tmp_path / "whole")
