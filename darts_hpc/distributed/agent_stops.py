@@ -12,11 +12,11 @@ import signal
 from types import FrameType
 
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.metrics import prof
+from torch.distributed.elastic.metrics.api import prof
 from torch.distributed.elastic.multiprocessing import api
 from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler
 
-TIMING = prof(lambda: None).__code__
+TIMING = prof(lambda: None).__code__  # pyright: ignore[reportFunctionMemberAccess, reportAttributeAccessIssue]
 """What torch's @prof wraps around each method."""
 LOSING = {
     function.__code__

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ranks import forked
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.metrics import prof
+from torch.distributed.elastic.metrics.api import prof
 from torch.distributed.elastic.multiprocessing import api
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -172,8 +173,10 @@ def test_a_stop_waits_until_the_timing_of_a_call_has_begun(monkeypatch):
         return "a call"
 
     monkeypatch.setattr("torch.distributed.elastic.metrics.api._get_metric_name", name_of)
-    prof(lambda: None)()
-    assert seen == [True] and LocalElasticAgent._start_workers.__code__ is prof(lambda: None).__code__
+    timed: Any = prof(lambda: None)
+    timed()
+    start: Any = LocalElasticAgent._start_workers
+    assert seen == [True] and start.__code__ is timed.__code__
 
 
 def test_a_stop_when_all_workers_have_ended_does_not_change_how_it_ends(tmp_path: Path):
