@@ -17,8 +17,8 @@ def main(cfg: SelectCellConfig) -> Path:
 
 
 def search_of(cfg: SelectCellConfig) -> SearchConfig:
-    """Return the configuration of the finished search, whose alphas may have been fixed for a selection."""
-    return parse_config(SearchConfig, ["--config", str(cfg.search / "config.yaml"), "--selection=perturbation"])
+    """Return the configuration of the finished search."""
+    return parse_config(SearchConfig, ["--config", str(cfg.search / "config.yaml")])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from darts_hpc.config.combinations import check_space, remarks
-from darts_hpc.config.idle_flags import idle_notes
+from darts_hpc.config.idle_flags import idle_notes, random_cell_note
 from darts_hpc.config.presets import to_yaml
 from darts_hpc.config.train_search import SearchConfig, SearchDataConfig
 from darts_hpc.data.imagenet.load import open_search
@@ -191,6 +191,8 @@ def main(
             log.info("genotype = %s", genotype)
             collapse = collapse_line(genotype, space, presets_to_try(cfg))
             log.info("%s", collapse)
+            if note := random_cell_note(cfg):
+                log.warning("%s", note)
             facts = {"genotype": genotype.to_dict(), "genotype_text": str(genotype), "collapse": collapse}
             if early_stop.stop is not None:
                 facts["early_stop"] = search.why_it_stopped(early_stop.stop)

@@ -34,7 +34,6 @@ five eigenvalues, four evaluations apart (search.stop_rules)."""
 def check_idle_flags(cfg: Any) -> None:
     """Raise ValueError, one line, where a SearchConfig sets what could never act."""
     _check_unread(cfg)
-    _check_fixed_alphas(cfg)
     _check_warm_up(cfg)
     if cfg.early_stop.early_stop == "adaptive":
         _check_decay(cfg.optim.weight_decay, cfg.early_stop)
@@ -51,7 +50,27 @@ def idle_notes(cfg: Any, space: Any) -> Iterator[str]:
     }
     for flag in (flag for flag, is_given in ramps.items() if is_given and cfg.run.epochs == 1):
         yield f"{flag} has no effect in 1 epoch: it grows from 0"
+    yield from _idle_gradient(cfg.arch_optim)
     yield from _idle_stop(cfg, space)
+
+
+def random_cell_note(cfg: Any) -> str | None:
+    """Return a line about a search whose alphas never move, and that reads the cell off them; None for others."""
+    if cfg.arch_optim.arch_learning_rate > 0 or cfg.selection.selection == "perturbation":
+        return None
+    return (
+        "the cell is a random one, as the alphas never move (--arch_learning_rate 0): select one by perturbation, by "
+        "--selection perturbation or, when the search has finished, by select_cell"
+    )
+
+
+def _idle_gradient(arch: Any) -> Iterator[str]:
+    idle = {
+        "--unrolled": arch.unrolled,
+        f"--alpha_regulariser {arch.alpha_regulariser}": arch.alpha_regulariser != "none",
+    }
+    for flag in (flag for flag, is_given in idle.items() if is_given and arch.arch_learning_rate == 0):
+        yield f"{flag} has no effect: the alphas never move (--arch_learning_rate 0)"
 
 
 def _idle_stop(cfg: Any, space: Any) -> Iterator[str]:
@@ -81,28 +100,6 @@ def _check_unread(cfg: Any) -> None:
         if values[name] != defaults[name] and values[reader] not in reading:
             ways = " or ".join(reading)
             raise ValueError(f"--{name} {values[name]}: expected --{reader} {ways} beside it, which alone reads it")
-
-
-def _check_fixed_alphas(cfg: Any) -> None:
-    arch = cfg.arch_optim
-    if arch.arch_learning_rate > 0:
-        return
-    if cfg.selection.selection == "magnitude":
-        raise ValueError(
-            "--arch_learning_rate 0.0 with --selection magnitude: expected a number above 0, because alphas that never "
-            "move end in a random cell; for a search with fixed alphas, give --selection perturbation"
-        )
-    idle = {
-        "--unrolled": arch.unrolled,
-        f"--alpha_regulariser {arch.alpha_regulariser}": arch.alpha_regulariser != "none",
-        f"--alpha_warmup_epochs {arch.alpha_warmup_epochs}": arch.alpha_warmup_epochs > 0,
-    }
-    for flag, is_given in idle.items():
-        if is_given:
-            raise ValueError(
-                f"{flag} with --arch_learning_rate 0.0: expected one of them, because alphas that never move take no "
-                "gradient; leave out one of them"
-            )
 
 
 def _check_warm_up(cfg: Any) -> None:

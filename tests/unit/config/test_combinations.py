@@ -4,7 +4,7 @@ import pytest
 
 from darts_hpc.config.cli import parse_config
 from darts_hpc.config.combinations import check_space, remarks
-from darts_hpc.config.idle_flags import idle_notes
+from darts_hpc.config.idle_flags import idle_notes, random_cell_note
 from darts_hpc.config.shared import RunConfig
 from darts_hpc.config.train_search import EarlyStopConfig, SearchConfig
 from darts_hpc.search.early_stop import EarlyStop
@@ -57,11 +57,6 @@ REFUSED = {
     "--unrolled --relaxation dirichlet": None,
     "--unrolled --perturb adversarial": None,
     "--arch_learning_rate 0 --selection perturbation": None,
-    "--arch_learning_rate 0": "--arch_learning_rate 0.0 with --selection magnitude.*give --selection perturbation",
-    "--arch_learning_rate 0 --record_eigenvalue --relaxation sigmoid": "--arch_learning_rate 0.0 with --selection",
-    "--arch_learning_rate 0 --selection perturbation --unrolled": "--unrolled with --arch_learning_rate 0.0: expected",
-    "--arch_learning_rate 0 --selection perturbation --alpha_regulariser beta": "--alpha_regulariser beta with",
-    "--arch_learning_rate 0 --selection perturbation --alpha_warmup_epochs 3": "--alpha_warmup_epochs 3 with",
     "--alpha_warmup_epochs 50": "--alpha_warmup_epochs 50 with --epochs 50",
     "--relaxation gumbel --tau_min 20": "--tau_min 20.0: expected at most --tau_max 10.0",
     "--search_drop_path 1": "--search_drop_path 1.0",
@@ -150,7 +145,16 @@ NAMED = {
     "--alpha_regulariser beta --epochs 1": "beta has no effect in 1 epoch",
     "--search_drop_path 0.2 --epochs 1": "--search_drop_path has no effect in 1 epoch",
     "--early_stop skips --alpha_regulariser beta": None,
+    "--arch_learning_rate 0 --unrolled": "--unrolled has no effect: the alphas never move",
+    "--arch_learning_rate 0 --alpha_regulariser beta": "--alpha_regulariser beta has no effect: the alphas never move",
 }
+
+
+def test_a_cell_of_alphas_that_never_move_is_called_random():
+    fixed = ["--arch_learning_rate", "0"]
+    assert "the cell is a random one" in str(random_cell_note(parse_config(SearchConfig, fixed)))
+    for flags in ([*fixed, "--selection", "perturbation"], []):
+        assert random_cell_note(parse_config(SearchConfig, flags)) is None
 
 
 @pytest.mark.parametrize(("flags", "note"), NAMED.items())
