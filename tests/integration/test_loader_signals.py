@@ -24,7 +24,7 @@ def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     (long := tmp_path / ("x" * 100)).mkdir()
     flags = ["--loader", "torchvision", "--data", photos, "--num_threads", 2, "--device", "cpu"]
     flags += [*NETWORK, "--image_size", 32, "--resize", 36, "--batch_size", 8, "--valid_batch_size", 8]
-    flags += ["--epochs", 10000, "--report_freq", 1, "--no-tensorboard", "--save", folder / "run"]
+    flags += ["--epochs", 1000, "--report_freq", 1, "--no-tensorboard", "--save", folder / "run"]
     training = subprocess.Popen(
         [sys.executable, "-m", "darts_hpc.train_imagenet", *map(str, flags)],
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(long)},
