@@ -114,17 +114,8 @@ def select_in_float64(*flags: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_decide_by_perturbation_as_one_does_on_the_joined_batch(tmp_path):
-    flags = [
-        "--selection",
-        "perturbation",
-        "--pt_epochs_between",
-        "1",
-        "--epochs",
-        "1",
-        "--sync_bn",
-        "--init_channels",
-        "2",
-    ]
+    flags = ["--selection", "perturbation", "--pt_epochs_between", "1", "--pt_batches", "1", "--epochs", "1"]
+    flags += ["--sync_bn", "--init_channels", "2"]
     on_ranks(1, select_in_float64, *flags, "--batch_size", "70", "--save", f"{tmp_path}/1")
     on_ranks(2, select_in_float64, *flags, "--batch_size", "35", "--save", f"{tmp_path}/2")
     alone, joined = ([json.loads(line) for line in records(tmp_path / str(n), "metrics").splitlines()] for n in (1, 2))

@@ -110,9 +110,8 @@ def test_a_rate_that_is_far_too_high_ends_the_run_before_it_saves(name, processe
     check_folder(tmp_path / "run")
 
 
-@pytest.mark.parametrize("rule", ["none", "eigenvalue"])
-def test_curvature_that_is_not_finite_ends_a_search_like_any_other_number(rule, capfd, tmp_path):
-    curvature = ["--early_stop", rule, "--record_eigenvalue", "--eigenvalue_every", 1]
+def test_curvature_that_is_not_finite_ends_a_search_like_any_other_number(capfd, tmp_path):
+    curvature = ["--record_eigenvalue", "--eigenvalue_every", 1]
     said = diverge(capfd, "train_search", "--learning_rate", 1e12, *curvature, "--save", f"{tmp_path}/run")
     assert "is not finite after step 2 of epoch 1" in said
     check_folder(tmp_path / "run")
