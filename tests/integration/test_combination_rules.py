@@ -61,6 +61,7 @@ def test_what_a_rule_forbids_is_refused_in_one_line_and_nothing_is_written(
     rule, flags, said, tmp_path: Path, monkeypatch, capsys
 ):
     monkeypatch.setattr(sys, "argv", ["train_search", *STEP, *flags.split(), "--save", f"{tmp_path}/run/"])
+    monkeypatch.delitem(sys.modules, "darts_hpc.train_search", raising=False)  # else Python warns
     with pytest.raises(SystemExit) as end:
         runpy.run_module("darts_hpc.train_search", run_name="__main__")
     (line,) = capsys.readouterr().err.splitlines()
