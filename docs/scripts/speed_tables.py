@@ -1,8 +1,14 @@
 """The measured tables of speed: steps, operations, loaders, whole epochs, and many GPUs."""
 
 import statistics
+from typing import Any
 
 from measured import gib, markdown, on, read
+
+
+def _size(result: dict[str, Any]) -> str:
+    """Say of which network and batch a step of the search is."""
+    return f"{result['init_channels']} channels, {result['layers']} cells, 32x32, batch {result['batch_size']}"
 
 
 def search_step(name: str) -> str:
@@ -22,8 +28,7 @@ def search_step(name: str) -> str:
         if key in first
     ]
     rows[0] = (rows[0][0], *(f"{took['nchw']:.3g} s" for took in (first, unrolled)))
-    sizes = f"{result['init_channels']} channels, {result['layers']} cells, 32x32, batch {result['batch_size']}"
-    head = f"{sizes}; {on(result)}; median of {result['repeats']} steps.\n\n"
+    head = f"{_size(result)}; {on(result)}; median of {result['repeats']} steps.\n\n"
     return head + markdown(("a step", "first order", "second order, finite differences"), rows)
 
 
@@ -69,8 +74,7 @@ def search_family() -> str:
         for name, share in result["shares"].items()
         if name != "darts"
     ]
-    sizes = f"{result['init_channels']} channels, {result['layers']} cells, 32x32, batch {result['batch_size']}"
-    head = f"{sizes}; {on(result)}; median of {result['repeats']} steps, in turns. Plain DARTS is 1.\n\n"
+    head = f"{_size(result)}; {on(result)}; median of {result['repeats']} steps, in turns. Plain DARTS is 1.\n\n"
     return head + markdown(("a step of first order", "time", "kept for backward", "planned peak"), rows)
 
 
